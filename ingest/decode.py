@@ -1,0 +1,112 @@
+"""Any audio file to 16 kHz mono PCM16, with ffmpeg; the one module that runs it."""
+
+import struct
+import subprocess
+from dataclasses import dataclass
+from functools import lru_cache
+from shutil import which
+
+import ffmpeg
+import numpy as np
+import soxr
+
+from ingest.errors import BadAudio
+from shards.logmel import PCM16_SCALE
+
+SAMPLE_RATE = 16000
+_AU_HEADER = struct.Struct(">4s5I")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeLimits:
+    """What one file may cost."""
+
+    min_samples: int = 513
+    """Shortest clip, samples at 16 kHz; below it log-mel cannot pad by reflection."""
+    max_s: float = 1200.0
+    """Longest clip, s."""
+    timeout_s: float = 300.0
+    """Longest time that ffmpeg may take, s."""
+
+
+@lru_cache(maxsize=1)
+def ffmpeg_path() -> str:
+    """Find ffmpeg: the one on the PATH, else the one of the imageio-ffmpeg wheel."""
+    if found := which("ffmpeg"):
+        return found
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    return get_ffmpeg_exe()
+
+
+@lru_cache(maxsize=1)
+def decoder_version() -> str:
+    """Name the tools that make the samples, for the sidecar."""
+    out = subprocess.run([ffmpeg_path(), "-version"], capture_output=True, text=True, check=True)
+    return f"ffmpeg {out.stdout.split()[2]}, soxr {soxr.__version__}"
+
+
+def decode(path: str, limits: DecodeLimits) -> np.ndarray:
+    """Decode a file's first audio stream to exactly round(duration x 16000) samples.
+
+    ffmpeg decodes and mixes down at the file's own rate; soxr (HQ) resamples, whose output length is
+    exact. Any decoding error refuses the file: a decoder would conceal it with silence.
+
+    Returns:
+        int16 [samples] at 16 kHz.
+
+    Raises:
+        BadAudio: there is no sound in the file that could be stored.
+    """
+    samples, rate = _decode_native(path, limits)
+    if not np.isfinite(samples).all():
+        raise BadAudio("the file holds samples that are not numbers")
+    if len(samples) > limits.max_s * rate:
+        raise BadAudio(f"longer than {limits.max_s:g} s; cut it into clips, or raise --max-s")
+    wanted = round(len(samples) * SAMPLE_RATE / rate)
+    wave = _exactly(soxr.resample(samples, rate, SAMPLE_RATE), wanted)
+    if wanted < limits.min_samples:
+        raise BadAudio(f"too short: {wanted} samples at 16 kHz, wanted {limits.min_samples}")
+    pcm = np.clip(np.rint(wave * PCM16_SCALE), -PCM16_SCALE, PCM16_SCALE - 1).astype(np.int16)
+    if not pcm.any():
+        raise BadAudio("silent: every sample is zero")
+    return pcm
+
+
+def _decode_native(path: str, limits: DecodeLimits) -> tuple[np.ndarray, int]:
+    """Decode and mix down at the file's own rate: float32 [samples] and the rate, Hz."""
+    command = (
+        # `file:` keeps a colon or a leading dash in a name from meaning something to ffmpeg.
+        ffmpeg.input(f"file:{path}", protocol_whitelist="file")
+        .output(
+            "pipe:1", map="0:a:0", ac=1, format="au", acodec="pcm_f32be", t=limits.max_s + 1,
+        )
+        .global_args("-nostdin", "-v", "error", "-xerror", "-threads", "1")
+        .compile(cmd=ffmpeg_path())
+    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=limits.timeout_s, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired:
+        raise BadAudio(f"ffmpeg took longer than {limits.timeout_s:g} s") from None
+    if done.returncode or len(done.stdout) < _AU_HEADER.size:
+        raise BadAudio(f"ffmpeg cannot decode it: {_reason(done.stderr)}")
+    magic, begin, _, encoding, rate, channels = _AU_HEADER.unpack_from(done.stdout)
+    if (magic, encoding, channels) != (b".snd", 6, 1):
+        raise RuntimeError(f"ffmpeg wrote no mono float AU: {magic!r} {encoding} {channels}")
+    samples = np.frombuffer(done.stdout, ">f4", offset=begin)
+    if not len(samples):
+        raise BadAudio(f"no sample in it: {_reason(done.stderr)}")
+    return samples.astype(np.float32), rate
+
+
+def _reason(stderr: bytes) -> str:
+    """Keep what ffmpeg said of the file in one line."""
+    lines = stderr.decode(errors="replace").strip().splitlines()
+    return "; ".join(dict.fromkeys(line.strip() for line in lines))[:300] or "it said nothing"
+
+
+def _exactly(wave: np.ndarray, n_samples: int) -> np.ndarray:
+    """Cut or pad by the odd sample that resamplers disagree about."""
+    return np.pad(wave[:n_samples], (0, max(0, n_samples - len(wave))))

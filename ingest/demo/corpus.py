@@ -1,0 +1,22 @@
+"""The demo corpus as a source: a labelled folder inside the project."""
+
+import csv
+from pathlib import Path
+
+from ingest.clip import Clip
+from ingest.folder import folder_clips
+
+HERE = Path(__file__).parent
+TASK = "demo_sounds-v1.0-full"
+"""Name of the labelled task that the corpus carries."""
+
+
+def demo_clips() -> list[Clip]:
+    """List the corpus."""
+    return folder_clips(HERE / "audio", HERE / "clips.csv")
+
+
+def demo_folds() -> dict[str, str]:
+    """Return the fold of every clip that belongs to the labelled task, by its origin."""
+    with (HERE / "clips.csv").open(newline="", encoding="utf-8") as file:
+        return {row["path"]: row["split"] for row in csv.DictReader(file) if row["split"]}

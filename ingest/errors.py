@@ -1,0 +1,19 @@
+"""Why a clip is not there. Each class is data: it becomes a row of the sidecar, never a crash.
+
+IngestError
+└── BadAudio    nothing to decode, undecodable, empty, too short, too long, silent
+"""
+
+from typing import ClassVar
+
+
+class IngestError(Exception):
+    """An expected failure of one clip; `slug` is its class in the sidecar."""
+
+    slug: ClassVar[str]
+
+
+class BadAudio(IngestError):
+    """The file is there, but there is no sound in it that could be stored."""
+
+    slug = "bad_audio"

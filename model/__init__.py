@@ -1,0 +1,1 @@
+"""Log-mel batches and projections come in; networks, the loss and checkpoints go out."""

@@ -1,0 +1,151 @@
+"""The self-describing checkpoint: what an encoder is, and what it was trained on.
+
+A file holds plain Python values and tensors alone, so reading it never runs code from it.
+"""
+
+import os
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.audiontt import AudioNTT
+
+FORMAT = "audio-barlow-twins checkpoint"
+VERSION = 1
+
+ENCODERS: dict[str, Callable[..., nn.Module]] = {"audiontt": AudioNTT}
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be read, written or restored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """An encoder with all that is needed to embed a clip with it, or to go on training it."""
+
+    encoder: str
+    """Registered name of the encoder."""
+    sizes: dict[str, int | float]
+    """Keyword arguments of the encoder's constructor."""
+    state: dict[str, Tensor]
+    """State dict of the encoder."""
+    front_end: dict[str, str | int | float]
+    """Parameters of the log-mel front-end of the inputs."""
+    mean: float
+    """Mean of the data set's log-mel, subtracted from the input."""
+    std: float
+    """Standard deviation of the data set's log-mel, by which the input is divided."""
+    fingerprint: str
+    """Fingerprint of the shard set that the encoder was trained on."""
+    step: int
+    """Optimiser steps taken."""
+    training: dict[str, Any] | None = None
+    """Further state of a run that can be resumed; None in an exported encoder."""
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, complete or not at all; an older file stays until the new one is safe."""
+    payload = {f.name: _plain(getattr(checkpoint, f.name), f.name) for f in fields(checkpoint)}
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with scratch.open("wb") as file:
+            torch.save({"format": FORMAT, "version": VERSION} | payload, file)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, foreign, or of another format version.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; give the path of a checkpoint")
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(f"{path}: not a checkpoint, or cut short; give one that train wrote")
+    try:
+        payload = torch.load(path, weights_only=True, map_location="cpu")
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise CheckpointError(f"{path}: not a checkpoint, or damaged: {reason}") from error
+    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of this project; give one train wrote")
+    if payload.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path}: checkpoint format {payload.get('version')}, but this code reads {VERSION}; "
+            "use the release that wrote it"
+        )
+    names = {field.name for field in fields(Checkpoint)}
+    if missing := sorted(names - payload.keys()):
+        raise CheckpointError(f"{path}: checkpoint lacks {', '.join(missing)}; it is damaged")
+    return Checkpoint(**{name: payload[name] for name in names})
+
+
+def build_encoder(name: str, sizes: Mapping[str, int | float]) -> nn.Module:
+    """Build an untrained encoder from its registered name and its constructor's arguments."""
+    if name not in ENCODERS:
+        known = ", ".join(sorted(ENCODERS))
+        raise ValueError(f"no encoder is called {name!r}; choose from {known}")
+    return ENCODERS[name](**sizes)
+
+
+def restore_encoder(checkpoint: Checkpoint) -> nn.Module:
+    """Build the encoder of a checkpoint, load its weights and put it in evaluation mode."""
+    encoder = build_encoder(checkpoint.encoder, checkpoint.sizes)
+    try:
+        encoder.load_state_dict(checkpoint.state)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"weights do not fit {checkpoint.encoder}: {reason}") from error
+    return encoder.eval()
+
+
+def _plain(value: Any, where: str) -> Any:
+    """Copy nested containers into the types that a safe load accepts, or say what does not fit."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, Mapping):
+        return {
+            _plain(key, f"a key of {where}"): _plain(item, f"{where}[{key!r}]")
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        items = [_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return items if isinstance(value, list) else tuple(items)
+    if value is None or type(value) in (bool, bytes):
+        return value
+    if isinstance(value, str):  # strips subclasses such as enums; below, such as numpy.float64
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    raise CheckpointError(
+        f"{where} is a {type(value).__name__}; checkpoints hold tensors and plain values"
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut, where the file system can promise that."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Clips and their bytes in, crops out: the stored form, its reader, order, statistics, verification."""

@@ -1,0 +1,118 @@
+"""The command line of the room: look at shard sets, check them, derive one from another."""
+
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tqdm import tqdm
+
+from shards.bench import Bench
+from shards.cli import say
+from shards.logmel import FrontEnd
+from shards.shardset import open_shards, sidecar_paths
+from shards.sidecar import read_rows, read_summary
+from shards.verify import verify
+
+Folder = Annotated[Path, tyro.conf.Positional]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ls:
+    """List the shards of a set: clips, failures, size, hours."""
+
+    folder: Folder
+    """The shard set."""
+
+    def run(self) -> None:
+        """Print a line a shard."""
+        for path in sidecar_paths(self.folder):
+            summary, rows = read_summary(path), read_rows(path)
+            seconds = sum(row.n_frames or 0 for row in rows) / summary.form.frames_per_s
+            say(
+                f"{path.stem}  {summary.form.kind}  {summary.n_ok:6d} clips  "
+                f"{len(rows) - summary.n_ok:5d} failed  {summary.tar_bytes / 1e6:9.1f} MB  "
+                f"{seconds / 3600:8.3f} h"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stats:
+    """Summarise a set: mean and deviation, hours, labels, failures by class with examples."""
+
+    folder: Folder
+    """The shard set."""
+    examples: int = 3
+    """Failed clips to show of each class."""
+
+    def run(self) -> None:
+        """Print the summary."""
+        rows = [row for path in sidecar_paths(self.folder) for row in read_rows(path)]
+        shard_set = open_shards(self.folder)
+        form, values = shard_set.form, shard_set.statistics
+        labels = Counter(label for row in rows if row.status == "ok" for label in row.labels)
+        say(f"kind         {form.kind}, {', '.join(f'{k}={v}' for k, v in form.parameters.items())}")
+        say(f"clips        {len(shard_set)} of {len(rows)} planned, {shard_set.hours:.3f} h")
+        say(f"mean, std    {values.mean:.4f}, {values.std:.4f} over {values.count} values")
+        say(f"fingerprint  {shard_set.fingerprint}")
+        say(f"labels       {', '.join(f'{k} {n}' for k, n in labels.most_common(20)) or 'none'}")
+        for failure, n in Counter(row.failure for row in rows if row.failure).most_common():
+            say(f"failed       {failure}: {n}")
+            for row in [row for row in rows if row.failure == failure][: self.examples]:
+                say(f"             {row.origin}: {row.message}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """Read every byte of a set and compare it with the sidecars; exit code 1 if anything is wrong."""
+
+    folder: Folder
+    """The shard set."""
+
+    def run(self) -> None:
+        """Print a line a finding."""
+        n_shards = len(sidecar_paths(self.folder))
+        findings = [
+            finding
+            for found in tqdm(verify(self.folder), total=n_shards, unit="shard")
+            for finding in found
+        ]
+        for finding in findings:
+            say(str(finding))
+        say(f"{n_shards} shards, {len(findings) or 'no'} findings")
+        sys.exit(1 if findings else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logmel:
+    """Make a log-mel set from a wave set, with another front-end if you like."""
+
+    source: Folder
+    """The wave set."""
+    out: Path
+    """Folder of the new log-mel set."""
+    slots: int | None = None
+    """CPUs to use on this machine; default: all."""
+    front_end: FrontEnd = field(default_factory=FrontEnd)
+    """The log-mel to make."""
+
+    def run(self) -> None:
+        """Make the shards that are missing."""
+        from shards.derive import derive_logmel  # brings in Ray, which the others do not need
+
+        outcomes = Counter[str]()
+        for report in derive_logmel(self.source, self.out, self.front_end, self.slots):
+            outcomes.update(report.outcomes)
+        made = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items()) or "nothing to do"
+        say(f"{self.out}: {made}; fingerprint {open_shards(self.out).fingerprint}")
+
+
+def main() -> None:
+    """Parse the command line and run the chosen command."""
+    tyro.extras.subcommand_cli_from_dict(
+        {"ls": Ls, "stats": Stats, "verify": Verify, "logmel": Logmel, "bench": Bench},
+        prog="python -m shards",
+        description="Look at shard sets, check them, derive one from another.",
+    ).run()

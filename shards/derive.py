@@ -1,0 +1,84 @@
+"""Make a log-mel set from a wave set, shard by shard, on Ray."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from shards.cluster import fan_out
+from shards.files import remove_scratch
+from shards.form import Form, logmel_form, wave_form
+from shards.logmel import FrontEnd, LogMel, stored_logmel
+from shards.shardset import sidecar_paths
+from shards.sidecar import Row, read_clip, read_rows, read_summary
+from shards.writer import ShardReport, is_committed, writing_shard
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """One shard to make: all that a worker needs."""
+
+    source: Path
+    """Sidecar of the wave shard."""
+    target: Path
+    """Folder of the log-mel set."""
+    plan: str
+    front_end: FrontEnd
+
+    @cached_property
+    def form(self) -> Form:
+        """What the new shard holds."""
+        return logmel_form(self.front_end)
+
+
+def derive_logmel(
+    source: Path, target: Path, front_end: FrontEnd, slots: int | None = None
+) -> Iterator[ShardReport]:
+    """Make the log-mel shards that `target` lacks; yield a report for each as it finishes.
+
+    Raises:
+        UserError: `source` is no wave set, or `target` holds other clips or another front-end.
+    """
+    tasks, clips = [], 0
+    for path in sidecar_paths(source):
+        summary = read_summary(path)
+        summary.form.require(wave_form(), str(path))
+        task = Derivation(path.resolve(), target.resolve(), summary.plan, front_end)
+        if not is_committed(target, path.stem, task.form, summary.plan):
+            tasks.append(task)
+            clips += len(read_rows(path))
+    if tasks:
+        yield from fan_out(derive_shard, tasks, total_clips=clips, slots=slots)
+    remove_scratch(target)
+
+
+def derive_shard(task: Derivation) -> ShardReport:
+    """Make one log-mel shard from one wave shard."""
+    torch.set_num_threads(1)
+    log_mel = LogMel(task.front_end)
+    name = task.source.stem
+    with (
+        task.source.with_suffix(".tar").open("rb") as tar,
+        writing_shard(task.target, name, task.form, task.plan) as writer,
+    ):
+        for row in read_rows(task.source):
+            if row.status != "ok":
+                writer.fail(row)
+                continue
+            samples = read_clip(tar, row, wave_form())
+            if len(samples) < log_mel.least_samples:
+                message = f"too short: {len(samples)} samples, this log-mel needs {log_mel.least_samples}"
+                writer.fail(_failed(row, message))
+            else:
+                writer.add(row, stored_logmel(log_mel, samples))
+    return writer.report()
+
+
+def _failed(row: Row, message: str) -> Row:
+    """Turn the row of a stored clip into that of a clip which this front-end cannot take."""
+    return replace(
+        row, status="failed", failure="bad_audio", message=message, record_offset=None,
+        record_bytes=None, offset=None, n_frames=None, checksum=None, mean=None, m2=None,
+    )  # fmt: skip

@@ -1,0 +1,180 @@
+"""The one definition of log-mel: 16 kHz mono in, natural log of HTK mel power out, time first."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from nnAudio.features.mel import MelSpectrogram
+from torch import Tensor, nn
+
+from shards.cli import UserError
+
+LOG_EPS = torch.finfo(torch.float32).eps
+"""Added to the mel power before the logarithm (PAPER: float32 eps)."""
+
+PCM16_SCALE = 32768.0
+
+_FIXED = {
+    "mel_scale": "htk",
+    "mel_norm": "none",
+    "stft_window": "hann",
+    "padding": "centred, reflect",
+    "power": 2.0,
+    "logarithm": "natural, of power + 1.1920929e-07",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontEnd:
+    """The numbers that make a log-mel; the defaults are those of the Audio Barlow Twins paper."""
+
+    sample_rate: int = 16000
+    """Samples per second of the waveform, Hz."""
+    window: int = 1024
+    """Length of the Hann window and of the Fourier transform, samples (64 ms at 16 kHz)."""
+    hop: int = 160
+    """Distance between frames, samples (10 ms at 16 kHz)."""
+    n_mels: int = 64
+    """Number of mel bins."""
+    f_min_hz: float = 60.0
+    """Lower edge of the lowest mel filter, Hz."""
+    f_max_hz: float = 7800.0
+    """Upper edge of the highest mel filter, Hz."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.f_min_hz < self.f_max_hz <= self.sample_rate / 2:
+            raise UserError(
+                f"mel range is {self.f_min_hz}-{self.f_max_hz} Hz; "
+                f"choose 0 <= f_min < f_max <= {self.sample_rate / 2:g}"
+            )
+        if min(self.window, self.hop, self.n_mels) < 1:
+            raise UserError("window, hop and n_mels must be at least 1")
+
+    def parameters(self) -> dict[str, str | int | float]:
+        """Return everything that defines the numbers, as plain values for files."""
+        return {**asdict(self), **_FIXED}
+
+    def digest(self) -> str:
+        """Return the hash that sidecars and checkpoints carry, 32 hex digits."""
+        return parameters_digest(self.parameters())
+
+    @classmethod
+    def from_parameters(cls, parameters: dict[str, str | int | float]) -> "FrontEnd":
+        """Rebuild from `parameters()`.
+
+        Raises:
+            UserError: a property that this code cannot change differs, for instance the mel scale.
+        """
+        own = {name: parameters[name] for name in asdict(cls()) if name in parameters}
+        front_end = cls(**own)  # type: ignore[arg-type]
+        if difference := parameters_difference(front_end.parameters(), parameters):
+            raise UserError(f"this log-mel cannot be made here: {difference}")
+        return front_end
+
+    def n_frames(self, n_samples: int) -> int:
+        """Return how many frames a waveform of `n_samples` gives."""
+        return n_samples // self.hop + 1
+
+
+def parameters_digest(parameters: dict[str, str | int | float]) -> str:
+    """Hash plain parameters independently of their order, 32 hex digits."""
+    text = json.dumps(parameters, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def parameters_difference(wanted: dict, found: dict) -> str:
+    """Name every parameter that differs, '' if none does."""
+    names = sorted(wanted.keys() | found.keys())
+    return ", ".join(
+        f"{name} is {found.get(name, 'missing')}, wanted {wanted.get(name, 'none')}"
+        for name in names
+        if wanted.get(name) != found.get(name)
+    )
+
+
+class LogMel(nn.Module):
+    """Waveform to log-mel, float32 whatever autocast says.
+
+    A full-scale sine has power (window / 4)^2 = 65,536, above float16's largest number.
+    On a device nnAudio's convolutions do the transform; on the CPU, where they are several times
+    slower, an FFT in float64 gives the same numbers. The two differ where a mel bin lies some
+    100 dB under the loudest one of its frame: there nnAudio's float32 kernels round (docs: README).
+    """
+
+    def __init__(self, front_end: FrontEnd | None = None) -> None:
+        super().__init__()
+        self.front_end = front_end or FrontEnd()
+        self.reference = _nnaudio(self.front_end)
+        window = torch.hann_window(self.front_end.window, dtype=torch.float64)
+        self.register_buffer("window", window, persistent=False)
+
+    @property
+    def least_samples(self) -> int:
+        """Shortest waveform that reflect padding allows."""
+        return self.front_end.window // 2 + 1
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """Compute log-mel frames.
+
+        Args:
+            wave: float [N, samples] in [-1, 1], or int16 PCM; more than window / 2 samples.
+
+        Returns:
+            Natural log of mel power, float32 [N, T, n_mels], T = samples // hop + 1.
+        """
+        if wave.shape[-1] < self.least_samples:
+            raise ValueError(
+                f"wave has {wave.shape[-1]} samples, log-mel needs at least {self.least_samples}"
+            )
+        if wave.dtype == torch.int16:
+            wave = wave / PCM16_SCALE
+        with torch.autocast(wave.device.type, enabled=False):
+            power = self._power_fft(wave) if wave.device.type == "cpu" else self._power(wave)
+            return torch.log(power + LOG_EPS).transpose(1, 2).contiguous()
+
+    def _power(self, wave: Tensor) -> Tensor:
+        """Mel power by nnAudio's convolutions without TensorFloat-32, float32 [N, n_mels, T]."""
+        matmul = torch.backends.cuda.matmul
+        allowed, matmul.allow_tf32 = matmul.allow_tf32, False
+        try:
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                return self.reference(wave.float())
+        finally:
+            matmul.allow_tf32 = allowed
+
+    def _power_fft(self, wave: Tensor) -> Tensor:
+        """Mel power by FFT in float64, returned as float32 [N, n_mels, T]."""
+        size, hop = self.front_end.window, self.front_end.hop
+        spectrum = torch.stft(
+            wave.double(), size, hop, window=self.window, center=True, pad_mode="reflect",
+            return_complex=True,
+        )  # fmt: skip
+        power = spectrum.real.square() + spectrum.imag.square()
+        return (self.reference.mel_basis.double() @ power).float()
+
+
+def stored_logmel(log_mel: LogMel, samples: np.ndarray) -> np.ndarray:
+    """Compute what a log-mel set stores of one clip: int16 [samples] to float16 [T, n_mels]."""
+    with torch.inference_mode():
+        return log_mel(torch.from_numpy(samples)[None])[0].numpy().astype(np.float16)
+
+
+def _nnaudio(front_end: FrontEnd) -> MelSpectrogram:
+    return MelSpectrogram(
+        sr=front_end.sample_rate,
+        n_fft=front_end.window,
+        win_length=front_end.window,
+        hop_length=front_end.hop,
+        n_mels=front_end.n_mels,
+        fmin=front_end.f_min_hz,
+        fmax=front_end.f_max_hz,
+        window="hann",
+        center=True,
+        pad_mode="reflect",
+        power=2.0,
+        htk=True,
+        norm=None,
+        verbose=False,
+    )

@@ -1,0 +1,109 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import torch
+
+from eval.hear import HearModel, get_scene_embeddings
+from shards.logmel import FrontEnd
+
+ROOT = Path(__file__).parents[2]
+DEMO = ROOT / "ingest" / "demo" / "audio"
+
+
+def run_eval(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "eval", *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def refused(*arguments: str | Path) -> str:
+    """Run a command that must fail, and return its one line of error."""
+    done = run_eval(*arguments)
+    assert done.returncode in (1, 2)
+    assert done.stdout == ""
+    (line,) = done.stderr.strip().splitlines()
+    return line
+
+
+def test_hear_prints_the_three_systems_and_writes_their_scores(
+    checkpoint_path: Path, task_folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores.json"
+    done = run_eval(
+        "hear", "--checkpoint", checkpoint_path, "--tasks-dir", task_folder.parent, "--out", out
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line.split("  ")[0] for line in done.stdout.splitlines()[3:7]] == [
+        "checkpoint", "random init", "log-mel mean+std", "chance",
+    ]  # fmt: skip
+    report = json.loads(out.read_text())
+    task = report["tasks"]["toy-v1-full"]
+    assert (task["score"], task["n_clips"], task["n_folds"]) == ("top1_acc", 12, 3)
+    assert task["chance"] == 0.5
+    # Bells ring and kicks thud: even the mean spectrum tells them apart.
+    assert task["systems"]["log-mel mean+std"]["mean"] > 0.8
+    for system in task["systems"].values():
+        assert len(system["folds"]) == 3
+        assert system["mean"] == pytest.approx(np.mean(system["folds"]))
+    assert report["checkpoint"]["shards_fingerprint"] == "f" * 32
+
+
+def test_embed_writes_a_row_for_each_file_at_any_rate(
+    checkpoint_path: Path, hear_model: HearModel, tmp_path: Path
+) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    stereo = tmp_path / "in" / "deep" / "tone.WAV"
+    stereo.parent.mkdir(parents=True)
+    soundfile.write(stereo, np.stack([tone, tone], axis=1), 16000, subtype="FLOAT")
+    (stereo.parent / "notes.txt").write_text("not audio")
+    opus = DEMO / "bell" / "elec_chime.opus"
+    out = tmp_path / "out" / "embeddings.parquet"
+    done = run_eval("embed", tmp_path / "in", opus, "--checkpoint", checkpoint_path, "--out", out)
+    assert done.returncode == 0, done.stderr
+    table = pq.read_table(out)
+    assert table["file"].to_pylist() == [str(stereo), str(opus)]
+    assert table["duration_s"].to_pylist() == pytest.approx([1.0, 2.2775625], abs=1e-4)
+    wave = torch.from_numpy(tone.astype(np.float32))[None]
+    expected = get_scene_embeddings(wave, hear_model)[0]
+    torch.testing.assert_close(torch.tensor(table["embedding"][0].as_py()), expected)
+    metadata = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    assert metadata["shards_fingerprint"] == "f" * 32
+    assert (float(metadata["mean"]), float(metadata["std"])) == (-4.95, 5.855)
+    assert json.loads(metadata["front_end"]) == FrontEnd().parameters()
+
+
+def test_an_unreadable_file_stops_embedding_with_one_line_and_writes_nothing(
+    checkpoint_path: Path, tmp_path: Path
+) -> None:
+    noise = tmp_path / "broken.wav"
+    noise.write_bytes(b"not a sound")
+    out = tmp_path / "out" / "embeddings.parquet"
+    good = DEMO / "bell" / "elec_chime.opus"
+    line = refused("embed", good, noise, "--checkpoint", checkpoint_path, "--out", out)
+    assert "broken.wav" in line
+    assert not list(out.parent.glob("*"))
+
+
+def test_a_missing_checkpoint_is_one_line(tmp_path: Path) -> None:
+    line = refused("embed", DEMO, "--checkpoint", tmp_path / "none.pt")
+    assert "none.pt: no such file" in line
+
+
+def test_a_clip_at_the_wrong_rate_is_one_line(checkpoint_path: Path, task_folder: Path) -> None:
+    clip = next((task_folder / "16000" / "fold01").iterdir())
+    soundfile.write(clip, np.zeros(8000), 8000)
+    line = refused("hear", "--checkpoint", checkpoint_path, "--tasks-dir", task_folder.parent)
+    assert clip.name in line
+    assert "8000 Hz" in line
