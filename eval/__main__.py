@@ -1,16 +1,7 @@
-"""Score a checkpoint on HEAR tasks, or embed sound files with it."""
+"""`python -m eval hear | embed`: see `--help`."""
 
-import tyro
-
-from eval.benchmark import hear_command
-from eval.config import Command, HearConfig
-from eval.embed import embed_command
+from eval.command import main
 from shards.cli import run_command
 
-
-def main() -> None:
-    config: Command = tyro.cli(Command, prog="python -m eval", description=__doc__)  # type: ignore
-    hear_command(config) if isinstance(config, HearConfig) else embed_command(config)
-
-
-run_command(main)
+if __name__ == "__main__":
+    run_command(main)

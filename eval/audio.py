@@ -44,7 +44,7 @@ def read_samples(path: Path) -> tuple[np.ndarray, int]:
     try:
         return soundfile.read(path, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = getattr(error, "error_string", None) or error
         raise AudioError(f"{path}: cannot be read as audio: {reason}") from error
 
 

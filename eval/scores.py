@@ -37,5 +37,5 @@ SCORES: dict[str, Score] = {
 
 def chance_level(name: str, targets: np.ndarray) -> float:
     """Score reached without listening: the commonest class, or for mAP a random ranking."""
-    prevalence = targets.mean(axis=0)
+    prevalence = targets.mean(axis=0, dtype=np.float64)
     return float(prevalence.mean() if name == "mAP" else prevalence.max())

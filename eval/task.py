@@ -95,7 +95,7 @@ def find_tasks(tasks_dir: Path, wanted: Sequence[str] = ()) -> list[Path]:
         raise TaskError(f"{tasks_dir}: no such folder; name the one that holds the task folders")
     if (tasks_dir / METADATA_FILE).is_file():
         raise TaskError(f"{tasks_dir}: is itself a task folder; name the folder above it")
-    folders = sorted(path.parent for path in tasks_dir.glob(f"*/{METADATA_FILE}"))
+    folders = sorted(path.parent for path in tasks_dir.glob(f"[!.]*/{METADATA_FILE}"))
     present = [folder.name for folder in folders]
     if unknown := [name for name in wanted if name not in present]:
         held = ", ".join(present) or "none"

@@ -1,1 +1,1 @@
-"""Sources of audio in, wave and log-mel shard sets out, with a reason for every clip that is missing."""
+"""Sources of audio in, wave and log-mel shard sets out, with a reason for every missing clip."""

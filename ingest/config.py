@@ -95,5 +95,5 @@ def main() -> None:
     tyro.extras.subcommand_cli_from_dict(
         {"folder": Folder, "demo": Demo},
         prog="python -m ingest",
-        description="Audio in, wave and log-mel shard sets out. Run it again to go on where it stopped.",
+        description="Audio in, shard sets out. Run it again to go on where it stopped.",
     ).run()

@@ -49,8 +49,8 @@ def decoder_version() -> str:
 def decode(path: str, limits: DecodeLimits) -> np.ndarray:
     """Decode a file's first audio stream to exactly round(duration x 16000) samples.
 
-    ffmpeg decodes and mixes down at the file's own rate; soxr (HQ) resamples, whose output length is
-    exact. Any decoding error refuses the file: a decoder would conceal it with silence.
+    ffmpeg decodes and mixes down at the file's own rate; soxr (HQ) resamples, so that the length
+    is exact. Any decoding error refuses the file: a decoder would conceal it with silence.
 
     Returns:
         int16 [samples] at 16 kHz.

@@ -12,10 +12,11 @@ from shards.cli import UserError
 
 log = logging.getLogger(__name__)
 
-ENDINGS = frozenset(
-    ".3gp .aac .ac3 .aif .aiff .amr .ape .au .avi .caf .flac .flv .m4a .m4b .mka .mkv .mov .mp2 .mp3 "
-    ".mp4 .mpga .oga .ogg .opus .ra .spx .tta .w64 .wav .webm .wma .wv".split()
-)
+_ENDINGS = """
+.3gp .aac .ac3 .aif .aiff .amr .ape .au .avi .caf .flac .flv .m4a .m4b .mka .mkv .mov .mp2 .mp3
+.mp4 .mpga .oga .ogg .opus .ra .spx .tta .w64 .wav .webm .wma .wv
+"""
+ENDINGS = frozenset(_ENDINGS.split())
 """What counts as audio; anything else in the tree is left alone and counted."""
 
 

@@ -36,7 +36,9 @@ def write_task(wave: Path, folder: Path, folds: dict[str, str]) -> None:
         _write_waves(wave / f"{name}.tar", chosen, folds, scratch / "16000")
     for fold, files in labels.items():
         (scratch / f"{fold}.json").write_text(json.dumps(files, indent=1))
-    names = sorted({label for files in labels.values() for file in files.values() for label in file})
+    names = sorted(
+        {label for files in labels.values() for file in files.values() for label in file}
+    )
     table = ["idx,label", *(f"{i},{name}" for i, name in enumerate(names))]
     (scratch / "labelvocabulary.csv").write_text("\n".join(table) + "\n")
     (scratch / "task_metadata.json").write_text(json.dumps(metadata, indent=1))

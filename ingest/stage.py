@@ -4,14 +4,14 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ingest.clip import Clip
-from ingest.decode import DecodeLimits, decode, decoder_version
+from ingest.decode import SAMPLE_RATE, DecodeLimits, decode, decoder_version
 from ingest.errors import IngestError
 from ingest.plan import PlannedShard, plan_shards
 from shards.cluster import fan_out
@@ -92,15 +92,16 @@ def ingest_shard(task: tuple[Job, PlannedShard]) -> ShardReport:
 
 def _take(clip: Clip, job: Job) -> tuple[Row, np.ndarray | None]:
     """Decode one clip; an expected failure becomes its row."""
-    known = {
-        "key": clip.key,
-        "source": job.source,
-        "source_version": decoder_version(),
-        "origin": clip.origin,
-        "labels": list(clip.labels),
-    }
+    row = Row(
+        key=clip.key,
+        status="ok",
+        source=job.source,
+        source_version=decoder_version(),
+        origin=clip.origin,
+        labels=list(clip.labels),
+    )
     try:
         samples = decode(clip.path, job.limits)
     except IngestError as error:
-        return Row(**known, status="failed", failure=error.slug, message=str(error)), None
-    return Row(**known, status="ok", start_s=0.0, end_s=len(samples) / 16000), samples
+        return replace(row, status="failed", failure=error.slug, message=str(error)), None
+    return replace(row, start_s=0.0, end_s=len(samples) / SAMPLE_RATE), samples

@@ -1,1 +1,1 @@
-"""Clips and their bytes in, crops out: the stored form, its reader, order, statistics, verification."""
+"""Clips in, crops out: the stored form, its reader, order, statistics and verification."""

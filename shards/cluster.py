@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import ray
 from ray.exceptions import RayTaskError, WorkerCrashedError
@@ -69,8 +69,8 @@ def fan_out(
 ) -> Iterator[Result]:
     """Run `work` on every task, at most two tasks a slot in flight; yield results as they finish.
 
-    `work` must be idempotent: a task whose worker or node is lost runs again elsewhere. An exception
-    inside `work` is a bug and stops the run: it is raised here as what it was.
+    `work` must be idempotent: a task whose worker or node is lost runs again elsewhere. An
+    exception inside `work` is a bug and stops the run: it is raised here as what it was.
 
     Args:
         work: importable function of one argument.
@@ -102,7 +102,7 @@ def fan_out(
             bar.refresh()
 
 
-def _get(reference: ray.ObjectRef) -> Result:
+def _get(reference: ray.ObjectRef) -> Any:
     try:
         return ray.get(reference)
     except RayTaskError as error:

@@ -53,7 +53,9 @@ class Stats:
         shard_set = open_shards(self.folder)
         form, values = shard_set.form, shard_set.statistics
         labels = Counter(label for row in rows if row.status == "ok" for label in row.labels)
-        say(f"kind         {form.kind}, {', '.join(f'{k}={v}' for k, v in form.parameters.items())}")
+        say(
+            f"kind         {form.kind}, {', '.join(f'{k}={v}' for k, v in form.parameters.items())}"
+        )
         say(f"clips        {len(shard_set)} of {len(rows)} planned, {shard_set.hours:.3f} h")
         say(f"mean, std    {values.mean:.4f}, {values.std:.4f} over {values.count} values")
         say(f"fingerprint  {shard_set.fingerprint}")
@@ -66,7 +68,7 @@ class Stats:
 
 @dataclass(frozen=True, kw_only=True)
 class Verify:
-    """Read every byte of a set and compare it with the sidecars; exit code 1 if anything is wrong."""
+    """Compare every byte of a set with its sidecars; exit code 1 if anything is wrong."""
 
     folder: Folder
     """The shard set."""

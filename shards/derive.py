@@ -69,7 +69,9 @@ def derive_shard(task: Derivation) -> ShardReport:
                 continue
             samples = read_clip(tar, row, wave_form())
             if len(samples) < log_mel.least_samples:
-                message = f"too short: {len(samples)} samples, this log-mel needs {log_mel.least_samples}"
+                message = (
+                    f"too short: {len(samples)} samples, this log-mel needs {log_mel.least_samples}"
+                )
                 writer.fail(_failed(row, message))
             else:
                 writer.add(row, stored_logmel(log_mel, samples))

@@ -108,6 +108,7 @@ class LogMel(nn.Module):
         self.front_end = front_end or FrontEnd()
         self.reference = _nnaudio(self.front_end)
         window = torch.hann_window(self.front_end.window, dtype=torch.float64)
+        self.window: Tensor
         self.register_buffer("window", window, persistent=False)
 
     @property

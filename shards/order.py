@@ -1,9 +1,10 @@
 """Which clip, and which crop of it, comes at global position i: a pure function, no state.
 
-Position i lies in epoch i // n. An epoch is a permutation of the clips; where the whole set cannot be
-cached (a remote set), shards are shuffled, cut into blocks, and clips are shuffled inside a block.
-All random numbers are SplitMix64 hashes (Steele, Lea, Flood 2014) of (fingerprint, seed, epoch), so the
-order is the same for every version of numpy, every number of processes, threads and devices.
+Position i lies in epoch i // n. An epoch is a permutation of the clips; where the whole set cannot
+be cached (a remote set), shards are shuffled and cut into blocks, and clips are shuffled inside a
+block. All random numbers are SplitMix64 hashes (Steele, Lea, Flood 2014) of (fingerprint, seed,
+epoch), so the order is the same for every version of numpy and every number of processes, threads
+and devices.
 """
 
 import hashlib

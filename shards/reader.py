@@ -44,7 +44,7 @@ class CropReader:
         frames: length of a crop; shorter clips are padded with zeros at the end.
         batch: crops a step on this rank.
         seed: another seed, another order.
-        rank, world: this process reads rows [rank * batch, (rank + 1) * batch) of each global batch.
+        rank, world: this process reads rows [rank * batch, (rank + 1) * batch) of a global batch.
         threads: batches that are filled at the same time.
         ahead: batches that are ready or being filled while one is used.
         hold: batches that stay valid at a time, the newest included.
@@ -144,7 +144,10 @@ class CropReader:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -171,7 +174,7 @@ class _Buffer:
             pin_memory=torch.cuda.is_available(),
         )  # fmt: skip
         self.frame_bytes, self.frames = form.frame_bytes, reader.frames
-        flat = memoryview(self.crops.view(reader.batch, -1).numpy()).cast("B")
+        flat = memoryview(self.crops.view(reader.batch, -1).numpy().data).cast("B")
         size = reader.crop_bytes
         self.rows = [[flat[i * size : (i + 1) * size]] for i in range(reader.batch)]
 

@@ -85,7 +85,9 @@ def open_shards(folder: Path | str, wanted: Form | None = None) -> ShardSet:
     form = wanted or summaries[0].form
     first = np.concatenate([[0], np.cumsum([summary.n_ok for summary in summaries])])
     if not first[-1]:
-        raise UserError(f"{folder} holds no clip: all failed; see `python -m shards stats {folder}`")
+        raise UserError(
+            f"{folder} holds no clip: all failed; see `python -m shards stats {folder}`"
+        )
     offsets, n_frames = np.empty(first[-1], np.int64), np.empty(first[-1], np.int32)
     fingerprint = hashlib.blake2b(digest_size=16)
     for i, (path, summary) in enumerate(zip(paths, summaries, strict=True)):

@@ -1,4 +1,4 @@
-"""Write one shard: a tar whose bytes depend on its clips alone, then the sidecar that commits it."""
+"""Write one shard: a tar whose bytes depend on its clips alone, then the sidecar, its commit."""
 
 import hashlib
 import json

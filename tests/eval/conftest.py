@@ -31,7 +31,9 @@ def demo_batch(count: int) -> torch.Tensor:
     return torch.from_numpy(np.stack(waves))
 
 
-def write_task(folder: Path, labels: tuple[str, ...] = ("bell", "kick"), per_fold: int = 2) -> Path:
+def write_task(
+    folder: Path, labels: tuple[str, ...] = ("kick", "snare"), per_fold: int = 4
+) -> Path:
     """Write a 3-fold scene task whose labels are folders of the demo sounds."""
     folds = ["fold00", "fold01", "fold02"]
     metadata = {

@@ -1,0 +1,60 @@
+# One stage a target; each does what is missing and nothing else. `make help` lists them.
+PYTHON ?= python3
+VENV   ?= .venv
+SOURCE ?= demo
+OUT    ?= data/$(firstword $(SOURCE))
+SHARDS ?= $(OUT)/logmel
+WAVE   ?= $(OUT)/wave
+PRESET ?= demo
+RUN    ?= runs/$(PRESET)
+TASKS  ?= $(OUT)/tasks
+CHECKPOINT ?= $(RUN)/encoder.pt
+ARGS   ?=
+PIP_ARGS ?=
+RUNNER := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help install ingest shards train eval check fmt test bench
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@echo "Variables: SOURCE, OUT, SHARDS, PRESET, RUN, CHECKPOINT, TASKS, ARGS (more flags), RAY_ADDRESS (a cluster)"
+
+install: $(VENV)/.installed  ## make the virtual environment
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUNNER) -m pip install --quiet $(PIP_ARGS) -c constraints.txt torch
+	$(RUNNER) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	touch $@
+
+ingest: install  ## audio in, shard sets out: SOURCE=demo, or SOURCE="folder DIR" OUT=data/mine
+	$(RUNNER) -m ingest $(SOURCE) --out $(OUT) $(ARGS)
+
+shards: install  ## derive a log-mel set from the wave set: WAVE=... OUT=...
+	$(RUNNER) -m shards logmel $(WAVE) --out $(SHARDS) $(ARGS)
+
+# The demo corpus is made on the way; any other shard set must be there.
+train: install  ## pre-train: PRESET=demo SHARDS=data/demo/logmel RUN=runs/demo; goes on with a stopped run
+ifeq ($(SHARDS),data/demo/logmel)
+	$(RUNNER) -m ingest demo
+endif
+	$(RUNNER) -m train $(PRESET) --shards $(SHARDS) --run $(RUN) --resume $(ARGS)
+
+eval: install  ## score a checkpoint on HEAR tasks: CHECKPOINT=runs/demo/encoder.pt TASKS=data/demo/tasks
+	$(RUNNER) -m eval hear --checkpoint $(CHECKPOINT) --tasks-dir $(TASKS) $(ARGS)
+
+check: install  ## lint, format, types
+	$(RUNNER) -m ruff check .
+	$(RUNNER) -m ruff format --check .
+	$(RUNNER) -m mypy
+
+fmt: install  ## format and mend what can be mended
+	$(RUNNER) -m ruff check --fix-only .
+	$(RUNNER) -m ruff format .
+
+test: install  ## the whole test suite
+	$(RUNNER) -m pytest $(ARGS)
+
+bench: install  ## the crop reader beside stock WebDataset and a bare preadv loop
+	$(RUNNER) -m shards bench $(ARGS)

@@ -1,0 +1,77 @@
+"""What a training run is; a field's text is its --help. The run folder keeps it as config.json."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from model.checkpoint import ENCODERS
+from shards.cli import UserError
+from train.views import ViewsConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """LARS as in the paper; learning rates are for a batch of 128 and scale with the batch."""
+
+    lr_weights: float = 0.4
+    """Learning rate of weights at batch 128."""
+    lr_biases: float = 0.0048
+    """Learning rate of biases and norms at batch 128."""
+    momentum: float = 0.9
+    """Share of the last step that is kept."""
+    trust: float = 0.001
+    """Trust coefficient: length of an adapted step relative to its weight."""
+    weight_decay: float = 1e-5
+    """Added to the gradient of weights, times the weight."""
+    warmup_epochs: float = 1.0
+    """Length of the linear warm-up; a cosine to 0 follows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Pre-train an encoder with Audio Barlow Twins."""
+
+    shards: Path = Path("data/demo/logmel")
+    """Log-mel shard set to train on."""
+    run: Path = Path("runs/demo")
+    """Run folder: config.json, metrics.jsonl, TensorBoard events, checkpoints, loss.png."""
+    resume: bool = False
+    """Go on with the run in the run folder if there is one."""
+    encoder: Literal["audiontt"] = "audiontt"
+    """Network; `python -m model` lists them."""
+    projector_hidden: int = 8192
+    """Width of the projector's hidden layer."""
+    projector_out: int = 1024
+    """Size of the projector's output, the D of the D x D cross-correlation."""
+    lambda_: float = 0.005
+    """Weight of the off-diagonal term of the loss."""
+    crop_frames: int = 96
+    """Length of a crop, frames of 10 ms."""
+    batch: int = 128
+    """Clips a step."""
+    epochs: float = 100.0
+    """Passes over the shard set."""
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    """LARS and its schedule."""
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    """The augmentations."""
+    seed: int = 0
+    """Of the weights, the order of the clips, the crops and the views."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU if there is one."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """bf16: encoder and projector under bfloat16 autocast; the loss and log-mel stay float32."""
+    reader_threads: int = 4
+    """Threads that read crops."""
+    log_every: int = 10
+    """Steps between lines of metrics.jsonl; the losses are read from the device only then."""
+    checkpoint_every_s: float = 300.0
+    """Seconds between checkpoints; one more is written at the end and on SIGTERM."""
+
+    def __post_init__(self) -> None:
+        if self.encoder not in ENCODERS:
+            raise UserError(f"encoder is {self.encoder}; known are {', '.join(ENCODERS)}")
+        if self.batch < 2:
+            raise UserError(f"batch is {self.batch}; a correlation needs at least 2 clips")
+        if self.epochs <= 0 or self.log_every < 1:
+            raise UserError("epochs must be above 0 and log_every at least 1")

@@ -1,0 +1,27 @@
+"""Named configurations; each says where its numbers come from."""
+
+from pathlib import Path
+
+from train.config import OptimiserConfig, TrainConfig
+
+PRESETS: dict[str, tuple[str, TrainConfig]] = {
+    "demo": (
+        "AudioNTT on the demo corpus, a few minutes on two cores; our own numbers",
+        TrainConfig(
+            projector_hidden=2048,
+            projector_out=256,
+            batch=64,
+            epochs=40,
+            optimiser=OptimiserConfig(),
+            log_every=5,
+        ),
+    ),
+    "audiontt-audioset": (
+        "AudioNTT as the paper trains it (section 3.3: batch 128, 100 epochs, LARS)",
+        TrainConfig(
+            shards=Path("data/audioset/logmel"),
+            run=Path("runs/audiontt-audioset"),
+            precision="bf16",
+        ),
+    ),
+}

@@ -1,0 +1,75 @@
+"""What a run came to: the closing lines and the loss curve, both from metrics.jsonl alone."""
+
+import logging
+from pathlib import Path
+from statistics import fmean
+
+from shards.files import replacing
+from train.clock import PARTS
+from train.run import read_metrics
+
+log = logging.getLogger(__name__)
+
+
+def summarise(run: Path) -> str:
+    """Say in a few lines how the loss went, how fast it was, and where the time went."""
+    lines = read_metrics(run / "metrics.jsonl")
+    first, last = lines[: max(1, len(lines) // 10)], lines[-max(1, len(lines) // 10) :]
+    seconds = sum(line["seconds"] for line in lines)
+    clips = sum(line["seconds"] * line["clips_per_s"] for line in lines)
+    shares = {
+        part: sum(line["seconds"] * line.get(_field(part), 0.0) for line in lines) / seconds
+        for part in PARTS
+    }
+    spent = ", ".join(
+        f"{100 * share:.1f} % {part}" for part, share in sorted(shares.items(), key=lambda x: -x[1])
+    )
+    return "\n".join(
+        [
+            f"loss     {fmean(line['loss'] for line in first):.2f} -> "
+            f"{fmean(line['loss'] for line in last):.2f} "
+            f"(means over the first and the last tenth of {lines[-1]['step']:.0f} steps)",
+            f"speed    {clips / seconds:.1f} clips/s, {seconds / 60:.1f} min",
+            f"time     {spent}",
+            f"run      {run}: config.json, metrics.jsonl, loss.png, checkpoint.pt, encoder.pt",
+            f"next     make eval CHECKPOINT={run}/encoder.pt",
+        ]
+    )
+
+
+def share_fields(shares: dict[str, float]) -> dict[str, float]:
+    """Name the shares of time for metrics.jsonl."""
+    return {_field(part): round(share, 5) for part, share in shares.items()}
+
+
+def _field(part: str) -> str:
+    return "share_" + part.replace(" ", "_")
+
+
+def draw_curve(run: Path) -> None:
+    """Draw loss, its two terms and the learning rate over steps into loss.png."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        log.warning("no loss.png: install matplotlib (extra `train`)")
+        return
+    lines = read_metrics(run / "metrics.jsonl")
+    if not lines:
+        return
+    steps = [line["step"] for line in lines]
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for name, label in (
+        ("loss", "loss"),
+        ("on_diagonal", "on-diagonal term"),
+        ("off_diagonal_weighted", "off-diagonal term x lambda"),
+    ):
+        axes.plot(steps, [line[name] for line in lines], label=label)
+    axes.set(xlabel="step", ylabel="loss", yscale="log", title=f"Audio Barlow Twins, {run.name}")
+    rate = axes.twinx()
+    rate.plot(steps, [line["lr"] for line in lines], color="grey", linestyle=":")
+    rate.set_ylabel("learning rate of weights (dotted)")
+    axes.legend()
+    axes.grid(alpha=0.3)
+    with replacing(run / "loss.png") as scratch:
+        figure.savefig(scratch, format="png", dpi=120)
