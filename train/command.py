@@ -53,8 +53,9 @@ def train(config: TrainConfig) -> None:
     if folder.checkpoint:
         trainer.restore(folder.checkpoint)
     log.info(
-        "%s: %d clips, %d steps of %d, %d to go, on %s", config.run, len(shard_set),
+        "%s: %d clips, %d steps of %d, %d to go, on %s in %s", config.run, len(shard_set),
         trainer.total_steps, config.batch, trainer.total_steps - trainer.step, trainer.device,
+        "bf16" if trainer.bf16 else "float32",
     )  # fmt: skip
     stopped_by = _steps(trainer, folder) if trainer.step < trainer.total_steps else None
     draw_curve(folder.path)

@@ -59,8 +59,9 @@ class TrainConfig:
     """Of the weights, the order of the clips, the crops and the views."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU if there is one."""
-    precision: Literal["float32", "bf16"] = "float32"
-    """bf16: encoder and projector under bfloat16 autocast; the loss and log-mel stay float32."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """bf16: encoder and projector under bfloat16 autocast, the loss stays float32. auto: bf16
+    where the device computes in it (recent GPUs, CPUs with AVX-512 BF16 or AMX), else float32."""
     reader_threads: int = 4
     """Threads that read crops."""
     log_every: int = 10

@@ -1,6 +1,7 @@
 """The training loop on one device."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -29,6 +30,9 @@ class Trainer:
     def __init__(self, config: TrainConfig, shard_set: ShardSet) -> None:
         self.config, self.shard_set = config, shard_set
         self.device = _device(config.device)
+        self.bf16 = config.precision == "bf16" or (
+            config.precision == "auto" and has_bf16(self.device)
+        )
         self.sizes: dict[str, int | float] = {"n_mels": shard_set.form.frame_shape[0]}
         torch.manual_seed(config.seed)
         self.network = BarlowTwins(
@@ -36,7 +40,7 @@ class Trainer:
             hidden=config.projector_hidden,
             out_features=config.projector_out,
             lambda_=config.lambda_,
-        ).to(self.device)
+        ).to(self.device, memory_format=torch.channels_last)
         given = config.optimiser
         scale = config.batch / 128
         self.optimiser = LARS(
@@ -70,9 +74,7 @@ class Trainer:
         # Dropout is a function of the step, so a resumed run drops what the interrupted one did.
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
         with self.clock.part("forward and backward"):
-            with torch.autocast(
-                self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
-            ):
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
                 terms = self.network(view_a, view_b)
             self.optimiser.zero_grad(set_to_none=True)
             terms.loss.backward()
@@ -145,6 +147,14 @@ class Trainer:
         earlier = min(self.step, -(-self.config.views.mixup_bank // self.config.batch))
         for batch in self.reader.batches(self.step - earlier, earlier):
             self.views.bank.push(self._normalised(batch))
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Tell whether the device has bfloat16 arithmetic of its own; emulated, it is the slower."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    flags = Path("/proc/cpuinfo")
+    return flags.exists() and bool({"avx512_bf16", "amx_bf16"} & set(flags.read_text().split()))
 
 
 def _device(name: str) -> torch.device:

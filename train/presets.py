@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from train.config import OptimiserConfig, TrainConfig
+from train.config import TrainConfig
 
 PRESETS: dict[str, tuple[str, TrainConfig]] = {
     "demo": (
@@ -11,8 +11,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             projector_hidden=2048,
             projector_out=256,
             batch=64,
-            epochs=40,
-            optimiser=OptimiserConfig(),
+            epochs=80,
             log_every=5,
         ),
     ),
@@ -21,7 +20,6 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
         TrainConfig(
             shards=Path("data/audioset/logmel"),
             run=Path("runs/audiontt-audioset"),
-            precision="bf16",
         ),
     ),
 }
