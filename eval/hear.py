@@ -75,9 +75,8 @@ class HearModel(nn.Module):
             float32 [N, D] on the encoder's device.
         """
         audio = audio.to(self.device)
-        shortest = self.front_end.window // 2 + 1
-        if audio.shape[1] < shortest:
-            audio = F.pad(audio, (0, shortest - audio.shape[1]))
+        if (lacking := self.log_mel.least_samples - audio.shape[1]) > 0:
+            audio = F.pad(audio, (0, lacking))
         return self.encoder((self.log_mel(audio) - self.mean) / self.std).float()
 
     def clips_per_pass(self, n_samples: int) -> int:

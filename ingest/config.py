@@ -14,7 +14,7 @@ from ingest.folder import folder_clips
 from ingest.hear_task import write_task
 from ingest.stage import Job, ingest
 from shards.cli import UserError, say
-from shards.logmel import FrontEnd
+from shards.logmel import FrontEnd, LogMel
 from shards.shardset import open_shards
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Output:
 
     def make(self, source: str, clips: list[Clip]) -> None:
         """Run the stage and say what came of it."""
-        limits = DecodeLimits(min_samples=self.front_end.window // 2 + 1, max_s=self.max_s)
+        limits = DecodeLimits(min_samples=LogMel(self.front_end).least_samples, max_s=self.max_s)
         job = Job(
             source=source,
             out=self.out.absolute(),

@@ -1,5 +1,6 @@
 """Any audio file to 16 kHz mono PCM16, with ffmpeg; the one module that runs it."""
 
+import re
 import struct
 import subprocess
 from dataclasses import dataclass
@@ -50,7 +51,8 @@ def decode(path: str, limits: DecodeLimits) -> np.ndarray:
     """Decode a file's first audio stream to exactly round(duration x 16000) samples.
 
     ffmpeg decodes and mixes down at the file's own rate; soxr (HQ) resamples, so that the length
-    is exact. Any decoding error refuses the file: a decoder would conceal it with silence.
+    is exact. Whatever ffmpeg calls an error refuses the file: a decoder would conceal it with
+    silence, and a container would leave the damaged part out.
 
     Returns:
         int16 [samples] at 16 kHz.
@@ -76,35 +78,38 @@ def decode(path: str, limits: DecodeLimits) -> np.ndarray:
 def _decode_native(path: str, limits: DecodeLimits) -> tuple[np.ndarray, int]:
     """Decode and mix down at the file's own rate: float32 [samples] and the rate, Hz."""
     command = (
-        # `file:` keeps a colon or a leading dash in a name from meaning something to ffmpeg.
-        ffmpeg.input(f"file:{path}", protocol_whitelist="file")
+        ffmpeg.input("FILE", protocol_whitelist="file", err_detect="crccheck")
         .output(
             "pipe:1", map="0:a:0", ac=1, format="au", acodec="pcm_f32be", t=limits.max_s + 1,
         )
-        .global_args("-nostdin", "-v", "error", "-xerror", "-threads", "1")
+        # Not -xerror: it refuses a WAV whose header does not know its length, as pipes leave it.
+        .global_args("-nostdin", "-v", "error", "-threads", "1")
         .compile(cmd=ffmpeg_path())
     )  # fmt: skip
+    # `file:` keeps a colon or a leading dash in a name from meaning something to ffmpeg; put in
+    # here, because ffmpeg-python cannot take a name that is not valid UTF-8.
+    command[command.index("FILE")] = f"file:{path}"
     try:
         done = subprocess.run(
             command, capture_output=True, timeout=limits.timeout_s, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired:
         raise BadAudio(f"ffmpeg took longer than {limits.timeout_s:g} s") from None
-    if done.returncode or len(done.stdout) < _AU_HEADER.size:
+    if done.returncode or done.stderr.strip() or len(done.stdout) < _AU_HEADER.size:
         raise BadAudio(f"ffmpeg cannot decode it: {_reason(done.stderr)}")
     magic, begin, _, encoding, rate, channels = _AU_HEADER.unpack_from(done.stdout)
     if (magic, encoding, channels) != (b".snd", 6, 1):
         raise RuntimeError(f"ffmpeg wrote no mono float AU: {magic!r} {encoding} {channels}")
     samples = np.frombuffer(done.stdout, ">f4", offset=begin)
     if not len(samples):
-        raise BadAudio(f"no sample in it: {_reason(done.stderr)}")
+        raise BadAudio("there is no sample in it")
     return samples.astype(np.float32), rate
 
 
 def _reason(stderr: bytes) -> str:
-    """Keep what ffmpeg said of the file in one line."""
-    lines = stderr.decode(errors="replace").strip().splitlines()
-    return "; ".join(dict.fromkeys(line.strip() for line in lines))[:300] or "it said nothing"
+    """Keep the first thing that ffmpeg said, without the memory addresses of its parts."""
+    first = stderr.decode(errors="replace").strip().split("\n")[0]
+    return re.sub(r"\[[^]]* @ 0x[0-9a-f]+\] ?", "", first).strip()[:300] or "it said nothing"
 
 
 def _exactly(wave: np.ndarray, n_samples: int) -> np.ndarray:

@@ -66,7 +66,14 @@ def read_labels(path: Path, origins: list[str]) -> dict[str, tuple[str, ...]]:
                     f"{path} lacks the column {' and '.join(sorted(missing))}; its first line must "
                     "name the columns path and labels, several labels separated by ;"
                 )
-            known = {row["path"]: tuple(filter(None, row["labels"].split(";"))) for row in reader}
+            known: dict[str, tuple[str, ...]] = {}
+            for row in reader:
+                if None in row or None in row.values() or row["path"] in known:
+                    raise UserError(
+                        f"{path}, line {reader.line_num}: a row has as many cells as the first "
+                        "line (put quotes around a comma in a name), and no path twice"
+                    )
+                known[row["path"]] = tuple(filter(None, row["labels"].split(";")))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as a CSV of labels: {error}") from error
     if absent := sorted(known.keys() - set(origins)):
@@ -78,7 +85,8 @@ def read_labels(path: Path, origins: list[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    for folder, _, names in os.walk(root):
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 

@@ -42,20 +42,19 @@ class Job:
         sets = {self.out / "wave": wave_form()} if self.keep_wave else {}
         return sets | {self.out / "logmel": logmel_form(self.front_end)}
 
-    def is_done(self, shard: PlannedShard) -> bool:
-        """Tell whether every set has this shard."""
-        return all(
-            [
-                is_committed(folder, shard.name, form, shard.digest)
-                for folder, form in self.sets().items()
-            ]
-        )
+    def missing(self, shard: PlannedShard) -> dict[Path, Form]:
+        """Return the sets that lack this shard."""
+        return {
+            folder: form
+            for folder, form in self.sets().items()
+            if not is_committed(folder, shard.name, form, shard.digest)
+        }
 
 
 def ingest(job: Job, clips: Sequence[Clip], shard_clips: int, slots: int | None) -> Counter[str]:
     """Make the shards that are missing; return how many clips of this run had which outcome."""
     plan = plan_shards(job.source, clips, shard_clips)
-    todo = [shard for shard in plan if not job.is_done(shard)]
+    todo = [shard for shard in plan if job.missing(shard)]
     log.info("%d clips in %d shards, %d shards to do", len(clips), len(plan), len(todo))
     outcomes = Counter[str]()
     if todo:
@@ -69,14 +68,15 @@ def ingest(job: Job, clips: Sequence[Clip], shard_clips: int, slots: int | None)
 
 
 def ingest_shard(task: tuple[Job, PlannedShard]) -> ShardReport:
-    """Decode the clips of one shard and commit it to every set."""
+    """Decode the clips of one shard and commit it to every set that lacks it."""
     job, shard = task
+    sets = job.missing(shard) or job.sets()  # none is missing: a worker was lost after its commit
     torch.set_num_threads(1)
     log_mel = LogMel(job.front_end)
     with ExitStack() as stack:
         writers = [
             stack.enter_context(writing_shard(folder, shard.name, form, shard.digest))
-            for folder, form in job.sets().items()
+            for folder, form in sets.items()
         ]
         for clip in shard.clips:
             row, samples = _take(clip, job)

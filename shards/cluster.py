@@ -45,7 +45,7 @@ def cluster(slots: int | None = None) -> Iterator[int]:
             address=address or "local",
             num_cpus=None if address else slots,
             include_dashboard=None if address else False,
-            logging_level=logging.WARNING,
+            logging_level=logging.ERROR,
             log_to_driver=False,
         )
     except ConnectionError as error:

@@ -87,5 +87,14 @@ def wave_form() -> Form:
 
 
 def logmel_form(front_end: FrontEnd) -> Form:
-    """Return the form of log-mel sets made with `front_end`."""
+    """Return the form of log-mel sets made with `front_end`.
+
+    Raises:
+        UserError: the front-end is for waveforms of another rate than the stored ones.
+    """
+    if front_end.sample_rate != WAVE_PARAMETERS["sample_rate"]:
+        raise UserError(
+            f"the front-end is for {front_end.sample_rate} Hz, but clips are stored at "
+            f"{WAVE_PARAMETERS['sample_rate']} Hz; leave sample_rate alone"
+        )
     return Form("logmel", front_end.parameters())

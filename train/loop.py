@@ -147,6 +147,8 @@ class Trainer:
         earlier = min(self.step, -(-self.config.views.mixup_bank // self.config.batch))
         for batch in self.reader.batches(self.step - earlier, earlier):
             self.views.bank.push(self._normalised(batch))
+            if self._copied:
+                self._copied.synchronize()
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -2,13 +2,13 @@
 
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from shards.cli import UserError
-from shards.files import replacing
+from shards.files import remove_scratch, replacing
 from train.config import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             with replacing(self.config_path) as scratch:
                 scratch.write_text(json.dumps(plain, indent=1) + "\n")
+        remove_scratch(self.path)
         self._keep_metrics(self.checkpoint.step if self.checkpoint else 0)
 
     def _existing(self, resume: bool, config: dict[str, Any]) -> Checkpoint | None:
@@ -73,10 +74,9 @@ class RunFolder:
             file.write(json.dumps({"step": step} | metrics) + "\n")
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write the resumable checkpoint, then the encoder alone, each atomically."""
+        """Write the encoder alone, then the resumable checkpoint that says the step is done."""
+        save_checkpoint(self.encoder_path, replace(checkpoint, training=None))
         save_checkpoint(self.checkpoint_path, checkpoint)
-        alone = {name: getattr(checkpoint, name) for name in vars(checkpoint)} | {"training": None}
-        save_checkpoint(self.encoder_path, Checkpoint(**alone))
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

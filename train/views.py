@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from shards.cli import UserError
 from train.draws import Draws
 
 CUBIC_A = -0.75
@@ -33,15 +34,15 @@ class ViewsConfig:
     def __post_init__(self) -> None:
         low, high = self.rrc_scale
         if not 0 <= self.mixup_alpha <= 1:
-            raise ValueError(f"mixup_alpha is {self.mixup_alpha}; choose a share from [0, 1]")
+            raise UserError(f"mixup_alpha is {self.mixup_alpha}; choose a share from [0, 1]")
         if self.mixup_bank < 1:
-            raise ValueError(f"mixup_bank is {self.mixup_bank}; choose 1 or more clips")
+            raise UserError(f"mixup_bank is {self.mixup_bank}; choose 1 or more clips")
         if not 0 < low <= high:
-            raise ValueError(f"rrc_scale is {self.rrc_scale}; choose 0 < smallest <= largest")
+            raise UserError(f"rrc_scale is {self.rrc_scale}; choose 0 < smallest <= largest")
         if not self.rrc_canvas >= 1:
-            raise ValueError(f"rrc_canvas is {self.rrc_canvas}; it holds the input, choose >= 1")
+            raise UserError(f"rrc_canvas is {self.rrc_canvas}; it holds the input, choose >= 1")
         if not self.rlf_gain >= 0:
-            raise ValueError(f"rlf_gain is {self.rlf_gain}; choose 0 or more")
+            raise UserError(f"rlf_gain is {self.rlf_gain}; choose 0 or more")
 
 
 class MixupBank:
