@@ -149,6 +149,8 @@ def peak_memory(folder: Path, n_clips: int) -> float:
     name = shard_name(0)
     table = pq.read_table(folder / f"{name}.parquet")
     repeats, copies = 64, -(-n_clips // (64 * len(table)))
+    footer = {**(table.schema.metadata or {}), b"n_ok": str(repeats * len(table)).encode()}
+    table = table.replace_schema_metadata(footer)
     for number in range(copies):
         (big / f"{shard_name(number)}.tar").symlink_to(folder / f"{name}.tar")
         with pq.ParquetWriter(big / f"{shard_name(number)}.parquet", table.schema) as writer:

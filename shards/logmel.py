@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from nnAudio.features.mel import MelSpectrogram
 from torch import Tensor, nn
 
 from shards.cli import UserError
@@ -49,12 +48,14 @@ class FrontEnd:
                 f"mel range is {self.f_min_hz}-{self.f_max_hz} Hz; "
                 f"choose 0 <= f_min < f_max <= {self.sample_rate / 2:g}"
             )
-        if min(self.window, self.hop, self.n_mels) < 1:
-            raise UserError("window, hop and n_mels must be at least 1")
+        if min(self.window, self.hop, self.n_mels) < 1 or self.window % 2:
+            raise UserError("window, hop and n_mels must be at least 1, and the window even")
 
     def parameters(self) -> dict[str, str | int | float]:
         """Return everything that defines the numbers, as plain values for files."""
-        return {**asdict(self), **_FIXED}
+        # 60 and 60.0 are equal, but not as text, which the digest hashes.
+        edges = {"f_min_hz": float(self.f_min_hz), "f_max_hz": float(self.f_max_hz)}
+        return {**asdict(self), **edges, **_FIXED}
 
     def digest(self) -> str:
         """Return the hash that sidecars and checkpoints carry, 32 hex digits."""
@@ -153,7 +154,7 @@ class LogMel(nn.Module):
             return_complex=True,
         )  # fmt: skip
         power = spectrum.real.square() + spectrum.imag.square()
-        return (self.reference.mel_basis.double() @ power).float()
+        return (self.reference.get_buffer("mel_basis").double() @ power).float()
 
 
 def stored_logmel(log_mel: LogMel, samples: np.ndarray) -> np.ndarray:
@@ -162,7 +163,9 @@ def stored_logmel(log_mel: LogMel, samples: np.ndarray) -> np.ndarray:
         return log_mel(torch.from_numpy(samples)[None])[0].numpy().astype(np.float16)
 
 
-def _nnaudio(front_end: FrontEnd) -> MelSpectrogram:
+def _nnaudio(front_end: FrontEnd) -> nn.Module:
+    from nnAudio.features.mel import MelSpectrogram  # 66 MB with SciPy, which readers do not need
+
     return MelSpectrogram(
         sr=front_end.sample_rate,
         n_fft=front_end.window,

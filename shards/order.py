@@ -53,8 +53,9 @@ class Order:
 
     def _epoch(self, epoch: int) -> np.ndarray:
         """Return the permutation of one epoch, int32 [clips]."""
-        clips = np.arange(len(self.shard_set), dtype=np.uint64)
-        shuffled = hash64(clips + self._key("clip", epoch))
+        shuffled = np.arange(len(self.shard_set), dtype=np.uint64)
+        shuffled += self._key("clip", epoch)
+        shuffled = hash64(shuffled)
         if self.block_shards >= len(self.shard_set.names):
             return np.argsort(shuffled, kind="stable").astype(np.int32)
         shards = np.arange(len(self.shard_set.names), dtype=np.uint64)

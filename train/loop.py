@@ -40,7 +40,8 @@ class Trainer:
             hidden=config.projector_hidden,
             out_features=config.projector_out,
             lambda_=config.lambda_,
-        ).to(self.device, memory_format=torch.channels_last)
+        ).to(self.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         given = config.optimiser
         scale = config.batch / 128
         self.optimiser = LARS(

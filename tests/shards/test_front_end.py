@@ -1,6 +1,7 @@
 """The parameters of log-mel: they survive a file, their hash tells them apart, errors name them."""
 
 import json
+import re
 from dataclasses import asdict, replace
 
 import pytest
@@ -62,7 +63,7 @@ def test_the_digest_is_the_same_in_a_fresh_process() -> None:
     [("mel_scale", "slaney"), ("power", 1.0), ("padding", "none"), ("logarithm", "decimal")],
 )
 def test_a_property_that_cannot_be_changed_is_refused_by_name(name: str, value: object) -> None:
-    wanted = FrontEnd().parameters()[name]
+    wanted = re.escape(str(FrontEnd().parameters()[name]))
     with pytest.raises(UserError, match=f"{name} is {value}, wanted {wanted}"):
         FrontEnd.from_parameters({**FrontEnd().parameters(), name: value})  # type: ignore[dict-item]
 

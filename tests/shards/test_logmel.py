@@ -140,9 +140,7 @@ def test_a_wave_that_reflection_cannot_pad_is_refused() -> None:
         log_mel(torch.zeros(1, 512))
 
 
-def test_what_is_stored_is_log_mel_in_half_precision(
-    ours: Tensor, waves: list[np.ndarray]
-) -> None:
+def test_what_is_stored_is_log_mel_in_half_precision(ours: Tensor, waves: list[np.ndarray]) -> None:
     stored = stored_logmel(LogMel(), waves[0])
     assert stored.dtype == np.float16
     assert stored.flags.c_contiguous
