@@ -40,6 +40,9 @@ def cluster(slots: int | None = None) -> Iterator[int]:
     address = os.environ.get("RAY_ADDRESS")
     # Ray's own answer to a task that dies for lack of memory is to try again for ever.
     os.environ.setdefault("RAY_task_oom_retries", "3")
+    # A driver that waits for the first workers waits for ever if one of them dies at its start
+    # (ray-project/ray issue 40131); tasks start the workers that they need.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     try:
         ray.init(
             address=address or "local",

@@ -209,7 +209,7 @@ def _open_tars(shard_set: ShardSet) -> np.ndarray:
 def _allow_files(wanted: int) -> None:
     """Raise this process's limit of open files if the set has more shards."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + 512
+    needed = wanted + len(os.listdir("/dev/fd")) + 512
     if soft == resource.RLIM_INFINITY or needed <= soft:
         return
     if hard != resource.RLIM_INFINITY and needed > hard:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from shards.cli import UserError
 from shards.form import Form
-from shards.sidecar import read_rows, read_summary
+from shards.sidecar import read_summary
 from shards.statistics import Statistics
 
 
@@ -47,12 +47,9 @@ class ShardSet:
     @cached_property
     def keys(self) -> list[str]:
         """Names of all clips, read from the sidecars on first use."""
-        return [
-            row.key
-            for name in self.names
-            for row in read_rows(self.folder / f"{name}.parquet")
-            if row.status == "ok"
-        ]
+        paths = [self.folder / f"{name}.parquet" for name in self.names]
+        tables = [pq.read_table(path, columns=["key", "offset"]).drop_null() for path in paths]
+        return [key for table in tables for key in table["key"].to_pylist()]
 
 
 def sidecar_paths(folder: Path | str) -> list[Path]:

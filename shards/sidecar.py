@@ -129,16 +129,26 @@ def read_summary(path: Path) -> Summary:
     """Read a sidecar's footer alone.
 
     Raises:
-        UserError: the file is no sidecar, or one of another format version.
+        UserError: the file is no sidecar, a damaged one, or one of another format version.
     """
     try:
-        raw = pq.read_schema(path).metadata or {}
-    except (pa.ArrowException, OSError) as error:
+        metadata = pq.read_schema(path).metadata or {}
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a readable sidecar ({_first_line(error)})") from error
-    metadata = {key.decode(): value for key, value in raw.items()}
-    if "format_version" not in metadata:
+    if b"format_version" not in metadata:
         raise UserError(f"{path} is a Parquet file, but no sidecar of ours")
-    values = {key: json.loads(value) for key, value in metadata.items() if key != "ARROW:schema"}
+    try:
+        return _summary(path, metadata)
+    except UserError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} has a damaged footer ({_first_line(error)})") from error
+
+
+def _summary(path: Path, metadata: dict[bytes, bytes]) -> Summary:
+    values = {
+        key.decode(): json.loads(value) for key, value in metadata.items() if key != b"ARROW:schema"
+    }
     if values["format_version"] != FORMAT_VERSION:
         raise UserError(
             f"{path} has format version {values['format_version']}, this code reads "
@@ -158,16 +168,32 @@ def read_summary(path: Path) -> Summary:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read every row of a sidecar."""
-    return [Row(**row) for row in pq.read_table(path).to_pylist()]
+    """Read every row of a sidecar.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        table = pq.read_table(path)
+        if table.schema != SCHEMA:
+            raise UserError(f"{path} does not have the columns of a sidecar")
+        return [Row(**row) for row in table.to_pylist()]
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged ({_first_line(error)})") from error
 
 
 def read_clip(tar: BinaryIO, row: Row, form: Form) -> np.ndarray:
-    """Read the whole array of one clip from its open tar: [n_frames, *frame_shape]."""
+    """Read the whole array of one clip from its open tar: [n_frames, *frame_shape].
+
+    Raises:
+        UserError: the tar ends before the clip does.
+    """
     if row.offset is None or row.n_frames is None:
         raise ValueError(f"clip {row.key} is not in the tar: {row.failure}")
     tar.seek(row.offset)
     data = tar.read(row.n_frames * form.frame_bytes)
+    if len(data) < row.n_frames * form.frame_bytes:
+        raise UserError(f"{tar.name} ends inside clip {row.key}; run `python -m shards verify`")
     return np.frombuffer(data, form.dtype).reshape(-1, *form.frame_shape).copy()
 
 

@@ -1,5 +1,6 @@
 """Check a shard set byte by byte against its sidecars, naming the shard and the clip."""
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -52,10 +53,9 @@ def verify(folder: Path, threads: int = 4) -> Iterator[list[Finding]]:
 def _check(sidecar: Path) -> tuple[Summary | None, list[Row], list[Finding]]:
     """Check one shard for itself."""
     try:
-        summary = read_summary(sidecar)
+        summary, rows = read_summary(sidecar), read_rows(sidecar)
     except UserError as error:
         return None, [], [Finding(sidecar.stem, "", str(error))]
-    rows = read_rows(sidecar)
     findings = []
     if rows_checksum(rows) != summary.checksum:
         findings.append(Finding(sidecar.stem, "", "the sidecar's rows do not match its checksum"))
@@ -73,15 +73,20 @@ def _check(sidecar: Path) -> tuple[Summary | None, list[Row], list[Finding]]:
 
 def _check_records(shard: str, file: BinaryIO, rows: list[Row]) -> Iterator[Finding]:
     """Compare every clip's bytes with its checksum, and the rest of the tar with zeros."""
+    size, end = os.fstat(file.fileno()).st_size, 0
     for row in rows:
         if row.record_offset is None or row.record_bytes is None:
             continue
-        file.seek(row.record_offset)
-        record = file.read(row.record_bytes)
-        if len(record) < row.record_bytes:
+        # Records lie one behind the other; anything else is a damaged sidecar, no place to read.
+        if row.record_offset != end or row.record_bytes < 0:
+            yield Finding(shard, row.key, "the sidecar puts this clip in a wrong place")
+            return
+        end += row.record_bytes
+        if end > size:
             yield Finding(shard, row.key, "the tar ends inside this clip")
-        elif record_checksum(record) != row.checksum:
+        elif record_checksum(file.read(row.record_bytes)) != row.checksum:
             yield Finding(shard, row.key, "the bytes of this clip do not match its checksum")
+    file.seek(min(end, size))
     if any(file.read()):
         yield Finding(shard, "", "there is something behind the last clip")
 

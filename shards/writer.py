@@ -99,6 +99,8 @@ def writing_shard(folder: Path, name: str, form: Form, plan: str) -> Iterator[Sh
             writer = ShardWriter(tar, form)
             yield writer
         rows = _with_checksums(scratch, writer.rows)
+        # From here on the old sidecar, if there is one, would describe another tar.
+        (folder / f"{name}.parquet").unlink(missing_ok=True)
     summary = Summary(
         form=form,
         plan=plan,

@@ -1,6 +1,7 @@
 """`python -m train PRESET`: take the steps that are missing, log, save, stop cleanly."""
 
 import logging
+import math
 import signal
 import sys
 import time
@@ -14,7 +15,7 @@ import tyro
 from torch import Tensor
 from tqdm import tqdm
 
-from shards.cli import say
+from shards.cli import UserError, say
 from shards.form import logmel_form
 from shards.logmel import FrontEnd
 from shards.shardset import open_shards
@@ -114,7 +115,7 @@ class Logger:
     def __init__(self, trainer: Trainer, folder: RunFolder) -> None:
         self.trainer, self.folder = trainer, folder
         self.losses: list[Tensor] = []
-        self.board = _tensorboard(folder)
+        self.board = _tensorboard(folder, trainer.step)
         self.bar = tqdm(total=trainer.total_steps, initial=trainer.step, unit="step")
 
     def __enter__(self) -> Self:
@@ -134,11 +135,20 @@ class Logger:
             self.flush()
 
     def flush(self) -> None:
-        """Write a line for the steps since the last one."""
+        """Write a line for the steps since the last one.
+
+        Raises:
+            UserError: the run has diverged.
+        """
         if not self.losses:
             return
         with self.trainer.clock.part("logging"):
             loss, on_diagonal, off_diagonal = torch.stack(self.losses).mean(0).tolist()
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss} at step {self.trainer.step}: the run has diverged; begin anew "
+                "with lower --optimiser.lr-weights and --optimiser.lr-biases"
+            )
         seconds, shares = self.trainer.clock.lap()
         clips_per_s = len(self.losses) * self.trainer.config.batch / seconds
         metrics = {
@@ -161,10 +171,11 @@ class Logger:
         self.losses.clear()
 
 
-def _tensorboard(folder: RunFolder) -> "SummaryWriter | None":
+def _tensorboard(folder: RunFolder, step: int) -> "SummaryWriter | None":
+    """Open the events; those of steps after `step` are dropped, they are taken again."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         log.warning("no TensorBoard events: install tensorboard (extra `train`)")
         return None
-    return SummaryWriter(str(folder.path))
+    return SummaryWriter(str(folder.path), purge_step=step + 1)

@@ -1,5 +1,6 @@
 """What a training run is; a field's text is its --help. The run folder keeps it as config.json."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,10 @@ class OptimiserConfig:
     """Added to the gradient of weights, times the weight."""
     warmup_epochs: float = 1.0
     """Length of the linear warm-up; a cosine to 0 follows."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup_epochs < math.inf:
+            raise UserError(f"warmup_epochs is {self.warmup_epochs}; choose 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,5 +79,8 @@ class TrainConfig:
             raise UserError(f"encoder is {self.encoder}; known are {', '.join(ENCODERS)}")
         if self.batch < 2:
             raise UserError(f"batch is {self.batch}; a correlation needs at least 2 clips")
-        if self.epochs <= 0 or self.log_every < 1:
-            raise UserError("epochs must be above 0 and log_every at least 1")
+        for name in ("projector_hidden", "projector_out", "crop_frames", "reader_threads"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; choose 1 or more")
+        if not 0 < self.epochs < math.inf or self.log_every < 1:
+            raise UserError("epochs must be a number above 0 and log_every at least 1")

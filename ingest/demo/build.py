@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
+from ingest.decode import ffmpeg_path
 from ingest.demo.catalogue import FOLDS, Clip, assign_folds, class_of, join_recordings
 
 HERE = Path(__file__).parent
@@ -48,16 +49,8 @@ def run(*command: str | Path, cwd: Path | None = None) -> bytes:
 
 
 def ffmpeg(*arguments: str | Path) -> bytes:
-    """Run ffmpeg: the wheel's first, because its version is pinned, then the one on the PATH."""
-    try:
-        from imageio_ffmpeg import get_ffmpeg_exe
-    except ImportError:
-        executable = shutil.which("ffmpeg")
-    else:
-        executable = get_ffmpeg_exe()
-    if executable is None:
-        raise BuildError("ffmpeg is missing; install the ingest extra, or ffmpeg itself")
-    return run(executable, "-nostdin", "-v", "error", "-y", *arguments)
+    """Run ffmpeg quietly and return its output."""
+    return run(ffmpeg_path(), "-nostdin", "-v", "error", "-y", *arguments)
 
 
 def fetch_debian(package: str, workdir: Path) -> Path:

@@ -10,9 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
+from interrupted_run import Story, live_through
 
-from ingest.decode import ffmpeg_path
+from ingest.decode import DecodeLimits, ffmpeg_path
 from ingest.demo.corpus import HERE
+from ingest.folder import folder_clips
+from ingest.plan import plan_shards
+from ingest.stage import Job, ingest_shard
+from shards.logmel import FrontEnd
 
 ROOT = Path(__file__).parents[2]
 SHARD_CLIPS = 8
@@ -140,13 +146,34 @@ def run_command(environment: dict[str, str]) -> Callable[..., subprocess.Complet
 
 
 @pytest.fixture(scope="session")
-def finished(
+def story(
     tmp_path_factory: pytest.TempPathFactory,
     ingest_command: Callable[..., list[str]],
-    run_command: Callable[..., subprocess.CompletedProcess[str]],
-) -> Path:
-    """Ingest the tree once without any interruption; return the output folder."""
-    out = tmp_path_factory.mktemp("finished") / "out"
-    done = run_command(ingest_command(out))
-    assert done.returncode == 0, done.stderr
-    return out
+    environment: dict[str, str],
+) -> Story:
+    """Ingest the tree with three interruptions on the way."""
+    folder = tmp_path_factory.mktemp("story")
+    return live_through(ingest_command(folder / "out"), environment, folder)
+
+
+@pytest.fixture(scope="session")
+def finished(story: Story) -> Path:
+    """Return the output folder of the run once it has ended."""
+    assert story.last_code == 0, story.last_text
+    return story.out
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, tree: Path) -> Path:
+    """Make the same sets in this process, one shard after the other, without Ray."""
+    job = Job(
+        source="folder",
+        out=tmp_path_factory.mktemp("undisturbed"),
+        front_end=FrontEnd(),
+        limits=DecodeLimits(max_s=20),
+    )
+    threads = torch.get_num_threads()
+    for shard in plan_shards("folder", folder_clips(tree), SHARD_CLIPS):
+        ingest_shard((job, shard))
+    torch.set_num_threads(threads)
+    return job.out

@@ -1,9 +1,13 @@
-"""The stage as a user runs it: every planned clip has a row, and running again changes nothing."""
+"""The stage as a user runs it: every planned clip has a row, and running again changes nothing.
+
+The sets are those of a run that was interrupted three times, see interrupted_run.py.
+"""
 
 import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,10 @@ import pytest
 import soundfile
 
 from ingest.config import Folder
+from ingest.decode import DecodeLimits
 from ingest.folder import folder_clips
+from ingest.plan import plan_shards
+from ingest.stage import Job, ingest_shard
 from shards.cli import UserError
 from shards.logmel import FrontEnd
 from shards.shardset import open_shards, sidecar_paths
@@ -133,19 +140,39 @@ def test_a_changed_folder_is_refused_and_changes_nothing(finished: Path, tree: P
     assert mtimes(finished) == before
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"), [(None, "is not a folder"), ("", "no audio file below")]
-)
-def test_a_folder_without_audio_is_one_line(
-    tmp_path: Path, run_command: Run, content: str | None, reason: str
-) -> None:
-    root = tmp_path / "root"
-    if content is not None:
-        root.mkdir()
-        (root / "a.txt").write_text(content)
-    command = [sys.executable, "-m", "ingest", "folder", str(root), "--out", str(tmp_path / "o")]
-    done = run_command(command)
+def test_a_missing_folder_is_one_line_and_exit_code_2(tmp_path: Path, run_command: Run) -> None:
+    root, out = str(tmp_path / "absent"), tmp_path / "out"
+    done = run_command([sys.executable, "-m", "ingest", "folder", root, "--out", str(out)])
     assert done.returncode == 2
-    assert reason in done.stderr.splitlines()[-1]
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "o").exists()
+    assert done.stderr.splitlines() == [
+        f"error: {root} is not a folder; name the one that holds your audio files"
+    ]
+    assert not out.exists()
+
+
+def test_waves_can_be_added_later_and_leave_the_logmel_shards_alone(
+    tmp_path: Path, tree: Path, undisturbed: Path
+) -> None:
+    job = Job(
+        source="folder", out=tmp_path, front_end=FrontEnd(), limits=DecodeLimits(), keep_wave=False
+    )
+    shard = plan_shards("folder", folder_clips(tree), SHARD_CLIPS)[-1]
+    ingest_shard((job, shard))
+    before = mtimes(tmp_path / "logmel")
+    report = ingest_shard((replace(job, keep_wave=True), shard))
+    assert report.clips == len(shard.clips)
+    assert mtimes(tmp_path / "logmel") == before
+    for kind in ("wave", "logmel"):
+        made = (tmp_path / kind / f"{shard.name}.tar").read_bytes()
+        assert made == (undisturbed / kind / f"{shard.name}.tar").read_bytes()
+
+
+def test_a_shard_whose_worker_was_lost_after_the_commit_is_made_again_the_same(
+    tmp_path: Path, tree: Path
+) -> None:
+    job = Job(source="folder", out=tmp_path, front_end=FrontEnd(), limits=DecodeLimits())
+    shard = plan_shards("folder", folder_clips(tree), SHARD_CLIPS)[-1]
+    first = ingest_shard((job, shard))
+    content = {path.name: path.read_bytes() for path in (tmp_path / "logmel").iterdir()}
+    assert ingest_shard((job, shard)) == first
+    assert {path.name: path.read_bytes() for path in (tmp_path / "logmel").iterdir()} == content

@@ -7,11 +7,10 @@ from dataclasses import asdict, replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from making import python
 
 from shards.cli import UserError
 from shards.form import logmel_form, wave_form
-from shards.logmel import FrontEnd
+from shards.logmel import FrontEnd, parameters_digest
 
 front_ends = st.builds(
     FrontEnd,
@@ -49,13 +48,13 @@ def test_the_digest_changes_with_every_field() -> None:
     assert len(digests | {FrontEnd().digest()}) == len(OTHER) + 1
 
 
+def test_the_digest_does_not_depend_on_the_order_of_the_parameters() -> None:
+    backwards = dict(reversed(FrontEnd().parameters().items()))
+    assert parameters_digest(backwards) == FrontEnd().digest()
+
+
 def test_whole_numbers_of_hertz_are_the_same_front_end() -> None:
     assert FrontEnd(f_min_hz=60, f_max_hz=7800).digest() == FrontEnd().digest()
-
-
-def test_the_digest_is_the_same_in_a_fresh_process() -> None:
-    code = "from shards.logmel import FrontEnd; print(FrontEnd().digest())"
-    assert python("-c", code).communicate()[0].strip() == FrontEnd().digest()
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,7 @@ def test_a_parameter_that_is_missing_is_named(name: str) -> None:
 
 
 def test_a_parameter_of_the_future_is_named() -> None:
-    with pytest.raises(UserError, match="dither is 0.1, wanted none"):
+    with pytest.raises(UserError, match=r"dither is 0\.1, wanted none"):
         FrontEnd.from_parameters({**FrontEnd().parameters(), "dither": 0.1})
 
 

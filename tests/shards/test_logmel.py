@@ -71,15 +71,15 @@ def test_values_equal_nnaudio_as_shipped_but_for_its_own_rounding(
     assert error.max() < 0.02
 
 
-def test_values_equal_librosa(ours: Tensor, waves: list[np.ndarray]) -> None:
-    mels = [
-        librosa.feature.melspectrogram(
+def test_values_equal_librosa(waves: list[np.ndarray]) -> None:
+    log_mel = LogMel()
+    for wave in waves[::4]:
+        power = librosa.feature.melspectrogram(
             y=wave / 32768.0, sr=16000, n_fft=1024, hop_length=160, window="hann", center=True,
             pad_mode="reflect", power=2.0, n_mels=64, fmin=60.0, fmax=7800.0, htk=True, norm=None,
-        ).T
-        for wave in waves
-    ]  # fmt: skip
-    assert np.abs(ours.numpy() - np.log(np.concatenate(mels) + EPS)).max() < 1e-5
+        )  # fmt: skip
+        ours = log_mel(torch.from_numpy(wave)[None])[0].numpy()
+        assert np.abs(ours - np.log(power.T + EPS)).max() < 1e-5
 
 
 def test_integer_samples_give_what_float_samples_give(waves: list[np.ndarray]) -> None:
@@ -104,14 +104,11 @@ def test_autocast_changes_nothing_and_a_full_scale_sine_stays_finite(dtype: torc
     assert values.dtype == torch.float32
     assert torch.equal(values, log_mel(wave.float()))
     # The sine falls on Fourier bin 64: power (1024 / 4)^2 there and a quarter of it beside it.
-    edges = 700 * (10 ** (np.linspace(*(2595 * np.log10(1 + f / 700)
-                                        for f in np.array([60, 7800])), 66) / 2595) - 1)  # fmt: skip
-    weights = [
-        np.interp(bin_ * 16000 / 1024, edges[mel : mel + 3], [0, 1, 0], left=0, right=0)
-        for mel in range(64)
-        for bin_ in (63, 64, 65)
-    ]
-    power = 65536 * (np.reshape(weights, (64, 3)) @ [0.25, 1, 0.25])
+    mels = np.linspace(*(2595 * np.log10(1 + np.array([60, 7800]) / 700)), 66)
+    edges_hz = 700 * (10 ** (mels / 2595) - 1)
+    bins_hz = np.array([63, 64, 65]) * 16000 / 1024
+    weights = [np.interp(bins_hz, edges_hz[i : i + 3], [0, 1, 0]) for i in range(64)]
+    power = weights @ (65536 * np.array([0.25, 1, 0.25]))
     middle = values[0, 50].numpy()
     assert np.argmax(middle) == np.argmax(power)
     assert middle.max() == pytest.approx(np.log(power.max()), abs=1e-4)

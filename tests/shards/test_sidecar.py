@@ -93,7 +93,7 @@ def test_a_parquet_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
 def with_metadata(path: Path, **changed: object) -> None:
     """Rewrite a sidecar's footer."""
     table = pq.read_table(path)
-    metadata = {**table.schema.metadata, **{k: json.dumps(v) for k, v in changed.items()}}
+    metadata = {**table.schema.metadata, **{k.encode(): json.dumps(v) for k, v in changed.items()}}
     pq.write_table(table.replace_schema_metadata(metadata), path)
 
 
@@ -187,7 +187,7 @@ def test_a_set_in_which_every_clip_failed_is_refused(tmp_path: Path) -> None:
 def test_shards_of_two_kinds_are_not_one_set(tmp_path: Path) -> None:
     noise_set(tmp_path, wave_form(), [[5], [6]])
     noise_set(tmp_path, small_form("logmel"), [[5]])
-    with pytest.raises(UserError, match="shard-000001.parquet holds wave clips, wanted logmel"):
+    with pytest.raises(UserError, match=r"shard-000001\.parquet holds wave clips, wanted logmel"):
         open_shards(tmp_path)
 
 

@@ -1,0 +1,111 @@
+"""The house as its plan draws it: arrows between rooms, owners of heavy imports, sizes."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ARROWS = {
+    "shards": set(),
+    "model": set(),
+    "ingest": {"shards"},
+    "eval": {"shards", "model"},
+    "train": {"shards", "model", "eval"},
+}
+OWNERS = {
+    "ray": {"shards/cluster.py"},
+    "ffmpeg": {"ingest/decode.py"},
+    "yt_dlp": {"ingest/youtube.py"},
+    "webdataset": {"shards/writer.py", "shards/bench.py"},
+    "tyro": {f"{room}/{name}.py" for room in ARROWS for name in ("config", "command", "__main__")},
+}
+MODULES = sorted(path for room in ARROWS for path in (ROOT / room).rglob("*.py"))
+LIGHT = ("train.loop", "train.views", "shards.reader", "shards.shardset", "model.checkpoint")
+HEAVY = ("ray", "yt_dlp", "ffmpeg", "imageio_ffmpeg", "webdataset", "matplotlib", "tensorboard")
+
+
+def name_of(path: Path) -> str:
+    """Write a module's path relative to the repository."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Yield the full name of every module that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}: relative import in line {node.lineno}"
+            yield node.module or ""
+
+
+def test_every_room_is_there() -> None:
+    for room in ARROWS:
+        assert (ROOT / room / "__init__.py").is_file(), room
+        assert (ROOT / room / "__main__.py").is_file(), room
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+class TestModule:
+    """What holds for every module."""
+
+    def test_it_imports_only_rooms_that_an_arrow_leads_to(self, path: Path) -> None:
+        room = name_of(path).split("/")[0]
+        rooms = {name.split(".")[0] for name in imports_of(path)} & ARROWS.keys()
+        assert rooms - {room} <= ARROWS[room]
+
+    def test_it_imports_names_from_modules_not_rooms(self, path: Path) -> None:
+        assert ARROWS.keys().isdisjoint(imports_of(path))
+
+    def test_it_leaves_packages_with_an_owner_to_their_owner(self, path: Path) -> None:
+        packages = {name.split(".")[0] for name in imports_of(path)}
+        for package, owners in OWNERS.items():
+            assert package not in packages or name_of(path) in owners, package
+
+    def test_it_reads_on_a_few_screens(self, path: Path) -> None:
+        text = path.read_text()
+        assert len(text.splitlines()) <= 300
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                assert length <= 40, f"{node.name} in line {node.lineno} has {length} lines"
+
+    def test_it_is_named_after_a_thing_and_says_what_it_is(self, path: Path) -> None:
+        assert path.stem not in {"utils", "util", "helpers", "misc", "common"}
+        assert ast.get_docstring(ast.parse(path.read_text()))
+
+    def test_it_catches_no_exception_whatever(self, path: Path) -> None:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ExceptHandler):
+                caught = ast.unparse(node.type) if node.type else ""
+                assert caught not in {"", "Exception", "BaseException"}, f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("room", ARROWS)
+def test_the_entry_of_a_room_is_a_few_lines_without_classes(room: str) -> None:
+    text = (ROOT / room / "__main__.py").read_text()
+    assert len(text.splitlines()) <= 15
+    assert not [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
+
+
+def test_light_modules_pull_in_no_heavy_package() -> None:
+    program = f"import sys, {', '.join(LIGHT)}; print(*sorted({set(HEAVY)} & sys.modules.keys()))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
+def test_the_command_lines_of_single_machine_stages_start_without_ray() -> None:
+    program = (
+        "import sys, train.command, shards.config, eval.command;"
+        "print(*sorted({'ray', 'ffmpeg', 'yt_dlp'} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []

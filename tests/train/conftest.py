@@ -1,0 +1,106 @@
+"""A small shard set of demo clips, made without Ray, and small runs on it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from shards.form import Form, logmel_form, wave_form
+from shards.logmel import FrontEnd, LogMel, stored_logmel
+from shards.shardset import ShardSet, open_shards
+from shards.sidecar import Row
+from shards.writer import shard_name, writing_shard
+from train.config import TrainConfig
+from train.views import ViewsConfig
+
+CLIPS = 40
+PER_SHARD = 24
+
+
+@pytest.fixture(scope="session")
+def arrays(demo_waves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Compute the log-mel of every fifth demo clip, float16 [T, 64]."""
+    log_mel = LogMel()
+    chosen = list(demo_waves)[::5][:CLIPS]
+    return {key: stored_logmel(log_mel, demo_waves[key]) for key in chosen}
+
+
+@pytest.fixture(scope="session")
+def write_set() -> Callable[[Path, Form, dict[str, np.ndarray]], Path]:
+    """Return a function that writes a shard set."""
+
+    def write(folder: Path, form: Form, clips: dict[str, np.ndarray]) -> Path:
+        items = list(clips.items())
+        for number, begin in enumerate(range(0, len(items), PER_SHARD)):
+            with writing_shard(folder, shard_name(number), form, "plan") as writer:
+                for key, array in items[begin : begin + PER_SHARD]:
+                    row = Row(
+                        key=key,
+                        status="ok",
+                        source="test",
+                        source_version="",
+                        origin=key,
+                        labels=[],
+                    )
+                    writer.add(row, array)
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def shards(
+    tmp_path_factory: pytest.TempPathFactory,
+    arrays: dict[str, np.ndarray],
+    write_set: Callable[..., Path],
+) -> Path:
+    """Write forty demo clips as a log-mel set of two shards."""
+    return write_set(tmp_path_factory.mktemp("shards"), logmel_form(FrontEnd()), arrays)
+
+
+@pytest.fixture(scope="session")
+def shard_set(shards: Path) -> ShardSet:
+    """Open the set."""
+    return open_shards(shards)
+
+
+@pytest.fixture(scope="session")
+def waves(
+    tmp_path_factory: pytest.TempPathFactory,
+    demo_waves: dict[str, np.ndarray],
+    write_set: Callable[..., Path],
+) -> Path:
+    """Write three demo clips as a wave set."""
+    chosen = {key: demo_waves[key] for key in list(demo_waves)[:3]}
+    return write_set(tmp_path_factory.mktemp("waves"), wave_form(), chosen)
+
+
+@pytest.fixture
+def config(shards: Path, tmp_path: Path) -> TrainConfig:
+    """Describe a run of ten steps on the CPU that saves after every step."""
+    return TrainConfig(
+        shards=shards,
+        run=tmp_path / "run",
+        projector_hidden=32,
+        projector_out=16,
+        crop_frames=32,
+        batch=8,
+        epochs=2,
+        views=ViewsConfig(mixup_bank=12),
+        device="cpu",
+        precision="float32",
+        reader_threads=2,
+        log_every=1,
+        checkpoint_every_s=0,
+    )
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, as the child processes do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
