@@ -74,10 +74,6 @@ class FrontEnd:
             raise UserError(f"this log-mel cannot be made here: {difference}")
         return front_end
 
-    def n_frames(self, n_samples: int) -> int:
-        """Return how many frames a waveform of `n_samples` gives."""
-        return n_samples // self.hop + 1
-
 
 def parameters_digest(parameters: dict[str, str | int | float]) -> str:
     """Hash plain parameters independently of their order, 32 hex digits."""

@@ -68,6 +68,11 @@ class CropReader:
         hold: int = 1,
         block_shards: int = 0,
     ) -> None:
+        if min(frames, batch, threads, ahead + 1, hold) < 1 or not 0 <= rank < world:
+            raise UserError(
+                f"frames {frames}, batch {batch}, threads {threads} and hold {hold} must be 1 or "
+                f"more, ahead {ahead} 0 or more, rank {rank} below world {world}"
+            )
         self.shard_set = shards if isinstance(shards, ShardSet) else open_shards(shards)
         self.order = Order(self.shard_set, frames=frames, seed=seed, block_shards=block_shards)
         self.frames, self.batch, self.rank, self.world = frames, batch, rank, world
@@ -191,19 +196,28 @@ def _open_tars(shard_set: ShardSet) -> np.ndarray:
     """Open every tar for random reads, int64 [shards] of file descriptors."""
     _allow_files(len(shard_set.names))
     files: list[int] = []
-    for name in shard_set.names:
-        path = shard_set.folder / f"{name}.tar"
-        try:
-            files.append(os.open(path, os.O_RDONLY))
-        except OSError as error:
-            for file in files:
-                os.close(file)
-            raise UserError(
-                f"{path}: {error.strerror}; run `python -m shards verify {shard_set.folder}`"
-            ) from error
-        if hasattr(os, "posix_fadvise"):  # not on macOS
-            os.posix_fadvise(files[-1], 0, 0, os.POSIX_FADV_RANDOM)
+    try:
+        for name, size in zip(shard_set.names, shard_set.tar_bytes, strict=True):
+            files.append(_open_tar(shard_set.folder / f"{name}.tar", size))
+    except UserError:
+        for file in files:
+            os.close(file)
+        raise
     return np.array(files, np.int64)
+
+
+def _open_tar(path: Path, size: int) -> int:
+    advice = f"run `python -m shards verify {path.parent}`"
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; {advice}") from error
+    if (found := os.fstat(file).st_size) != size:
+        os.close(file)
+        raise UserError(f"{path} has {found} bytes, written were {size}; {advice}")
+    if hasattr(os, "posix_fadvise"):  # not on macOS
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
+    return file
 
 
 def _allow_files(wanted: int) -> None:

@@ -24,6 +24,8 @@ class ShardSet:
     """Stems of the shards, sorted."""
     first: np.ndarray
     """Number of each shard's first clip, and the total: int64 [shards + 1]."""
+    tar_bytes: list[int]
+    """Size of each shard's tar."""
     offsets: np.ndarray
     """First byte of each clip's frames in its tar, int64 [clips]."""
     n_frames: np.ndarray
@@ -100,6 +102,7 @@ def open_shards(folder: Path | str, wanted: Form | None = None) -> ShardSet:
         form=form,
         names=[path.stem for path in paths],
         first=first,
+        tar_bytes=[summary.tar_bytes for summary in summaries],
         offsets=offsets,
         n_frames=n_frames,
         statistics=Statistics.merged(summary.statistics for summary in summaries),

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -119,10 +119,22 @@ def write_sidecar(path: Path, rows: Sequence[Row], summary: Summary) -> None:
         "checksum": summary.checksum,
         "statistics": asdict(summary.statistics),
     }
+    metadata["integrity"] = _integrity(metadata, rows)
     schema = SCHEMA.with_metadata({key: json.dumps(value) for key, value in metadata.items()})
     table = pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)
     with replacing(path) as scratch:
         pq.write_table(table, scratch)
+
+
+def is_intact(path: Path, rows: Sequence[Row]) -> bool:
+    """Tell whether a sidecar's footer and `rows` are what was written, by their own hash."""
+    metadata = _values(pq.read_schema(path).metadata)
+    return metadata.pop("integrity", None) == _integrity(metadata, rows)
+
+
+def _integrity(metadata: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    text = json.dumps([metadata, [asdict(row) for row in rows]], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def read_summary(path: Path) -> Summary:
@@ -146,9 +158,7 @@ def read_summary(path: Path) -> Summary:
 
 
 def _summary(path: Path, metadata: dict[bytes, bytes]) -> Summary:
-    values = {
-        key.decode(): json.loads(value) for key, value in metadata.items() if key != b"ARROW:schema"
-    }
+    values = _values(metadata)
     if values["format_version"] != FORMAT_VERSION:
         raise UserError(
             f"{path} has format version {values['format_version']}, this code reads "
@@ -165,6 +175,12 @@ def _summary(path: Path, metadata: dict[bytes, bytes]) -> Summary:
         checksum=values["checksum"],
         statistics=Statistics(**values["statistics"]),
     )
+
+
+def _values(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """Parse what `write_sidecar` put into a Parquet footer."""
+    own = {key: value for key, value in metadata.items() if key != b"ARROW:schema"}
+    return {key.decode(): json.loads(value) for key, value in own.items()}
 
 
 def read_rows(path: Path) -> list[Row]:

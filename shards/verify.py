@@ -10,7 +10,7 @@ from typing import BinaryIO
 from shards.cli import UserError
 from shards.form import Form
 from shards.shardset import sidecar_paths
-from shards.sidecar import Row, Summary, read_rows, read_summary, rows_checksum
+from shards.sidecar import Row, Summary, is_intact, read_rows, read_summary
 from shards.writer import record_checksum
 
 
@@ -57,8 +57,8 @@ def _check(sidecar: Path) -> tuple[Summary | None, list[Row], list[Finding]]:
     except UserError as error:
         return None, [], [Finding(sidecar.stem, "", str(error))]
     findings = []
-    if rows_checksum(rows) != summary.checksum:
-        findings.append(Finding(sidecar.stem, "", "the sidecar's rows do not match its checksum"))
+    if not is_intact(sidecar, rows):
+        findings.append(Finding(sidecar.stem, "", "the sidecar does not match its own hash"))
     tar = sidecar.with_suffix(".tar")
     if not tar.exists():
         return summary, rows, [*findings, Finding(sidecar.stem, "", f"{tar.name} is missing")]

@@ -18,6 +18,9 @@ from shards.logmel import PCM16_SCALE
 from shards.sidecar import Row, Summary, read_summary, rows_checksum, write_sidecar
 from shards.statistics import Statistics
 
+KEY_BYTES = 95
+"""Longest key: a tar header holds names of 100 bytes."""
+
 
 def shard_name(number: int) -> str:
     """Return the stem of shard `number`, for instance `shard-000017`."""
@@ -42,7 +45,13 @@ class ShardWriter:
         self.statistics = Statistics()
 
     def add(self, row: Row, array: np.ndarray) -> None:
-        """Store one clip; its place and statistics are filled into the row."""
+        """Store one clip; its place and statistics are filled into the row.
+
+        Raises:
+            ValueError: stock WebDataset would not find the clip again under its key.
+        """
+        if not 0 < len(row.key.encode()) <= KEY_BYTES or set(row.key) & set("./"):
+            raise ValueError(f"key {row.key!r} is not 1 to {KEY_BYTES} bytes without dot and slash")
         payload = self.form.encode(array)
         about = {"key": row.key, "labels": row.labels, "start_s": row.start_s, "end_s": row.end_s}
         begin = self.tar.tarstream.offset
@@ -119,7 +128,7 @@ def is_committed(folder: Path, name: str, form: Form, plan: str) -> bool:
         UserError: the folder holds a shard of this name made of other clips or another front-end.
     """
     sidecar = folder / f"{name}.parquet"
-    if not sidecar.exists():
+    if not (sidecar.exists() and sidecar.with_suffix(".tar").exists()):
         return False
     summary = read_summary(sidecar)
     summary.form.require(form, str(sidecar))

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import pytest
 from interrupted_run import Story, files_of, finished_files
+
+pytestmark = pytest.mark.slow
 
 
 def test_ctrl_c_ends_the_run_within_seconds(story: Story) -> None:

@@ -24,6 +24,8 @@ from shards.logmel import FrontEnd
 from shards.shardset import open_shards, sidecar_paths
 from shards.sidecar import Row, read_rows
 
+pytestmark = pytest.mark.slow
+
 SHARD_CLIPS = 8
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

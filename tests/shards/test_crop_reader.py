@@ -230,18 +230,37 @@ def copy(folder: Path, target: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["wave", "logmel"])
-def test_a_truncated_tar_is_an_error_that_names_the_clip(
+def test_a_tar_that_is_cut_while_it_is_read_is_an_error_that_names_the_clip(
     kind: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
     folder = copy(folders[kind], tmp_path / "set")
     last = read_rows(folder / "shard-000001.parquet")[-1]
     assert last.offset is not None
-    os.truncate(folder / "shard-000001.tar", last.offset + 1)
     with CropReader(folder, frames=8, batch=3) as reader:
+        os.truncate(folder / "shard-000001.tar", last.offset + 1)
         pattern = f"shard-000001.tar ends inside clip {last.key}; run `python -m shards verify"
         with pytest.raises(UserError, match=pattern):
             list(reader.batches(n_steps=5))
     assert not crop_threads()
+
+
+def test_a_tar_of_another_size_is_refused_before_anything_is_read(
+    folders: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = copy(folders["logmel"], tmp_path / "set")
+    size = (folder / "shard-000001.tar").stat().st_size
+    os.truncate(folder / "shard-000001.tar", size - 1)
+    with pytest.raises(UserError, match=f"{size - 1} bytes, written were {size}; run .* verify"):
+        CropReader(folder, frames=8, batch=3)
+    assert open_tars(folder) == 0
+
+
+@pytest.mark.parametrize("bad", [{"batch": 0}, {"frames": 0}, {"hold": 0}, {"rank": 2, "world": 2}])
+def test_arguments_that_make_no_sense_are_refused(
+    folders: dict[str, Path], bad: dict[str, int]
+) -> None:
+    with pytest.raises(UserError, match="must be 1 or more"):
+        CropReader(folders["logmel"], **{"frames": 8, "batch": 3, **bad})
 
 
 def test_a_missing_tar_is_an_error_that_names_it_and_leaks_no_file(

@@ -30,6 +30,7 @@ def index(
         form=small_form("logmel"),
         names=[f"shard-{i:06d}" for i in range(len(sizes))],
         first=np.cumsum([0, *sizes]),
+        tar_bytes=[0] * len(sizes),
         offsets=np.zeros(total, np.int64),
         n_frames=np.broadcast_to(np.asarray(n_frames, np.int32), total),
         statistics=Statistics(),

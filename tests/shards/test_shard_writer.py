@@ -280,3 +280,14 @@ def test_the_json_of_a_clip_is_readable_text(tmp_path: Path) -> None:
         text = tar.extractfile("a.json").read().decode()  # type: ignore[union-attr]
     assert "Töne" in text
     assert json.loads(text)["labels"] == ["bell", "Töne"]
+
+
+@pytest.mark.parametrize("key", ["", "a.b", "a/b", "k" * 96, "é" * 48])
+def test_a_key_that_webdataset_would_not_give_back_is_refused(key: str, tmp_path: Path) -> None:
+    form = small_form("logmel")
+    with (
+        pytest.raises(ValueError, match="without dot and slash"),
+        writing_shard(tmp_path, "shard-000000", form, "plan") as writer,
+    ):
+        writer.add(row(key), noise(form, 3, 0))
+    assert not list(tmp_path.iterdir())

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -77,6 +79,18 @@ def test_a_flipped_bit_anywhere_in_a_tar_is_found_in_its_clip(
         shutil.copy(sound / f"{SHARD}.parquet", folder)
         (finding,) = findings_of(folder)
     assert (finding.shard, finding.key) == (SHARD, key)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"offset": 7}, {"n_frames": 1}, {"labels": ["x"]}, {"mean": 0.5}, {"message": "x"}]
+)
+def test_any_changed_field_of_a_sidecar_is_found(damaged: Path, changed: dict) -> None:
+    path = damaged / f"{SHARD}.parquet"
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    rows[0] |= changed
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+    assert "does not match its own hash" in str(findings_of(damaged)[0])
 
 
 @settings(max_examples=120, derandomize=True)  # the parser is Arrow's; the same damage each run

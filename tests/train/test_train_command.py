@@ -24,6 +24,8 @@ from train.command import train
 from train.config import OptimiserConfig, TrainConfig
 from train.run import read_metrics
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CLIPS = 40
 STEPS = 20
