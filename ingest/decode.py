@@ -11,10 +11,15 @@ import ffmpeg
 import numpy as np
 import soxr
 
-from ingest.errors import BadAudio
+from ingest.errors import BadAudio, Unreadable
 from shards.logmel import PCM16_SCALE
 
 SAMPLE_RATE = 16000
+FORMATS = (
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,ogg,rm,tta,"
+    "w64,wav,wv"
+)
+"""ffmpeg's demuxers of files that hold sound themselves; a playlist could name any other file."""
 _AU_HEADER = struct.Struct(">4s5I")
 
 
@@ -58,13 +63,23 @@ def decode(path: str, limits: DecodeLimits) -> np.ndarray:
         int16 [samples] at 16 kHz.
 
     Raises:
+        Unreadable: the file is gone, or may not be read; any other trouble with the disk is not
+            the clip's fault and stops the job.
         BadAudio: there is no sound in the file that could be stored.
     """
+    try:
+        with open(path, "rb"):
+            pass
+    except (FileNotFoundError, PermissionError) as error:
+        raise Unreadable(f"cannot be opened: {error.strerror}") from error
     samples, rate = _decode_native(path, limits)
     if not np.isfinite(samples).all():
         raise BadAudio("the file holds samples that are not numbers")
     if len(samples) > limits.max_s * rate:
-        raise BadAudio(f"longer than {limits.max_s:g} s; cut it into clips, or raise --max-s")
+        raise BadAudio(
+            f"longer than {limits.max_s:g} s; cut it into clips, or ingest anew with a "
+            "larger --max-s"
+        )
     wanted = round(len(samples) * SAMPLE_RATE / rate)
     wave = _exactly(soxr.resample(samples, rate, SAMPLE_RATE), wanted)
     if wanted < limits.min_samples:
@@ -78,7 +93,9 @@ def decode(path: str, limits: DecodeLimits) -> np.ndarray:
 def _decode_native(path: str, limits: DecodeLimits) -> tuple[np.ndarray, int]:
     """Decode and mix down at the file's own rate: float32 [samples] and the rate, Hz."""
     command = (
-        ffmpeg.input("FILE", protocol_whitelist="file", err_detect="crccheck")
+        ffmpeg.input(
+            "FILE", protocol_whitelist="file", format_whitelist=FORMATS, err_detect="crccheck",
+        )
         .output(
             "pipe:1", map="0:a:0", ac=1, format="au", acodec="pcm_f32be", t=limits.max_s + 1,
             # Weights of a mix add up to 1; without this stereo is 3 dB too loud, and clipped.

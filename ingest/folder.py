@@ -85,8 +85,14 @@ def read_labels(path: Path, origins: list[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _files(root: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(root):
+    def stop(error: OSError) -> None:
+        raise UserError(f"{error.filename} cannot be searched: {error.strerror}") from error
+
+    for folder, folders, names in os.walk(root, onerror=stop):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in folders:
+            if Path(folder, name).is_symlink():
+                log.warning("%s is a link to a folder and is not followed", Path(folder, name))
         yield from (Path(folder, name) for name in names if not name.startswith("."))
 
 

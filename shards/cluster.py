@@ -2,8 +2,10 @@
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import ray
@@ -43,23 +45,33 @@ def cluster(slots: int | None = None) -> Iterator[int]:
     # A driver that waits for the first workers waits for ever if one of them dies at its start
     # (ray-project/ray issue 40131); tasks start the workers that they need.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-    try:
-        ray.init(
-            address=address or "local",
-            num_cpus=None if address else slots,
-            include_dashboard=None if address else False,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
-    except ConnectionError as error:
-        raise UserError(
-            f"no Ray cluster answers at RAY_ADDRESS={address}; start it with `ray start --head`, "
-            "or unset RAY_ADDRESS to use this machine alone"
-        ) from error
+    if address:
+        _require_answer(address)
+    ray.init(
+        address=address or "local",
+        num_cpus=None if address else slots,
+        include_dashboard=None if address else False,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+    )
     try:
         yield int(ray.cluster_resources().get("CPU", 1))
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Knock at the cluster's door; Ray itself would wait there for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():  # such as auto, which Ray looks up itself
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise UserError(
+            f"no Ray cluster answers at RAY_ADDRESS={address} ({error}); start it with "
+            "`ray start --head`, or unset RAY_ADDRESS to use this machine alone"
+        ) from error
 
 
 def fan_out(
@@ -88,10 +100,8 @@ def fan_out(
         running: list[ray.ObjectRef] = []
         outcomes: dict[str, int] = {}
         while True:
-            for task in queue:
+            for task in islice(queue, 2 * cpus - len(running)):
                 running.append(remote.remote(task))
-                if len(running) >= 2 * cpus:
-                    break
             if not running:
                 return
             done, running = ray.wait(running, timeout=1.0)
@@ -109,7 +119,9 @@ def _get(reference: ray.ObjectRef) -> Any:
     try:
         return ray.get(reference)
     except RayTaskError as error:
-        raise error.as_instanceof_cause() from None
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise error.as_instanceof_cause() from None  # a bug: keep the worker's traceback
     except WorkerCrashedError as error:
         raise RuntimeError(
             "a worker died six times on one shard, probably for lack of memory; "

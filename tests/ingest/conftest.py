@@ -59,7 +59,7 @@ def bad_files() -> dict[str, str]:
         "bad/silent.wav": "silent: every sample is zero",
         "bad/short.wav": "too short: 512 samples at 16 kHz, wanted 513",
         "bad/nan.wav": "the file holds samples that are not numbers",
-        "bad/long.wav": "longer than 20 s; cut it into clips, or raise --max-s",
+        "bad/long.wav": "longer than 20 s; cut it into clips, or ingest anew with a larger --max-s",
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from ingest.decode import DecodeLimits, decode
-from ingest.errors import BadAudio
+from ingest.errors import BadAudio, Unreadable
 
 LIMITS = DecodeLimits()
 SECONDS = 6
@@ -136,6 +136,25 @@ def test_a_refusal_reads_the_same_every_time_and_everywhere(
     assert "\n" not in reasons.pop()
 
 
+def test_a_playlist_is_refused_though_the_file_that_it_names_could_be_decoded(
+    tmp_path: Path, tone: Tone
+) -> None:
+    soundfile.write(tmp_path / "other.wav", tone(1), 16000)
+    with pytest.raises(BadAudio, match="ffmpeg cannot decode it: "):
+        decode_bytes(tmp_path, "wav", b"ffconcat version 1.0\nfile other.wav\n")
+
+
+def test_a_file_that_is_gone_says_nothing_about_its_sound(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match="No such file"):
+        decode(str(tmp_path / "gone.wav"), LIMITS)
+
+
+def test_trouble_with_the_disk_stops_the_job(tmp_path: Path) -> None:
+    (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
+    with pytest.raises(OSError, match="symbolic links"):
+        decode(str(tmp_path / "loop.wav"), LIMITS)
+
+
 def test_a_video_without_sound_is_refused(tmp_path: Path, ffmpeg: Callable[..., None]) -> None:
     ffmpeg("-f", "lavfi", "-i", "testsrc=duration=1:size=64x64", tmp_path / "a.mp4")
     with pytest.raises(BadAudio, match="matches no streams"):
@@ -152,7 +171,7 @@ def test_a_video_without_sound_is_refused(tmp_path: Path, ffmpeg: Callable[..., 
         (np.zeros(0), "there is no sample in it"),
         (np.array([0.1] * 999 + [np.nan]), "samples that are not numbers"),
         (np.array([0.1] * 999 + [np.inf]), "samples that are not numbers"),
-        (np.full(32001, 0.1), "longer than 2 s; cut it into clips, or raise --max-s"),
+        (np.full(32001, 0.1), "longer than 2 s; cut it into clips, or ingest anew with a larger"),
         (np.full(160_000, 0.1), "longer than 2 s"),
     ],
 )

@@ -50,6 +50,15 @@ def test_other_files_are_counted_by_their_ending(
     assert "1 no ending" in caplog.text
 
 
+def test_a_linked_folder_is_named_and_not_followed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_files(tmp_path, "here/a.wav", "there/b.wav")
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "there")
+    assert origins(tmp_path / "here") == ["a.wav"]
+    assert "link is a link to a folder and is not followed" in caplog.text
+
+
 def test_the_list_is_the_same_wherever_the_folder_lies(tmp_path: Path) -> None:
     names = ("a/b.wav", "c.flac", "d.e.mp3")
     lists = [folder_clips(make_files(tmp_path / place, *names)) for place in ("one", "two")]
