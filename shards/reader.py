@@ -64,7 +64,7 @@ class CropReader:
         rank: int = 0,
         world: int = 1,
         threads: int = 4,
-        ahead: int = 8,
+        ahead: int = 4,
         hold: int = 1,
         block_shards: int = 0,
     ) -> None:
