@@ -31,7 +31,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 ingest: install  ## audio in, shard sets out: SOURCE=demo, or SOURCE="folder DIR" OUT=data/mine
 	$(RUNNER) -m ingest $(SOURCE) --out $(OUT) $(ARGS)
 
-shards: install  ## derive a log-mel set from the wave set: WAVE=... OUT=...
+shards: install  ## derive a log-mel set from the wave set: WAVE=data/demo/wave SHARDS=data/other
 	$(RUNNER) -m shards logmel $(WAVE) --out $(SHARDS) $(ARGS)
 
 # The demo corpus is made on the way; any other shard set must be there.

@@ -17,7 +17,6 @@ from tqdm import tqdm
 
 from shards.cli import UserError, say
 from shards.form import logmel_form
-from shards.logmel import FrontEnd
 from shards.shardset import open_shards
 from train.config import TrainConfig
 from train.loop import Trainer
@@ -47,8 +46,7 @@ def train(config: TrainConfig) -> None:
     Raises:
         UserError: the shards or the run folder do not fit the config.
     """
-    shard_set = open_shards(config.shards)
-    shard_set.form.require(logmel_form(FrontEnd()), str(config.shards))
+    shard_set = open_shards(config.shards, logmel_form(config.front_end))
     folder = RunFolder(config)
     trainer = Trainer(config, shard_set)
     if folder.checkpoint:

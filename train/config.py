@@ -7,6 +7,7 @@ from typing import Literal
 
 from model.checkpoint import ENCODERS
 from shards.cli import UserError
+from shards.logmel import FrontEnd
 from train.views import ViewsConfig
 
 
@@ -38,6 +39,8 @@ class TrainConfig:
 
     shards: Path = Path("data/demo/logmel")
     """Log-mel shard set to train on."""
+    front_end: FrontEnd = field(default_factory=FrontEnd)
+    """The log-mel that the shards must hold; a set of another one is refused."""
     run: Path = Path("runs/demo")
     """Run folder: config.json, metrics.jsonl, TensorBoard events, checkpoints, loss.png."""
     resume: bool = False
