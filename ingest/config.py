@@ -11,7 +11,9 @@ from ingest.clip import Clip
 from ingest.decode import DecodeLimits
 from ingest.demo.corpus import TASK, demo_clips, demo_folds
 from ingest.folder import folder_clips
+from ingest.fsd50k import Split, fsd50k_clips
 from ingest.hear_task import write_task
+from ingest.ledger import count_by_reason, differences
 from ingest.stage import Job, ingest
 from shards.cli import UserError, say
 from shards.logmel import FrontEnd, LogMel
@@ -74,6 +76,43 @@ class Folder(Output):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Fsd50k(Output):
+    """Ingest a split of FSD50K from the folder where its archives were unpacked."""
+
+    root: Annotated[Path, tyro.conf.Positional]
+    """Holds FSD50K.dev_audio, FSD50K.eval_audio and FSD50K.ground_truth."""
+    split: Split = "dev"
+    """dev (train and val together: what the paper's ablations train on), train, val or eval."""
+
+    def run(self) -> None:
+        """Ingest it."""
+        self.make(f"fsd50k {self.split}", fsd50k_clips(self.root, self.split))
+        say(f"next: make train SHARDS={self.out}/logmel")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diff:
+    """Say which clips two shard sets do not share, and why."""
+
+    first: Annotated[Path, tyro.conf.Positional]
+    """A shard set."""
+    second: Annotated[Path, tyro.conf.Positional]
+    """Another one."""
+    examples: int = 5
+    """Clips to show of each reason; 0 shows all."""
+
+    def run(self) -> None:
+        """Print the reasons, most frequent first, with examples."""
+        found = list(differences(self.first, self.second))
+        for (lacking, reason), n in count_by_reason(found).most_common():
+            say(f"{n} clips are missing in {lacking}: {reason}")
+            of_it = [d for d in found if (d.missing_in, d.reason) == (lacking, reason)]
+            for each in of_it[: self.examples or None]:
+                say(f"    {each.key}{': ' if each.message else ''}{each.message}")
+        say(f"{len(found) or 'no'} differences")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Demo(Output):
     """Ingest the demo corpus that comes with the project: six minutes of free sounds."""
 
@@ -93,7 +132,7 @@ class Demo(Output):
 def main() -> None:
     """Parse the command line and run the chosen source."""
     tyro.extras.subcommand_cli_from_dict(
-        {"folder": Folder, "demo": Demo},
+        {"folder": Folder, "fsd50k": Fsd50k, "demo": Demo, "diff": Diff},
         prog="python -m ingest",
         description="Audio in, shard sets out. Run it again to go on where it stopped.",
     ).run()

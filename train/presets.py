@@ -13,6 +13,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             batch=64,
             epochs=80,
             log_every=5,
+            checkpoint_every_s=60,
         ),
     ),
     "audiontt-audioset": (

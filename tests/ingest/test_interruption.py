@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 def test_ctrl_c_ends_the_run_within_seconds(story: Story) -> None:
     assert story.interrupted_code == 130
-    assert story.interrupted_s < 15
+    assert story.interrupted_s < 45
 
 
 def test_ctrl_c_is_answered_with_one_line_and_no_traceback(story: Story) -> None:
