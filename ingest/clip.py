@@ -17,27 +17,33 @@ class Clip:
     key: str
     """Name inside the tar."""
     path: str
-    """File to decode."""
+    """File to decode, or the URL of the file that it is a part of."""
     origin: str
     """The file as people know it: relative to the source's folder, valid UTF-8."""
     labels: tuple[str, ...] = ()
     """Class labels."""
+    part: tuple[int, int] | None = None
+    """First byte and length of the audio inside `path`; None if the file is the audio."""
 
 
-def clip_keys(origins: Sequence[str]) -> list[str]:
-    """Name clips after their files: a pure function of the relative paths.
+def clip_keys(origins: Sequence[str], names: Sequence[str] | None = None) -> list[str]:
+    """Name clips after their files: a pure function of the arguments.
 
     WebDataset cuts a member's name at the first dot and groups by it, so a key has neither dot nor
-    slash. A name that had to be changed, or that two files share, gets a hash of its path.
+    slash. A name that had to be changed, or that two clips share, gets a hash of its origin.
+
+    Args:
+        origins: where each clip comes from, all different.
+        names: file names to make the keys of; default: the origins.
     """
-    plain = [re.sub(r"\.[^./]*$", "", origin) for origin in origins]
-    names = [re.sub(r"[^A-Za-z0-9_-]", "_", name.replace("/", "__")) for name in plain]
-    shared = Counter(names)
+    plain = [re.sub(r"\.[^./]*$", "", name) for name in names or origins]
+    clean = [re.sub(r"[^A-Za-z0-9_-]", "_", name.replace("/", "__")) for name in plain]
+    shared = Counter(clean)
     return [
         name
         if name == stem.replace("/", "__") and shared[name] == 1 and 0 < len(name) <= KEY_LENGTH
         else f"{name[:KEY_LENGTH]}-{_short_hash(origin)}"
-        for name, stem, origin in zip(names, plain, origins, strict=True)
+        for name, stem, origin in zip(clean, plain, origins, strict=True)
     ]
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from ingest.archive import archive_clips
 from ingest.clip import Clip
 from ingest.decode import DecodeLimits
 from ingest.demo.corpus import TASK, demo_clips, demo_folds
@@ -91,6 +92,23 @@ class Fsd50k(Output):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Webdataset(Output):
+    """Ingest WebDataset tars of audio files, for instance a mirror of AudioSet."""
+
+    urls: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Tars, folders of tars or patterns; paths, or URLs that fsspec opens."""
+    label_field: str = "labels"
+    """Entry of a sample's JSON that holds its label or a list of them."""
+    labels: Path | None = None
+    """CSV with the columns `path` (a sample's name in its tar) and `labels` (separated by `;`)."""
+
+    def run(self) -> None:
+        """Ingest them."""
+        self.make("webdataset", archive_clips(self.urls, self.label_field, self.labels))
+        say(f"next: make train SHARDS={self.out}/logmel")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Diff:
     """Say which clips two shard sets do not share, and why."""
 
@@ -132,7 +150,7 @@ class Demo(Output):
 def main() -> None:
     """Parse the command line and run the chosen source."""
     tyro.extras.subcommand_cli_from_dict(
-        {"folder": Folder, "fsd50k": Fsd50k, "demo": Demo, "diff": Diff},
+        {"folder": Folder, "webdataset": Webdataset, "fsd50k": Fsd50k, "demo": Demo, "diff": Diff},
         prog="python -m ingest",
         description="Audio in, shard sets out. Run it again to go on where it stopped.",
     ).run()

@@ -13,6 +13,7 @@ import torch
 from ingest.clip import Clip
 from ingest.decode import SAMPLE_RATE, DecodeLimits, decode, decoder_version
 from ingest.errors import IngestError
+from ingest.fetch import audio_file
 from ingest.plan import PlannedShard, plan_shards
 from shards.cluster import fan_out
 from shards.files import remove_scratch
@@ -101,7 +102,8 @@ def _take(clip: Clip, job: Job) -> tuple[Row, np.ndarray | None]:
         labels=list(clip.labels),
     )
     try:
-        samples = decode(clip.path, job.limits)
+        with audio_file(clip) as path:
+            samples = decode(path, job.limits)
     except IngestError as error:
         return replace(row, status="failed", failure=error.slug, message=str(error)), None
     return replace(row, start_s=0.0, end_s=len(samples) / SAMPLE_RATE), samples

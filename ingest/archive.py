@@ -1,0 +1,102 @@
+"""A source of clips: WebDataset tars of audio files, here or behind any fsspec URL."""
+
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import fsspec
+
+from ingest.clip import Clip, clip_keys
+from ingest.folder import ENDINGS, read_labels
+from shards.cli import UserError
+
+
+@dataclass
+class _Sample:
+    """The members of a tar that share a name up to the first dot."""
+
+    name: str
+    audio: tarfile.TarInfo | None = None
+    labels: list[str] = field(default_factory=list)
+
+
+def archive_clips(urls: tuple[str, ...], label_field: str, labels: Path | None) -> list[Clip]:
+    """List the audio in tars, in the order of the tars and of their members.
+
+    Args:
+        urls: tars, folders of tars, or patterns, as paths or fsspec URLs.
+        label_field: entry of a sample's JSON that holds its label or list of labels.
+        labels: CSV with the columns `path` (the sample's name in its tar) and `labels`, which
+            replaces what the JSON says.
+
+    Raises:
+        UserError: there is no tar, a tar is damaged, or the labels do not fit.
+    """
+    samples = [(url, sample) for url in _tars(urls) for sample in _samples(url, label_field)]
+    if not samples:
+        raise UserError(f"no audio in the tars of {' '.join(urls)}; endings: {' '.join(ENDINGS)}")
+    members = [sample.audio for _, sample in samples if sample.audio]
+    tar_names = {url: PurePosixPath(url).name for url, _ in samples}
+    if len(set(tar_names.values())) < len(tar_names):  # tars of one name in several folders
+        tar_names = {url: url for url in tar_names}
+    origins = [
+        f"{tar_names[url]}/{member.name}".encode("utf-8", "backslashreplace").decode()
+        for (url, _), member in zip(samples, members, strict=True)
+    ]
+    names = [f"{sample.name}.audio" for _, sample in samples]
+    known = read_labels(labels, [sample.name for _, sample in samples]) if labels else {}
+    return [
+        Clip(
+            key=key,
+            path=url,
+            origin=origin,
+            labels=known.get(sample.name, tuple(sample.labels)),
+            part=(member.offset_data, member.size),
+        )
+        for key, (url, sample), origin, member in zip(
+            clip_keys(origins, names), samples, origins, members, strict=True
+        )
+    ]
+
+
+def _tars(urls: tuple[str, ...]) -> list[str]:
+    """Resolve folders and patterns, keeping the order of what was given."""
+    found: list[str] = []
+    for url in urls:
+        system, path = fsspec.core.url_to_fs(url)
+        pattern = f"{path.rstrip('/')}/*.tar" if system.isdir(path) else path
+        paths = sorted(system.glob(pattern))
+        if not paths:
+            raise UserError(f"{url}: no such tar, nor a folder of tars")
+        found += [system.unstrip_protocol(each) for each in paths]
+    return list(dict.fromkeys(found))
+
+
+def _samples(url: str, label_field: str) -> Iterator[_Sample]:
+    """Read the headers of a tar, and its JSON members, without reading the audio."""
+    samples: dict[str, _Sample] = {}
+    try:
+        with fsspec.open(url, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                if not member.isfile():
+                    continue
+                folder, _, base = member.name.rpartition("/")
+                stem, _, ending = base.partition(".")
+                name = f"{folder}/{stem}" if folder else stem
+                sample = samples.setdefault(name, _Sample(name))
+                if ending.lower() == "json":
+                    sample.labels = _labels(tar.extractfile(member), label_field)
+                elif f".{ending.lower()}" in ENDINGS and sample.audio is None:
+                    sample.audio = member
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise UserError(f"{url} cannot be read as a tar of audio: {error}") from error
+    return (sample for sample in samples.values() if sample.audio)
+
+
+def _labels(file: IO[bytes] | None, label_field: str) -> list[str]:
+    about = json.load(file) if file else {}
+    value = about.get(label_field, []) if isinstance(about, dict) else []
+    return [str(label) for label in (value if isinstance(value, list) else [value])]
