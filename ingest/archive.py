@@ -4,12 +4,13 @@ import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO
 
 import fsspec
 
 from ingest.clip import Clip, clip_keys
+from ingest.fetch import find_urls, short_names
 from ingest.folder import ENDINGS, read_labels
 from shards.cli import UserError
 
@@ -35,13 +36,12 @@ def archive_clips(urls: tuple[str, ...], label_field: str, labels: Path | None) 
     Raises:
         UserError: there is no tar, a tar is damaged, or the labels do not fit.
     """
-    samples = [(url, sample) for url in _tars(urls) for sample in _samples(url, label_field)]
+    tars = find_urls(urls, "tar")
+    samples = [(url, sample) for url in tars for sample in _samples(url, label_field)]
     if not samples:
         raise UserError(f"no audio in the tars of {' '.join(urls)}; endings: {' '.join(ENDINGS)}")
     members = [sample.audio for _, sample in samples if sample.audio]
-    tar_names = {url: PurePosixPath(url).name for url, _ in samples}
-    if len(set(tar_names.values())) < len(tar_names):  # tars of one name in several folders
-        tar_names = {url: url for url in tar_names}
+    tar_names = short_names(tars)
     origins = [
         f"{tar_names[url]}/{member.name}".encode("utf-8", "backslashreplace").decode()
         for (url, _), member in zip(samples, members, strict=True)
@@ -60,19 +60,6 @@ def archive_clips(urls: tuple[str, ...], label_field: str, labels: Path | None) 
             clip_keys(origins, names), samples, origins, members, strict=True
         )
     ]
-
-
-def _tars(urls: tuple[str, ...]) -> list[str]:
-    """Resolve folders and patterns, keeping the order of what was given."""
-    found: list[str] = []
-    for url in urls:
-        system, path = fsspec.core.url_to_fs(url)
-        pattern = f"{path.rstrip('/')}/*.tar" if system.isdir(path) else path
-        paths = sorted(system.glob(pattern))
-        if not paths:
-            raise UserError(f"{url}: no such tar, nor a folder of tars")
-        found += [system.unstrip_protocol(each) for each in paths]
-    return list(dict.fromkeys(found))
 
 
 def _samples(url: str, label_field: str) -> Iterator[_Sample]:

@@ -5,9 +5,19 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 KEY_LENGTH = 80
 """Longest readable part of a key; a tar header holds 100 bytes with the ending."""
+
+
+class RowOfTable(NamedTuple):
+    """Where a row lies in a Parquet table."""
+
+    group: int
+    """Row group."""
+    number: int
+    """Row inside the group, from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +33,9 @@ class Clip:
     labels: tuple[str, ...] = ()
     """Class labels."""
     part: tuple[int, int] | None = None
-    """First byte and length of the audio inside `path`; None if the file is the audio."""
+    """First byte and length of the audio inside `path`, if that is an archive."""
+    row: RowOfTable | None = None
+    """Row whose `audio` is the clip, if `path` is a Parquet table."""
 
 
 def clip_keys(origins: Sequence[str], names: Sequence[str] | None = None) -> list[str]:

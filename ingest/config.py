@@ -16,6 +16,7 @@ from ingest.fsd50k import Split, fsd50k_clips
 from ingest.hear_task import write_task
 from ingest.ledger import count_by_reason, differences
 from ingest.stage import Job, ingest
+from ingest.table import table_clips
 from shards.cli import UserError, say
 from shards.logmel import FrontEnd, LogMel
 from shards.shardset import open_shards
@@ -109,6 +110,23 @@ class Webdataset(Output):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Parquet(Output):
+    """Ingest Parquet tables of audio as Hugging Face stores them (`audio` with bytes and path)."""
+
+    urls: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Tables, folders of tables or patterns; paths, or URLs that fsspec opens."""
+    key_field: str = ""
+    """Column that names a row, such as video_id; default: the name of the audio file."""
+    label_field: str = ""
+    """Column that holds a label or a list of them, such as human_labels; default: none."""
+
+    def run(self) -> None:
+        """Ingest them."""
+        self.make("parquet", table_clips(self.urls, self.key_field, self.label_field))
+        say(f"next: make train SHARDS={self.out}/logmel")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Diff:
     """Say which clips two shard sets do not share, and why."""
 
@@ -150,7 +168,14 @@ class Demo(Output):
 def main() -> None:
     """Parse the command line and run the chosen source."""
     tyro.extras.subcommand_cli_from_dict(
-        {"folder": Folder, "webdataset": Webdataset, "fsd50k": Fsd50k, "demo": Demo, "diff": Diff},
+        {
+            "folder": Folder,
+            "webdataset": Webdataset,
+            "parquet": Parquet,
+            "fsd50k": Fsd50k,
+            "demo": Demo,
+            "diff": Diff,
+        },
         prog="python -m ingest",
         description="Audio in, shard sets out. Run it again to go on where it stopped.",
     ).run()

@@ -1,17 +1,51 @@
-"""Get the file to decode: the clip's own, or the part of an archive that holds it."""
+"""Get the file to decode: the clip's own, or a copy from the archive or table that holds it."""
 
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ingest.clip import Clip
 from ingest.errors import BadAudio
+from shards.cli import UserError
 
 LARGEST_PART = 1 << 30
 """Longest audio file inside an archive, bytes."""
+
+
+def find_urls(urls: tuple[str, ...], ending: str) -> list[str]:
+    """Resolve files, folders of files and patterns, keeping the order of what was given.
+
+    Args:
+        urls: paths or fsspec URLs.
+        ending: of the files to take from a folder, without a dot.
+
+    Raises:
+        UserError: one of them names nothing.
+    """
+    found: list[str] = []
+    for url in urls:
+        system, path = fsspec.core.url_to_fs(url)
+        pattern = f"{path.rstrip('/')}/*.{ending}" if system.isdir(path) else path
+        paths = sorted(system.glob(pattern))
+        if not paths:
+            raise UserError(f"{url}: no such {ending} file, nor a folder of them")
+        found += [system.unstrip_protocol(each) for each in paths]
+    return list(dict.fromkeys(found))
+
+
+def short_names(urls: list[str]) -> dict[str, str]:
+    """Name files without their folder, so that origins do not depend on where a mirror lies.
+
+    Files of one name in several folders keep their whole URL.
+    """
+    names = {url: PurePosixPath(url).name for url in urls}
+    return names if len(set(names.values())) == len(names) else {url: url for url in names}
 
 
 @contextmanager
@@ -19,13 +53,21 @@ def audio_file(clip: Clip) -> Iterator[str]:
     """Yield the path of a file with the clip's audio; a copy is gone when the block ends.
 
     Raises:
-        BadAudio: the part of the archive is too large to be a clip.
-        OSError: the archive cannot be read, which is not the clip's fault.
+        BadAudio: the archive or table holds no audio for the clip, or far too much.
+        OSError: it cannot be read, which is not the clip's fault.
     """
-    if clip.part is None:
+    if clip.part is None and clip.row is None:
         yield clip.path
         return
-    offset, size = clip.part
+    content = _of_archive(clip, *clip.part) if clip.part else _of_table(clip)
+    # ffmpeg knows some formats by the file's ending, and seeks in most.
+    with tempfile.NamedTemporaryFile(suffix=PurePosixPath(clip.origin).suffix) as copy:
+        copy.write(content)
+        copy.flush()
+        yield copy.name
+
+
+def _of_archive(clip: Clip, offset: int, size: int) -> bytes:
     if size > LARGEST_PART:
         raise BadAudio(f"{size} bytes inside its archive, more than {LARGEST_PART}")
     with fsspec.open(clip.path, "rb") as archive:
@@ -33,8 +75,20 @@ def audio_file(clip: Clip) -> Iterator[str]:
         content = archive.read(size)
     if len(content) != size:
         raise OSError(f"{clip.path} has changed: it ends inside {clip.origin}")
-    # ffmpeg knows some formats by the file's ending, and seeks in most.
-    with tempfile.NamedTemporaryFile(suffix=PurePosixPath(clip.origin).suffix) as copy:
-        copy.write(content)
-        copy.flush()
-        yield copy.name
+    return content
+
+
+def _of_table(clip: Clip) -> bytes:
+    group, index = clip.row or (0, 0)
+    content = _audio_of_group(clip.path, group)[index].as_py()
+    if not content:
+        raise BadAudio("the table holds no bytes for it")
+    return content
+
+
+@lru_cache(maxsize=1)
+def _audio_of_group(url: str, group: int) -> pa.ChunkedArray:
+    """Read the audio of one row group; clips come in order, so the last one is kept."""
+    with fsspec.open(url, "rb") as file:
+        table = pq.ParquetFile(file).read_row_group(group, columns=["audio.bytes"])
+    return table.flatten()["audio.bytes"]

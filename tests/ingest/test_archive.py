@@ -208,5 +208,5 @@ def test_json_that_is_none_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_url_without_tars_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such tar"):
+    with pytest.raises(UserError, match="no such tar file"):
         clips_of(tmp_path / "nothing-*.tar")
