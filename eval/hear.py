@@ -75,7 +75,7 @@ class HearModel(nn.Module):
             float32 [N, D] on the encoder's device.
         """
         audio = audio.to(self.device)
-        if (lacking := self.log_mel.least_samples - audio.shape[1]) > 0:
+        if (lacking := self.front_end.least_samples - audio.shape[1]) > 0:
             audio = F.pad(audio, (0, lacking))
         return self.encoder((self.log_mel(audio) - self.mean) / self.std).float()
 

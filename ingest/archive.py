@@ -3,13 +3,13 @@
 import json
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import fsspec
 
-from ingest.clip import Clip, clip_keys
+from ingest.clip import Clip, as_labels, clip_keys
 from ingest.fetch import find_urls, short_names
 from ingest.folder import ENDINGS, read_labels
 from shards.cli import UserError
@@ -21,7 +21,7 @@ class _Sample:
 
     name: str
     audio: tarfile.TarInfo | None = None
-    labels: list[str] = field(default_factory=list)
+    labels: tuple[str, ...] = ()
 
 
 def archive_clips(urls: tuple[str, ...], label_field: str, labels: Path | None) -> list[Clip]:
@@ -53,7 +53,7 @@ def archive_clips(urls: tuple[str, ...], label_field: str, labels: Path | None) 
             key=key,
             path=url,
             origin=origin,
-            labels=known.get(sample.name, tuple(sample.labels)),
+            labels=known.get(sample.name, sample.labels),
             part=(member.offset_data, member.size),
         )
         for key, (url, sample), origin, member in zip(
@@ -83,7 +83,6 @@ def _samples(url: str, label_field: str) -> Iterator[_Sample]:
     return (sample for sample in samples.values() if sample.audio)
 
 
-def _labels(file: IO[bytes] | None, label_field: str) -> list[str]:
+def _labels(file: IO[bytes] | None, label_field: str) -> tuple[str, ...]:
     about = json.load(file) if file else {}
-    value = about.get(label_field, []) if isinstance(about, dict) else []
-    return [str(label) for label in (value if isinstance(value, list) else [value])]
+    return as_labels(about.get(label_field) if isinstance(about, dict) else None)

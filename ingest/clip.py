@@ -38,6 +38,12 @@ class Clip:
     """Row whose `audio` is the clip, if `path` is a Parquet table."""
 
 
+def as_labels(value: object) -> tuple[str, ...]:
+    """Read the labels of a table or a JSON: a list, one label, or nothing."""
+    values = value if isinstance(value, list) else [] if value is None else [value]
+    return tuple(str(label) for label in values)
+
+
 def clip_keys(origins: Sequence[str], names: Sequence[str] | None = None) -> list[str]:
     """Name clips after their files: a pure function of the arguments.
 

@@ -1,6 +1,5 @@
 """The command line of the stage: one dataclass a source; a field's text is its --help."""
 
-import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -18,10 +17,8 @@ from ingest.ledger import count_by_reason, differences
 from ingest.stage import Job, ingest
 from ingest.table import table_clips
 from shards.cli import UserError, say
-from shards.logmel import FrontEnd, LogMel
+from shards.logmel import FrontEnd
 from shards.shardset import open_shards
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +40,7 @@ class Output:
 
     def make(self, source: str, clips: list[Clip]) -> None:
         """Run the stage and say what came of it."""
-        limits = DecodeLimits(min_samples=LogMel(self.front_end).least_samples, max_s=self.max_s)
+        limits = DecodeLimits(min_samples=self.front_end.least_samples, max_s=self.max_s)
         job = Job(
             source=source,
             out=self.out.absolute(),

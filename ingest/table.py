@@ -8,7 +8,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest.clip import Clip, RowOfTable, clip_keys
+from ingest.clip import Clip, RowOfTable, as_labels, clip_keys
 from ingest.fetch import find_urls, short_names
 from shards.cli import UserError
 
@@ -33,11 +33,13 @@ def table_clips(urls: tuple[str, ...], key_field: str, label_field: str) -> list
         label_field: column that holds a label or a list of labels; "" for none.
 
     Raises:
-        UserError: there is no table, or one without the struct column `audio` with `bytes`.
+        UserError: there is no table, no row, or no struct column `audio` with `bytes`.
     """
     tables = find_urls(urls, "parquet")
     short = short_names(tables)
     listed = [row for url in tables for row in _rows(url, key_field, label_field)]
+    if not listed:
+        raise UserError(f"the tables of {' '.join(urls)} have no row")
     names = [row.name for row in listed]
     origins = [f"{short[row.url]}/{row.row.group}/{row.row.number}/{row.file}" for row in listed]
     return [
@@ -63,7 +65,7 @@ def _rows(url: str, key_field: str, label_field: str) -> Iterator[_Listed]:
                         row=RowOfTable(group, index),
                         name=f"{name or index}.audio",
                         file=PurePosixPath(path).name or "audio",
-                        labels=_labels(row.get(label_field)),
+                        labels=as_labels(row.get(label_field)),
                     )
     except (pa.ArrowException, OSError) as error:
         reason = str(error).split("\n", 1)[0]
@@ -80,8 +82,3 @@ def _check_columns(url: str, schema: pa.Schema, key_field: str, label_field: str
     kind = schema.field("audio").type
     if not pa.types.is_struct(kind) or kind.get_field_index("bytes") < 0:
         raise UserError(f"{url}: the column audio is {kind}, wanted a struct with bytes and path")
-
-
-def _labels(value: object) -> tuple[str, ...]:
-    values = value if isinstance(value, list) else [] if value is None else [value]
-    return tuple(str(label) for label in values)

@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -79,7 +80,6 @@ def fan_out(
     tasks: Iterable[Task],
     *,
     total_clips: int,
-    unit: str = "clip",
     slots: int | None = None,
 ) -> Iterator[Result]:
     """Run `work` on every task, at most two tasks a slot in flight; yield results as they finish.
@@ -91,14 +91,13 @@ def fan_out(
         work: importable function of one argument.
         tasks: consumed as slots become free, so a long list costs nothing.
         total_clips: what the progress bar counts up to.
-        unit: what it counts.
         slots: CPUs of a local Ray; default: all.
     """
-    with cluster(slots) as cpus, tqdm(total=total_clips, unit=unit, smoothing=0.05) as bar:
+    with cluster(slots) as cpus, tqdm(total=total_clips, unit="clip", smoothing=0.05) as bar:
         remote = ray.remote(work).options(num_cpus=1, max_retries=5)
         queue = iter(tasks)
         running: list[ray.ObjectRef] = []
-        outcomes: dict[str, int] = {}
+        outcomes = Counter[str]()
         while True:
             for task in islice(queue, 2 * cpus - len(running)):
                 running.append(remote.remote(task))
@@ -107,8 +106,7 @@ def fan_out(
             done, running = ray.wait(running, timeout=1.0)
             for reference in done:
                 result = _get(reference)
-                for outcome, n in result.outcomes.items():
-                    outcomes[outcome] = outcomes.get(outcome, 0) + n
+                outcomes.update(result.outcomes)
                 bar.set_postfix(outcomes, refresh=False)
                 bar.update(result.clips)
                 yield result

@@ -57,7 +57,7 @@ def derive_logmel(
 def derive_shard(task: Derivation) -> ShardReport:
     """Make one log-mel shard from one wave shard."""
     torch.set_num_threads(1)
-    log_mel = LogMel(task.front_end)
+    log_mel, least = LogMel(task.front_end), task.front_end.least_samples
     name = task.source.stem
     with (
         task.source.with_suffix(".tar").open("rb") as tar,
@@ -68,10 +68,8 @@ def derive_shard(task: Derivation) -> ShardReport:
                 writer.fail(row)
                 continue
             samples = read_clip(tar, row, wave_form())
-            if len(samples) < log_mel.least_samples:
-                message = (
-                    f"too short: {len(samples)} samples, this log-mel needs {log_mel.least_samples}"
-                )
+            if len(samples) < least:
+                message = f"too short: {len(samples)} samples, this log-mel needs {least}"
                 writer.fail(_failed(row, message))
             else:
                 writer.add(row, stored_logmel(log_mel, samples))

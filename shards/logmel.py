@@ -57,6 +57,11 @@ class FrontEnd:
         edges = {"f_min_hz": float(self.f_min_hz), "f_max_hz": float(self.f_max_hz)}
         return {**asdict(self), **edges, **_FIXED}
 
+    @property
+    def least_samples(self) -> int:
+        """Shortest waveform that reflect padding allows."""
+        return self.window // 2 + 1
+
     def digest(self) -> str:
         """Return the hash that sidecars and checkpoints carry, 32 hex digits."""
         return parameters_digest(self.parameters())
@@ -108,11 +113,6 @@ class LogMel(nn.Module):
         self.window: Tensor
         self.register_buffer("window", window, persistent=False)
 
-    @property
-    def least_samples(self) -> int:
-        """Shortest waveform that reflect padding allows."""
-        return self.front_end.window // 2 + 1
-
     def forward(self, wave: Tensor) -> Tensor:
         """Compute log-mel frames.
 
@@ -122,10 +122,9 @@ class LogMel(nn.Module):
         Returns:
             Natural log of mel power, float32 [N, T, n_mels], T = samples // hop + 1.
         """
-        if wave.shape[-1] < self.least_samples:
-            raise ValueError(
-                f"wave has {wave.shape[-1]} samples, log-mel needs at least {self.least_samples}"
-            )
+        least = self.front_end.least_samples
+        if wave.shape[-1] < least:
+            raise ValueError(f"wave has {wave.shape[-1]} samples, log-mel needs at least {least}")
         if wave.dtype == torch.int16:
             wave = wave / PCM16_SCALE
         with torch.autocast(wave.device.type, enabled=False):

@@ -70,8 +70,7 @@ class Trainer:
     def take_step(self, batch: Batch) -> Tensor:
         """Train on one batch; return loss and its two terms on the device, float32 [3]."""
         with self.clock.part("views"):
-            keys = [self._keys(batch, view) for view in (0, 1)]
-            view_a, view_b = self.views(self._normalised(batch), *keys)
+            view_a, view_b = self.views(self._normalised(batch), *self._keys(batch))
         # Dropout is a function of the step, so a resumed run drops what the interrupted one did.
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
         with self.clock.part("forward and backward"):
@@ -107,9 +106,11 @@ class Trainer:
             self._copied.record()
         return (crops - self.shard_set.statistics.mean) / self.shard_set.statistics.std
 
-    def _keys(self, batch: Batch, view: int) -> Tensor:
+    def _keys(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Key the random streams of both views of every crop, int64 [N] each."""
         epochs, clips = batch.epochs.to(self.device), batch.clips.to(self.device)
-        return sample_keys(self.config.seed, epochs, clips, view)
+        seed = self.config.seed
+        return sample_keys(seed, epochs, clips, 0), sample_keys(seed, epochs, clips, 1)
 
     def checkpoint(self) -> Checkpoint:
         """Describe the run as it stands."""

@@ -1,7 +1,6 @@
 """The run folder: config.json, metrics.jsonl, TensorBoard events, checkpoints, loss.png."""
 
 import json
-import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,6 @@ from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_
 from shards.cli import UserError
 from shards.files import remove_scratch, replacing
 from train.config import TrainConfig
-
-log = logging.getLogger(__name__)
 
 _FREE = ("run", "resume", "shards", "device", "reader_threads", "log_every", "checkpoint_every_s")
 """What may differ when a run goes on: it does not change the numbers."""

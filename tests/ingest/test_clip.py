@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.clip import clip_keys
+from ingest.clip import as_labels, clip_keys
 
 PARTS = st.one_of(
     st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=30),
@@ -77,3 +77,11 @@ def test_names_that_would_meet_are_told_apart_by_a_hash(paths: list[str]) -> Non
     first, second = clip_keys(paths)
     assert first != second
     assert re.search("-[0-9a-f]{10}$", first)
+
+
+@pytest.mark.parametrize(
+    ("value", "labels"),
+    [(None, ()), ([], ()), ("Bell", ("Bell",)), (7, ("7",)), (["a", 2], ("a", "2"))],
+)
+def test_labels_are_a_list_or_one_or_none(value: object, labels: tuple[str, ...]) -> None:
+    assert as_labels(value) == labels
