@@ -14,10 +14,10 @@ PIP_ARGS ?=
 RUNNER := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install ingest shards train eval check fmt test bench
+.PHONY: help install ingest shards train eval check fmt test bench bench-ingest
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@echo "Variables: SOURCE, OUT, SHARDS, PRESET, RUN, CHECKPOINT, TASKS, ARGS (more flags), RAY_ADDRESS (a cluster)"
 
 install: $(VENV)/.installed  ## make the virtual environment
@@ -55,6 +55,9 @@ fmt: install  ## format and mend what can be mended
 
 test: install  ## the whole test suite
 	$(RUNNER) -m pytest $(ARGS)
+
+bench-ingest: install  ## the whole ingest stage beside bare ffmpeg on the same files
+	$(RUNNER) -m ingest bench $(ARGS)
 
 bench: install  ## the crop reader beside stock WebDataset and a bare preadv loop
 	$(RUNNER) -m shards bench $(ARGS)

@@ -1,6 +1,6 @@
 """`python -m ingest SOURCE`: see `--help`."""
 
-from ingest.config import main
+from ingest.command import main
 from shards.cli import run_command
 
 if __name__ == "__main__":

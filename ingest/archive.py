@@ -4,7 +4,7 @@ import json
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO
 
 import fsspec
@@ -51,6 +51,7 @@ def archive_clips(urls: tuple[str, ...], label_field: str, labels: Path | None) 
     return [
         Clip(
             key=key,
+            source=f"webdataset {PurePosixPath(url).parent.name}",
             path=url,
             origin=origin,
             labels=known.get(sample.name, sample.labels),

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 KEY_LENGTH = 80
 """Longest readable part of a key; a tar header holds 100 bytes with the ending."""
@@ -20,22 +20,47 @@ class RowOfTable(NamedTuple):
     """Row inside the group, from 0."""
 
 
-@dataclass(frozen=True, kw_only=True)
+class Event(NamedTuple):
+    """A strong label."""
+
+    label: str
+    start_s: float
+    """Onset, seconds from the begin of the clip."""
+    end_s: float
+    """Offset, seconds from the begin of the clip."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Clip:
     """What a source promises: one piece of audio and what is known about it."""
 
     key: str
     """Name inside the tar."""
+    source: str
+    """Which source promises it: folder, audioset, ..."""
     path: str
-    """File to decode, or the URL of the file that it is a part of."""
+    """File to decode, the URL of the file that it is a part of, or the page of a video."""
     origin: str
     """The file as people know it: relative to the source's folder, valid UTF-8."""
     labels: tuple[str, ...] = ()
     """Class labels."""
+    events: tuple["Event", ...] = ()
+    """Strong labels: what sounds from when to when."""
     part: tuple[int, int] | None = None
     """First byte and length of the audio inside `path`, if that is an archive."""
     row: RowOfTable | None = None
     """Row whose `audio` is the clip, if `path` is a Parquet table."""
+    video: bool = False
+    """`path` is a page that yt-dlp reads."""
+    start_s: float | None = None
+    """Begin of the clip in its recording, seconds, if it is known."""
+    end_s: float | None = None
+    """End of the clip in its recording, seconds, if it is known."""
+    cut: Literal["done", "needed", "perhaps"] = "done"
+    """Whether the audio is the whole recording, to be cut from start_s to end_s; `perhaps`: a
+    recording no longer than the clip is the clip."""
+    others: tuple["Clip", ...] = ()
+    """The same clip in further sources, to be tried in turn if this one lacks it."""
 
 
 def as_labels(value: object) -> tuple[str, ...]:

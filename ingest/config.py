@@ -1,81 +1,52 @@
-"""The command line of the stage: one dataclass a source; a field's text is its --help."""
+"""Sources and outputs of the stage as dataclasses; a field's text is its --help."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from ingest.archive import archive_clips
+from ingest.audioset import PAGE, audioset_clips
 from ingest.clip import Clip
 from ingest.decode import DecodeLimits
-from ingest.demo.corpus import TASK, demo_clips, demo_folds
+from ingest.demo.corpus import demo_clips
+from ingest.download import Downloading
 from ingest.folder import folder_clips
 from ingest.fsd50k import Split, fsd50k_clips
-from ingest.hear_task import write_task
-from ingest.ledger import count_by_reason, differences
-from ingest.stage import Job, ingest
+from ingest.governor import Pace
+from ingest.identity import read_identities
+from ingest.segment import named_by_segment
+from ingest.stage import Job
+from ingest.strong import with_events
 from ingest.table import table_clips
-from shards.cli import UserError, say
+from ingest.video import VideoOptions
 from shards.logmel import FrontEnd
-from shards.shardset import open_shards
+from shards.place import place
+
+Names = Literal["plain", "audioset"]
+"""How the files of a source are named."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Output:
-    """What every source shares."""
-
-    out: Path
-    """Folder for the results: `OUT/wave` and `OUT/logmel`, a shard set each."""
-    shard_clips: int = 1024
-    """Clips a shard; 1024 log-mel clips of 10 s are 131 MB."""
-    wave: bool = True
-    """Keep the 16 kHz waveforms too (0.32 MB per 10 s), beside the log-mel."""
-    max_s: float = 1200.0
-    """Longest clip, s; a longer file is recorded as bad_audio."""
-    slots: int | None = None
-    """CPUs to use on this machine; default: all. A cluster (RAY_ADDRESS) has its own number."""
-    front_end: FrontEnd = field(default_factory=FrontEnd)
-    """The log-mel; another one makes another, incompatible set."""
-
-    def make(self, source: str, clips: list[Clip]) -> None:
-        """Run the stage and say what came of it."""
-        limits = DecodeLimits(min_samples=self.front_end.least_samples, max_s=self.max_s)
-        job = Job(
-            source=source,
-            out=self.out.absolute(),
-            front_end=self.front_end,
-            limits=limits,
-            keep_wave=self.wave,
-        )
-        outcomes = ingest(job, clips, self.shard_clips, self.slots)
-        if failed := sum(n for outcome, n in outcomes.items() if outcome != "ok"):
-            say(f"{failed} clips failed; `python -m shards stats {self.out}/logmel` says why")
-        logmel = open_shards(self.out / "logmel")
-        statistics = logmel.statistics
-        say(
-            f"{self.out}/logmel: {len(logmel)} clips, {logmel.hours:.2f} h, log-mel mean "
-            f"{statistics.mean:.4f}, std {statistics.std:.4f}, fingerprint {logmel.fingerprint}"
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Folder(Output):
+class FolderSource:
     """Ingest a folder of audio files, one clip a file."""
 
     root: Annotated[Path, tyro.conf.Positional]
     """The folder; it is searched with everything below it."""
     labels: Path | None = None
     """CSV with the columns `path` (relative to the folder) and `labels` (separated by `;`)."""
+    names: Names = "plain"
+    """audioset: files are named YTID, YTID_start (s) or YTID_start_end (s or ms)."""
 
-    def run(self) -> None:
-        """Ingest it."""
-        self.make("folder", folder_clips(self.root, self.labels))
-        say(f"next: make train SHARDS={self.out}/logmel")
+    def clips(self) -> Sequence[Clip]:
+        """List the clips."""
+        return _named(self.names, folder_clips(self.root, self.labels))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fsd50k(Output):
+class Fsd50kSource:
     """Ingest a split of FSD50K from the folder where its archives were unpacked."""
 
     root: Annotated[Path, tyro.conf.Positional]
@@ -83,14 +54,13 @@ class Fsd50k(Output):
     split: Split = "dev"
     """dev (train and val together: what the paper's ablations train on), train, val or eval."""
 
-    def run(self) -> None:
-        """Ingest it."""
-        self.make(f"fsd50k {self.split}", fsd50k_clips(self.root, self.split))
-        say(f"next: make train SHARDS={self.out}/logmel")
+    def clips(self) -> Sequence[Clip]:
+        """List the clips."""
+        return fsd50k_clips(self.root, self.split)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Webdataset(Output):
+class WebdatasetSource:
     """Ingest WebDataset tars of audio files, for instance a mirror of AudioSet."""
 
     urls: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -99,15 +69,16 @@ class Webdataset(Output):
     """Entry of a sample's JSON that holds its label or a list of them."""
     labels: Path | None = None
     """CSV with the columns `path` (a sample's name in its tar) and `labels` (separated by `;`)."""
+    names: Names = "plain"
+    """audioset: samples are named YTID, YTID_start (s) or YTID_start_end (s or ms)."""
 
-    def run(self) -> None:
-        """Ingest them."""
-        self.make("webdataset", archive_clips(self.urls, self.label_field, self.labels))
-        say(f"next: make train SHARDS={self.out}/logmel")
+    def clips(self) -> Sequence[Clip]:
+        """List the clips."""
+        return _named(self.names, archive_clips(self.urls, self.label_field, self.labels))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parquet(Output):
+class ParquetSource:
     """Ingest Parquet tables of audio as Hugging Face stores them (`audio` with bytes and path)."""
 
     urls: Annotated[tuple[str, ...], tyro.conf.Positional]
@@ -116,63 +87,130 @@ class Parquet(Output):
     """Column that names a row, such as video_id; default: the name of the audio file."""
     label_field: str = ""
     """Column that holds a label or a list of them, such as human_labels; default: none."""
+    names: Names = "plain"
+    """audioset: rows are named YTID, YTID_start (s) or YTID_start_end (s or ms)."""
 
-    def run(self) -> None:
-        """Ingest them."""
-        self.make("parquet", table_clips(self.urls, self.key_field, self.label_field))
-        say(f"next: make train SHARDS={self.out}/logmel")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Diff:
-    """Say which clips two shard sets do not share, and why."""
-
-    first: Annotated[Path, tyro.conf.Positional]
-    """A shard set."""
-    second: Annotated[Path, tyro.conf.Positional]
-    """Another one."""
-    examples: int = 5
-    """Clips to show of each reason; 0 shows all."""
-
-    def run(self) -> None:
-        """Print the reasons, most frequent first, with examples."""
-        found = list(differences(self.first, self.second))
-        for (lacking, reason), n in count_by_reason(found).most_common():
-            say(f"{n} clips are missing in {lacking}: {reason}")
-            of_it = [d for d in found if (d.missing_in, d.reason) == (lacking, reason)]
-            for each in of_it[: self.examples or None]:
-                say(f"    {each.key}{': ' if each.message else ''}{each.message}")
-        say(f"{len(found) or 'no'} differences")
+    def clips(self) -> Sequence[Clip]:
+        """List the clips."""
+        return _named(self.names, table_clips(self.urls, self.key_field, self.label_field))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Demo(Output):
+class AudiosetSource:
+    """Ingest AudioSet from YouTube by its official lists, with yt-dlp.
+
+    YouTube's terms are yours to weigh; nothing is circumvented unless you pass a way to do so.
+    """
+
+    lists: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """balanced_train_segments.csv, unbalanced_train_segments.csv, eval_segments.csv, or several."""
+    class_labels: Path | None = None
+    """class_labels_indices.csv: labels become display names instead of mids."""
+    strong: tuple[Path, ...] = ()
+    """TSVs of strong labels: clips that they list get events with onset and offset."""
+    page: str = PAGE
+    """Address of a video without its id."""
+
+    def clips(self) -> Sequence[Clip]:
+        """List the clips."""
+        clips = audioset_clips(self.lists, self.class_labels, self.page)
+        return with_events(clips, self.strong, clips.names) if self.strong else clips
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoSource:
     """Ingest the demo corpus that comes with the project: six minutes of free sounds."""
 
-    out: Path = Path("data/demo")
-    """Folder for the results: `OUT/wave`, `OUT/logmel`, and the labelled task in `OUT/tasks`."""
-    shard_clips: int = 32
-    """Clips a shard."""
-
-    def run(self) -> None:
-        """Ingest it and write its labelled task."""
-        if not self.wave:
-            raise UserError("the demo's labelled task is cut from its waveforms: leave --wave on")
-        self.make("demo", demo_clips())
-        write_task(self.out / "wave", self.out / "tasks" / TASK, demo_folds())
+    def clips(self) -> Sequence[Clip]:
+        """List the clips."""
+        return demo_clips()
 
 
-def main() -> None:
-    """Parse the command line and run the chosen source."""
-    tyro.extras.subcommand_cli_from_dict(
-        {
-            "folder": Folder,
-            "webdataset": Webdataset,
-            "parquet": Parquet,
-            "fsd50k": Fsd50k,
-            "demo": Demo,
-            "diff": Diff,
-        },
-        prog="python -m ingest",
-        description="Audio in, shard sets out. Run it again to go on where it stopped.",
-    ).run()
+@dataclass(frozen=True, kw_only=True)
+class Videos:
+    """How videos are got; without effect on sources that have none."""
+
+    cookies: tuple[Path, ...] = ()
+    """Netscape cookie files, an identity each; as many as proxies makes pairs."""
+    proxy: tuple[str, ...] = ()
+    """Proxy URLs, an identity each."""
+    one_address: bool = False
+    """All machines of the cluster reach the site from one address, and count as one identity."""
+    extractor_args: tuple[str, ...] = ()
+    """Passed to yt-dlp, such as "youtube:player_client=web"."""
+    pace: Pace = field(default_factory=Pace)
+    """What each identity may ask for."""
+    canary: str = "jNQXAC9IVRw"
+    """Id of a short video that is known to be good; it tells a bad clip from a refused identity."""
+    max_mb: float = 512.0
+    """Largest recording that is downloaded as a whole, MB."""
+    section_mb: float = 32.0
+    """Recordings larger than this are read in sections, MB."""
+    timeout_s: float = 300.0
+    """Longest time for one video, s; what hangs is killed."""
+    tries: int = 4
+    """How often a clip is tried when the network fails."""
+    backoff_s: float = 2.0
+    """Pause before the second try, s; it doubles with every further one."""
+
+    def downloading(self, page: str) -> Downloading:
+        """Return what the workers need to know."""
+        options = VideoOptions(
+            max_bytes=round(self.max_mb * 1e6),
+            section_above=round(self.section_mb * 1e6),
+            timeout_s=self.timeout_s,
+            extractor_args=self.extractor_args,
+        )
+        canary = self.canary if "://" in self.canary else f"{page}{self.canary}"
+        return Downloading(
+            options=options, canary=canary, tries=self.tries, backoff_s=self.backoff_s
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What every source shares."""
+
+    out: str
+    """Folder or URL (s3://…) for the results: `OUT/wave` and `OUT/logmel`, a shard set each."""
+    shard_clips: int = 1024
+    """Clips a shard; 1024 log-mel clips of 10 s are 131 MB."""
+    wave: bool = True
+    """Keep the 16 kHz waveforms too (0.32 MB per 10 s), beside the log-mel."""
+    fill_from: tuple[str, ...] = ()
+    """Further sources for clips that this one lacks, each as it would be typed, in quotes:
+    "folder /data/audioset --names audioset"."""
+    max_s: float = 1200.0
+    """Longest clip, s; a longer file is recorded as bad_audio."""
+    slots: int | None = None
+    """CPUs to use on this machine; default: all. A cluster (RAY_ADDRESS) has its own number."""
+    at_once: int | None = None
+    """Clips that a slot gets at the same time; default: 8 videos, 4 parts of URLs, 1 local file."""
+    front_end: FrontEnd = field(default_factory=FrontEnd)
+    """The log-mel; another one makes another, incompatible set."""
+    videos: tyro.conf.OmitArgPrefixes[Videos] = field(default_factory=Videos)
+    """How videos are got."""
+
+    def job(self, page: str | None, remote: bool) -> Job:
+        """Return what every shard of the run has in common.
+
+        Args:
+            page: address of a video without its id; None if no source has videos.
+            remote: whether a source is read through a URL.
+        """
+        out = place(self.out)
+        videos = self.videos
+        return Job(
+            out=out if "://" in self.out else out.absolute(),
+            front_end=self.front_end,
+            limits=DecodeLimits(min_samples=self.front_end.least_samples, max_s=self.max_s),
+            keep_wave=self.wave,
+            at_once=self.at_once or (8 if page else 4 if remote else 1),
+            downloading=videos.downloading(page) if page else None,
+            identities=read_identities(videos.proxy, videos.cookies, videos.one_address),
+            pace=videos.pace,
+        )
+
+
+def _named(names: Names, clips: list[Clip]) -> list[Clip]:
+    return named_by_segment(clips) if names == "audioset" else clips

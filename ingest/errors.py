@@ -1,8 +1,25 @@
-"""Why a clip is not there. Each class is data: it becomes a row of the sidecar, never a crash.
+"""What can go wrong with a clip, with the identity that fetches it, and with the environment.
 
-IngestError
-├── BadAudio      nothing to decode, undecodable, empty, too short, too long, silent
-└── Unreadable    the file went away, or may not be read
+IngestError             the clip: it becomes a row of the sidecar, never a crash
+├── BadAudio            nothing to decode, undecodable, empty, too short, too long, silent
+├── Unreadable          the file went away, or may not be read
+├── Unavailable         private, removed, terminated, copyright
+├── AgeRestricted       only for accounts of adults
+├── GeoBlocked          not in the country of this address
+├── Restricted          for members or payers, or encrypted (DRM)
+├── NotYet              live, or announced
+├── NetworkTrouble      transport errors, 5xx, cut short, too slow
+└── ClipAlone           looked like one of the faults below, but a good clip came through
+IdentityFault           an address, proxy or cookie jar: it stops or pauses, no clip is marked
+├── RateLimited         pauses
+├── BotCheck            stops
+└── Elsewhere           all of this machine are stopped, other machines go on
+EnvironmentFault        this machine or its tools: the run stops, no clip is marked
+└── DiskFull            there is no room for what was being written
+
+Some faults of one clip look like a fault of the identity or the environment. Whoever drives the run
+then tries a clip that is known to be good: if that works, the clip alone is to blame, and
+`slug_if_clip` is its class.
 """
 
 from typing import ClassVar
@@ -24,3 +41,81 @@ class Unreadable(IngestError):
     """The file cannot be opened; that says nothing about the sound in it."""
 
     slug = "unreadable"
+
+
+class Unavailable(IngestError):
+    """The video is private or gone for good."""
+
+    slug = "unavailable"
+
+
+class AgeRestricted(IngestError):
+    """The site shows the video only to accounts of adults."""
+
+    slug = "age_restricted"
+
+
+class GeoBlocked(IngestError):
+    """The site does not show the video in the country of this address."""
+
+    slug = "geo"
+
+
+class Restricted(IngestError):
+    """The video is for members or payers, or it is encrypted."""
+
+    slug = "members"
+
+
+class NotYet(IngestError):
+    """The video is live or announced: days later it may be an ordinary one."""
+
+    slug = "live"
+
+
+class NetworkTrouble(IngestError):
+    """The way to the site failed; the same request may work in a moment."""
+
+    slug = "network"
+
+
+class ClipAlone(IngestError):
+    """A clip fails in a way that its identity or the environment could, and they do not."""
+
+    def __init__(self, slug: str, message: str) -> None:
+        super().__init__(message)
+        self.slug = slug  # type: ignore[misc]
+
+
+class IdentityFault(Exception):
+    """The site refuses whoever asks, not what was asked for; the clip is not marked."""
+
+    slug_if_clip: ClassVar[str] = ""
+    """Class of the clip if a good one can be fetched; "" where no clip can be to blame."""
+
+
+class RateLimited(IdentityFault):
+    """The site wants a pause from this address, proxy or cookie jar."""
+
+    slug_if_clip = "refused"
+
+
+class BotCheck(IdentityFault):
+    """The site takes this address, proxy or cookie jar for a robot."""
+
+
+class Elsewhere(IdentityFault):
+    """No identity of this machine may ask any more; another machine may take the shard."""
+
+
+class EnvironmentFault(Exception):
+    """This machine or its tools cannot fetch; the message says what to install or update."""
+
+    slug_if_clip: ClassVar[str] = "extractor"
+    """Class of the clip if a good one can be fetched; "" where no clip can be to blame."""
+
+
+class DiskFull(EnvironmentFault):
+    """There is no room on a disk; the message says which."""
+
+    slug_if_clip = ""

@@ -47,7 +47,13 @@ def folder_clips(root: Path, labels: Path | None = None) -> list[Clip]:
     origins = [origin for origin, _ in by_origin]
     known = read_labels(labels, origins) if labels else {}
     return [
-        Clip(key=key, path=path, origin=origin, labels=known.get(origin, ()))
+        Clip(
+            key=key,
+            source=f"folder {root.resolve().name}",
+            path=path,
+            origin=origin,
+            labels=known.get(origin, ()),
+        )
         for key, (origin, path) in zip(clip_keys(origins), by_origin, strict=True)
     ]
 

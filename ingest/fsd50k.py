@@ -41,6 +41,7 @@ def fsd50k_clips(root: Path, split: Split) -> list[Clip]:
     return [
         Clip(
             key=row["fname"],
+            source=f"fsd50k {split}",
             path=str((root / audio / f"{row['fname']}.wav").absolute()),
             origin=f"{audio}/{row['fname']}.wav",
             labels=tuple(row["labels"].split(",")),

@@ -5,7 +5,9 @@ import shutil
 from collections import defaultdict
 from pathlib import Path
 
+from shards.cli import UserError
 from shards.form import wave_form
+from shards.place import is_remote
 from shards.shardset import open_shards
 from shards.sidecar import Row, read_clip, read_rows
 
@@ -16,10 +18,15 @@ def write_task(wave: Path, folder: Path, folds: dict[str, str]) -> None:
     """Write a k-fold multiclass scene task, complete or not at all; leave a current one alone.
 
     Args:
-        wave: the wave set that holds the clips.
-        folder: the task folder to make.
+        wave: the wave set that holds the clips, see `shards.place`.
+        folder: the task folder to make, local.
         folds: fold of each clip by its origin; a clip whose decoding failed is left out.
+
+    Raises:
+        UserError: the task folder is a URL.
     """
+    if is_remote(folder):
+        raise UserError(f"{folder} is a URL; a labelled task is a local folder: name one")
     shard_set = open_shards(wave, wave_form())
     metadata = _metadata(folder.name, sorted(set(folds.values())), shard_set.fingerprint)
     about = folder / "task_metadata.json"

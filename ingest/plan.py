@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import overload
 
 from ingest.clip import Clip
 from shards.cli import UserError
@@ -19,19 +20,48 @@ class PlannedShard:
     clips: tuple[Clip, ...]
     digest: str
     """Hash of what was planned; a finished shard keeps it in its sidecar."""
+    attempts: tuple[int, ...] = ()
+    """How often each clip was tried before, in a supplement."""
 
 
-def plan_shards(source: str, clips: Sequence[Clip], shard_clips: int) -> list[PlannedShard]:
-    """Cut the list into shards of `shard_clips`; shuffling is the reader's business."""
-    if shard_clips < 1:
-        raise UserError(f"--shard-clips is {shard_clips}; a shard holds at least one clip")
-    return [
-        PlannedShard(shard_name(number), part, _digest(source, part, shard_clips))
-        for number, begin in enumerate(range(0, len(clips), shard_clips))
-        for part in [tuple(clips[begin : begin + shard_clips])]
+@dataclass(frozen=True)
+class Plan(Sequence[PlannedShard]):
+    """The shards of a list of clips; each is made when it is asked for.
+
+    Shuffling is the reader's business: a shard holds neighbours of the list.
+    """
+
+    source: str
+    clips: Sequence[Clip]
+    shard_clips: int
+    """Clips a shard; the last one may hold fewer."""
+
+    def __post_init__(self) -> None:
+        if self.shard_clips < 1:
+            raise UserError(f"--shard-clips is {self.shard_clips}; a shard holds at least one clip")
+
+    def __len__(self) -> int:
+        return -(-len(self.clips) // self.shard_clips)
+
+    @overload
+    def __getitem__(self, index: int) -> PlannedShard: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[PlannedShard]: ...
+    def __getitem__(self, index: int | slice) -> PlannedShard | list[PlannedShard]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        begin = number * self.shard_clips
+        clips = tuple(self.clips[begin : begin + self.shard_clips])
+        digest = plan_digest(self.source, clips, self.shard_clips)
+        return PlannedShard(shard_name(number), clips, digest)
+
+
+def plan_digest(source: str, clips: Sequence[Clip], shard_clips: int) -> str:
+    """Hash what was planned; further sources of a clip are no part of the plan."""
+    planned = [
+        [clip.key, clip.origin, clip.labels, clip.start_s, clip.end_s, clip.events]
+        for clip in clips
     ]
-
-
-def _digest(source: str, clips: Sequence[Clip], shard_clips: int) -> str:
-    planned = [source, shard_clips, [[clip.key, clip.origin, clip.labels] for clip in clips]]
-    return hashlib.blake2b(json.dumps(planned).encode(), digest_size=16).hexdigest()
+    text = json.dumps([source, shard_clips, planned])
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

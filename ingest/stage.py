@@ -1,45 +1,61 @@
 """The stage itself: plan, skip what is finished, fan the rest out over Ray, one task a shard."""
 
 import logging
-from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+import tempfile
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from ingest.clip import Clip
-from ingest.decode import SAMPLE_RATE, DecodeLimits, decode, decoder_version
-from ingest.errors import IngestError
-from ingest.fetch import audio_file
-from ingest.plan import PlannedShard, plan_shards
-from shards.cluster import fan_out
+from ingest.decode import SAMPLE_RATE, DecodeLimits
+from ingest.download import Downloader, Downloading
+from ingest.errors import Elsewhere
+from ingest.governor import Governor, Pace
+from ingest.identity import Identities
+from ingest.plan import Plan, PlannedShard
+from ingest.runlog import RunLog, write_plan
+from ingest.spool import Spool, remove_if_empty
+from ingest.take import Taker, in_order
+from shards.cluster import cluster, fan_out, host, node_address
 from shards.files import remove_scratch
 from shards.form import Form, logmel_form, wave_form
 from shards.logmel import FrontEnd, LogMel, stored_logmel
-from shards.sidecar import Row
-from shards.writer import ShardReport, is_committed, writing_shard
+from shards.sidecar import Row, now
+from shards.writer import ShardReport, committed_plans, is_committed, require_plan, writing_shard
 
 log = logging.getLogger(__name__)
+
+GIVE_BACK_S = 20.0
+"""Pause before a machine that may not ask any more gives a shard back, s."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
     """What every shard of a run has in common."""
 
-    source: str
-    """Name of the source."""
     out: Path
     """Holds the two shard sets, `wave` and `logmel`."""
     front_end: FrontEnd
     limits: DecodeLimits
     keep_wave: bool = True
     """Write the wave set too."""
+    at_once: int = 1
+    """Clips that a task gets at the same time."""
+    downloading: Downloading | None = None
+    """How videos are got, if the source has any."""
+    identities: Identities = field(default_factory=Identities)
+    pace: Pace = field(default_factory=Pace)
+    governor: Any = None
+    """Handle of the governor; set while the job runs."""
 
     def sets(self) -> dict[Path, Form]:
-        """Return the folders to write and what they hold."""
+        """Return the folders to write and what they hold; the first is committed last."""
         sets = {self.out / "wave": wave_form()} if self.keep_wave else {}
         return sets | {self.out / "logmel": logmel_form(self.front_end)}
 
@@ -52,35 +68,159 @@ class Job:
         }
 
 
-def ingest(job: Job, clips: Sequence[Clip], shard_clips: int, slots: int | None) -> Counter[str]:
+@dataclass(frozen=True)
+class IngestReport(ShardReport):
+    """What became of one shard; a line of ingest.jsonl."""
+
+    shard: str
+    audio_s: float
+    """Length of the clips that are there, s."""
+    seconds: float
+    """Time that the task took, s."""
+    node: str
+    """Address of the machine."""
+    identities: dict[str, int]
+    """Clips by who fetched them."""
+    given_back: bool = False
+    """Nobody may ask from this machine any more; the shard is another one's."""
+
+    @classmethod
+    def of_unfinished(cls, shard: str) -> "IngestReport":
+        """Report a shard that this machine cannot go on with."""
+        return cls(0, {}, shard, 0.0, 0.0, node_address(), {}, given_back=True)
+
+    def record(self) -> dict:
+        """Write it as an object of ingest.jsonl."""
+        speed = self.clips / self.seconds if self.seconds else 0.0
+        return {
+            "at": now().isoformat(),
+            "shard": self.shard,
+            "clips": self.clips,
+            "outcomes": self.outcomes,
+            "audio_s": round(self.audio_s, 3),
+            "seconds": round(self.seconds, 3),
+            "clips_per_s": round(speed, 3),
+            "node": self.node,
+            "identities": self.identities,
+        }
+
+
+class Todo:
+    """The tasks of a run, in order; shards that were given back come again. An iterator."""
+
+    def __init__(self, job: Job, plan: Sequence[PlannedShard], numbers: Sequence[int]) -> None:
+        self.job, self.plan, self.left = job, plan, deque(numbers)
+        self.out: dict[str, int] = {}
+
+    def __iter__(self) -> "Todo":
+        return self
+
+    def __next__(self) -> tuple[Job, PlannedShard]:
+        if not self.left:
+            raise StopIteration
+        number = self.left.popleft()
+        shard = self.plan[number]
+        self.out[shard.name] = number
+        return self.job, shard
+
+    def add(self, name: str) -> None:
+        """Take back a shard that was handed out."""
+        self.left.append(self.out[name])
+
+
+def ingest(job: Job, plan: Sequence[PlannedShard], slots: int | None) -> Counter[str]:
     """Make the shards that are missing; return how many clips of this run had which outcome."""
-    plan = plan_shards(job.source, clips, shard_clips)
-    todo = [shard for shard in plan if job.missing(shard)]
-    log.info("%d clips in %d shards, %d shards to do", len(clips), len(plan), len(todo))
+    todo = _missing(job, plan)
+    log.info("%d shards planned, %d to do", len(plan), len(todo))
     outcomes = Counter[str]()
     if todo:
-        tasks = ((job, shard) for shard in todo)
-        n_clips = sum(len(shard.clips) for shard in todo)
-        for report in fan_out(ingest_shard, tasks, total_clips=n_clips, slots=slots):
-            outcomes.update(report.outcomes)
+        if isinstance(plan, Plan):
+            about = {"source": plan.source, "clips": len(plan.clips), "shards": len(plan)}
+            write_plan(job.out, about)
+        n_clips = sum(n for _, n in todo)
+        with cluster(slots), RunLog(job.out) as run_log:
+            governor = None
+            if job.downloading:
+                governor = host("governor", Governor, job.pace)
+                governor.call("set_pace", job.pace)
+            todo_shards = Todo(replace(job, governor=governor), plan, [n for n, _ in todo])
+            describe = (lambda: str(governor.call("describe"))) if governor else None
+            for report in fan_out(
+                ingest_shard, todo_shards, total_clips=n_clips, describe=describe
+            ):
+                if report.given_back:
+                    todo_shards.add(report.shard)
+                    continue
+                run_log.write(report.record())
+                outcomes.update(report.outcomes)
     for folder in job.sets():
         remove_scratch(folder)
+    remove_if_empty(job.out / "spool")
     return outcomes
 
 
-def ingest_shard(task: tuple[Job, PlannedShard]) -> ShardReport:
-    """Decode the clips of one shard and commit it to every set that lacks it."""
+def _missing(job: Job, plan: Sequence[PlannedShard]) -> list[tuple[int, int]]:
+    """List number and clips of the planned shards that a set lacks.
+
+    Raises:
+        UserError: a set holds other shards than the planned ones.
+    """
+    committed = {folder: committed_plans(folder, form) for folder, form in job.sets().items()}
+    todo = []
+    for number, shard in enumerate(plan):
+        found = {folder: plans.get(shard.name) for folder, plans in committed.items()}
+        for folder, digest in found.items():
+            if digest is not None:
+                require_plan(folder, shard.name, digest, shard.digest)
+        if None in found.values():
+            todo.append((number, len(shard.clips)))
+    return todo
+
+
+def ingest_shard(task: tuple[Job, PlannedShard]) -> IngestReport:
+    """Get the clips of one shard and commit it to every set that lacks it."""
     job, shard = task
-    sets = job.missing(shard) or job.sets()  # none is missing: a worker was lost after its commit
+    begin = time.monotonic()
     torch.set_num_threads(1)
+    spool = Spool(job.out / "spool" / shard.name) if job.downloading else None
+    audio_s, outcomes, identities = 0.0, Counter[str](), Counter[str]()
+    try:
+        with _writing(job, shard) as add, _downloader(job) as downloader:
+            taker = Taker(job.limits, spool, downloader)
+            for row, samples in in_order(taker, shard, job.at_once):
+                add(row, samples)
+                outcomes[row.failure or row.status] += 1
+                identities[row.identity] += 1
+                audio_s += 0 if samples is None else len(samples) / SAMPLE_RATE
+    except Elsewhere:
+        time.sleep(GIVE_BACK_S)  # the next shard would come back as soon
+        return IngestReport.of_unfinished(shard.name)
+    if spool:
+        spool.clear()
+    identities.pop("", None)
+    return IngestReport(
+        clips=len(shard.clips),
+        outcomes=dict(outcomes),
+        shard=shard.name,
+        audio_s=audio_s,
+        seconds=time.monotonic() - begin,
+        node=node_address(),
+        identities=dict(identities),
+    )
+
+
+@contextmanager
+def _writing(job: Job, shard: PlannedShard) -> Iterator[Callable[[Row, np.ndarray | None], None]]:
+    """Yield what adds a clip to every set that lacks the shard; the block's end commits them."""
+    sets = job.missing(shard) or job.sets()  # none is missing: a worker was lost after its commit
     log_mel = LogMel(job.front_end)
     with ExitStack() as stack:
         writers = [
             stack.enter_context(writing_shard(folder, shard.name, form, shard.digest))
             for folder, form in sets.items()
         ]
-        for clip in shard.clips:
-            row, samples = _take(clip, job)
+
+        def add(row: Row, samples: np.ndarray | None) -> None:
             for writer in writers:
                 if samples is None:
                     writer.fail(row)
@@ -88,22 +228,20 @@ def ingest_shard(task: tuple[Job, PlannedShard]) -> ShardReport:
                     writer.add(row, samples)
                 else:
                     writer.add(row, stored_logmel(log_mel, samples))
-        return writers[-1].report()
+
+        yield add
 
 
-def _take(clip: Clip, job: Job) -> tuple[Row, np.ndarray | None]:
-    """Decode one clip; an expected failure becomes its row."""
-    row = Row(
-        key=clip.key,
-        status="ok",
-        source=job.source,
-        source_version=decoder_version(),
-        origin=clip.origin,
-        labels=list(clip.labels),
-    )
-    try:
-        with audio_file(clip) as path:
-            samples = decode(path, job.limits)
-    except IngestError as error:
-        return replace(row, status="failed", failure=error.slug, message=str(error)), None
-    return replace(row, start_s=0.0, end_s=len(samples) / SAMPLE_RATE), samples
+@contextmanager
+def _downloader(job: Job) -> Iterator[Downloader | None]:
+    """Yield what gets the videos of one task, if it has any; its processes end with the block."""
+    if job.downloading is None:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="identities-") as folder:
+        identities = job.identities.here(node_address(), Path(folder))
+        downloader = Downloader(job.downloading, identities, job.governor)
+        try:
+            yield downloader
+        finally:
+            downloader.close()

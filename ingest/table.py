@@ -43,7 +43,14 @@ def table_clips(urls: tuple[str, ...], key_field: str, label_field: str) -> list
     names = [row.name for row in listed]
     origins = [f"{short[row.url]}/{row.row.group}/{row.row.number}/{row.file}" for row in listed]
     return [
-        Clip(key=key, path=row.url, origin=origin, labels=row.labels, row=row.row)
+        Clip(
+            key=key,
+            source=f"parquet {PurePosixPath(row.url).parent.name}",
+            path=row.url,
+            origin=origin,
+            labels=row.labels,
+            row=row.row,
+        )
         for key, row, origin in zip(clip_keys(origins, names), listed, origins, strict=True)
     ]
 

@@ -13,6 +13,8 @@ class UserError(ValueError):
 def run_command(main: Callable[[], None]) -> None:
     """Run one command line; turn a `UserError` into one line on stderr and exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for chatty in ("botocore", "aiobotocore"):  # where they found credentials, and the like
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         main()
     except UserError as error:

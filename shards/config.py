@@ -12,24 +12,25 @@ from tqdm import tqdm
 from shards.bench import Bench
 from shards.cli import say
 from shards.logmel import FrontEnd
+from shards.place import place, read_each
 from shards.shardset import open_shards, sidecar_paths
-from shards.sidecar import read_rows, read_summary
+from shards.sidecar import Row, Sidecar, Summary, read_rows
 from shards.verify import verify
 
-Folder = Annotated[Path, tyro.conf.Positional]
+ShardSetPlace = Annotated[str, tyro.conf.Positional]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ls:
     """List the shards of a set: clips, failures, size, hours."""
 
-    folder: Folder
-    """The shard set."""
+    folder: ShardSetPlace
+    """The shard set: a folder, or a URL such as s3://bucket/set."""
 
     def run(self) -> None:
         """Print a line a shard."""
-        for path in sidecar_paths(self.folder):
-            summary, rows = read_summary(path), read_rows(path)
+        paths = sidecar_paths(self.folder)
+        for path, (summary, rows) in zip(paths, read_each(_read_whole, paths), strict=True):
             seconds = sum(row.n_frames or 0 for row in rows) / summary.form.frames_per_s
             say(
                 f"{path.stem}  {summary.form.kind}  {summary.n_ok:6d} clips  "
@@ -42,36 +43,53 @@ class Ls:
 class Stats:
     """Summarise a set: mean and deviation, hours, labels, failures by class with examples."""
 
-    folder: Folder
-    """The shard set."""
+    folder: ShardSetPlace
+    """The shard set: a folder, or a URL such as s3://bucket/set."""
     examples: int = 3
     """Failed clips to show of each class."""
 
     def run(self) -> None:
         """Print the summary."""
-        rows = [row for path in sidecar_paths(self.folder) for row in read_rows(path)]
-        shard_set = open_shards(self.folder)
+        shard_set, (labels, failed) = open_shards(self.folder), _labels_and_failures(self.folder)
         form, values = shard_set.form, shard_set.statistics
-        labels = Counter(label for row in rows if row.status == "ok" for label in row.labels)
+        planned = len(shard_set) + len(failed)
         say(
             f"kind         {form.kind}, {', '.join(f'{k}={v}' for k, v in form.parameters.items())}"
         )
-        say(f"clips        {len(shard_set)} of {len(rows)} planned, {shard_set.hours:.3f} h")
+        say(f"clips        {len(shard_set)} of {planned} planned, {shard_set.hours:.3f} h")
         say(f"mean, std    {values.mean:.4f}, {values.std:.4f} over {values.count} values")
         say(f"fingerprint  {shard_set.fingerprint}")
         say(f"labels       {', '.join(f'{k} {n}' for k, n in labels.most_common(20)) or 'none'}")
-        for failure, n in Counter(row.failure for row in rows if row.failure).most_common():
+        for failure, n in Counter(row.failure for row in failed).most_common():
             say(f"failed       {failure}: {n}")
-            for row in [row for row in rows if row.failure == failure][: self.examples]:
+            for row in [row for row in failed if row.failure == failure][: self.examples]:
                 say(f"             {row.origin}: {row.message}")
+
+
+def _labels_and_failures(folder: str) -> tuple[Counter[str], list[Row]]:
+    """Count the labels of stored clips; list each clip that is in no shard by its last failure."""
+    labels, stored, failed = Counter[str](), set[str](), dict[str, Row]()
+    for rows in read_each(read_rows, sidecar_paths(folder)):
+        for row in rows:
+            if row.status == "ok":
+                labels.update(row.labels)
+                stored.add(row.key)
+            else:
+                failed[row.key] = row
+    return labels, [row for key, row in failed.items() if key not in stored]
+
+
+def _read_whole(path: Path) -> tuple[Summary, list[Row]]:
+    sidecar = Sidecar(path)
+    return sidecar.summary(), sidecar.rows()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verify:
     """Compare every byte of a set with its sidecars; exit code 1 if anything is wrong."""
 
-    folder: Folder
-    """The shard set."""
+    folder: ShardSetPlace
+    """The shard set: a folder, or a URL such as s3://bucket/set."""
 
     def run(self) -> None:
         """Print a line a finding."""
@@ -91,10 +109,10 @@ class Verify:
 class Logmel:
     """Make a log-mel set from a wave set, with another front-end if you like."""
 
-    source: Folder
-    """The wave set."""
-    out: Path
-    """Folder of the new log-mel set."""
+    source: ShardSetPlace
+    """The wave set: a folder, or a URL such as s3://bucket/wave."""
+    out: str
+    """The new log-mel set: a folder, or a URL."""
     slots: int | None = None
     """CPUs to use on this machine; default: all."""
     front_end: FrontEnd = field(default_factory=FrontEnd)
@@ -105,7 +123,8 @@ class Logmel:
         from shards.derive import derive_logmel  # brings in Ray, which the others do not need
 
         outcomes = Counter[str]()
-        for report in derive_logmel(self.source, self.out, self.front_end, self.slots):
+        source, out = place(self.source), place(self.out)
+        for report in derive_logmel(source, out, self.front_end, self.slots):
             outcomes.update(report.outcomes)
         made = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items()) or "nothing to do"
         say(f"{self.out}: {made}; fingerprint {open_shards(self.out).fingerprint}")

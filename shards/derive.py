@@ -11,9 +11,10 @@ from shards.cluster import fan_out
 from shards.files import remove_scratch
 from shards.form import Form, logmel_form, wave_form
 from shards.logmel import FrontEnd, LogMel, stored_logmel
+from shards.place import reaching, read_each
 from shards.shardset import sidecar_paths
-from shards.sidecar import Row, read_clip, read_rows, read_summary
-from shards.writer import ShardReport, is_committed, writing_shard
+from shards.sidecar import Row, Sidecar, Summary, read_clip, read_rows
+from shards.writer import ShardReport, committed_plans, require_plan, writing_shard
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,9 @@ class Derivation:
     """One shard to make: all that a worker needs."""
 
     source: Path
-    """Sidecar of the wave shard."""
+    """Sidecar of the wave shard; see `shards.place`."""
     target: Path
-    """Folder of the log-mel set."""
+    """The log-mel set."""
     plan: str
     front_end: FrontEnd
 
@@ -41,14 +42,16 @@ def derive_logmel(
     Raises:
         UserError: `source` is no wave set, or `target` holds other clips or another front-end.
     """
+    paths = sidecar_paths(source)
+    finished = committed_plans(target, logmel_form(front_end))
     tasks, clips = [], 0
-    for path in sidecar_paths(source):
-        summary = read_summary(path)
+    for path, (summary, count) in zip(paths, read_each(_read_footer, paths), strict=True):
         summary.form.require(wave_form(), str(path))
-        task = Derivation(path.resolve(), target.resolve(), summary.plan, front_end)
-        if not is_committed(target, path.stem, task.form, summary.plan):
-            tasks.append(task)
-            clips += len(read_rows(path))
+        if path.stem in finished:
+            require_plan(target, path.stem, finished[path.stem], summary.plan)
+        else:
+            tasks.append(Derivation(path.resolve(), target.resolve(), summary.plan, front_end))
+            clips += count
     if tasks:
         yield from fan_out(derive_shard, tasks, total_clips=clips, slots=slots)
     remove_scratch(target)
@@ -60,6 +63,7 @@ def derive_shard(task: Derivation) -> ShardReport:
     log_mel, least = LogMel(task.front_end), task.front_end.least_samples
     name = task.source.stem
     with (
+        reaching(task.source),
         task.source.with_suffix(".tar").open("rb") as tar,
         writing_shard(task.target, name, task.form, task.plan) as writer,
     ):
@@ -74,6 +78,11 @@ def derive_shard(task: Derivation) -> ShardReport:
             else:
                 writer.add(row, stored_logmel(log_mel, samples))
     return writer.report()
+
+
+def _read_footer(path: Path) -> tuple[Summary, int]:
+    sidecar = Sidecar(path)
+    return sidecar.summary(), sidecar.count()
 
 
 def _failed(row: Row, message: str) -> Row:

@@ -10,7 +10,7 @@ import numpy as np
 from shards.cli import UserError
 from shards.logmel import FrontEnd, parameters_difference, parameters_digest
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 WAVE_PARAMETERS: dict[str, str | int | float] = {"sample_rate": 16000, "encoding": "pcm16 mono"}
 

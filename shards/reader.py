@@ -17,6 +17,7 @@ from torch import Tensor
 
 from shards.cli import UserError
 from shards.order import Order
+from shards.place import is_remote, place
 from shards.shardset import ShardSet, open_shards
 
 PLAN_STEPS = 64
@@ -73,7 +74,10 @@ class CropReader:
                 f"frames {frames}, batch {batch}, threads {threads} and hold {hold} must be 1 or "
                 f"more, ahead {ahead} 0 or more, rank {rank} below world {world}"
             )
-        self.shard_set = shards if isinstance(shards, ShardSet) else open_shards(shards)
+        folder = shards.folder if isinstance(shards, ShardSet) else place(shards)
+        if is_remote(folder):
+            raise UserError(f"{folder} is a URL; crops are read from local sets, copy it first")
+        self.shard_set = shards if isinstance(shards, ShardSet) else open_shards(folder)
         self.order = Order(self.shard_set, frames=frames, seed=seed, block_shards=block_shards)
         self.frames, self.batch, self.rank, self.world = frames, batch, rank, world
         self.threads, self.ahead, self.hold = threads, ahead, hold

@@ -1,16 +1,19 @@
 """A shard set opened for reading: where every clip's frames lie, held in a few flat arrays."""
 
 import hashlib
+import re
+from array import array
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from shards.cli import UserError
 from shards.form import Form
-from shards.sidecar import read_summary
+from shards.place import place, reaching, read_each
+from shards.sidecar import Sidecar, Summary
 from shards.statistics import Statistics
 
 
@@ -19,9 +22,10 @@ class ShardSet:
     """The index of a set: 12 bytes a clip. Clips are numbered by shard name, then row."""
 
     folder: Path
+    """Where it lies; see `shards.place`."""
     form: Form
     names: list[str]
-    """Stems of the shards, sorted."""
+    """Stems of the shards, in `name_order`."""
     first: np.ndarray
     """Number of each shard's first clip, and the total: int64 [shards + 1]."""
     tar_bytes: list[int]
@@ -50,61 +54,76 @@ class ShardSet:
     def keys(self) -> list[str]:
         """Names of all clips, read from the sidecars on first use."""
         paths = [self.folder / f"{name}.parquet" for name in self.names]
-        tables = [pq.read_table(path, columns=["key", "offset"]).drop_null() for path in paths]
-        return [key for table in tables for key in table["key"].to_pylist()]
+        return [key for keys in read_each(_read_keys, paths) for key in keys]
 
 
 def sidecar_paths(folder: Path | str) -> list[Path]:
-    """List a set's sidecars by name.
+    """List a set's sidecars by name: shard, then its supplements, by their numbers.
 
     Raises:
-        UserError: the folder is missing or holds no finished shard.
+        UserError: the set is missing or holds no finished shard.
     """
-    if "://" in str(folder):
-        raise UserError(f"{folder} is a URL; this version reads local shard sets, copy it first")
-    paths = sorted(Path(folder).glob("shard-*.parquet"))
+    folder = place(folder)
+    with reaching(folder):
+        paths = sorted(folder.glob("shard-*.parquet"), key=lambda path: name_order(path.stem))
     if not paths:
-        found = "holds no finished shard" if Path(folder).is_dir() else "does not exist"
+        found = "holds no finished shard" if folder.is_dir() else "does not exist"
         raise UserError(f"{folder} {found}; make it with `make ingest` or name another folder")
     return paths
+
+
+def name_order(name: str) -> tuple[list[str | int], str]:
+    """Return what sorts shard-000002-r10 behind shard-000002-r9, and both behind shard-000002."""
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
 
 def open_shards(folder: Path | str, wanted: Form | None = None) -> ShardSet:
     """Read a set's sidecars into an index.
 
     Args:
-        folder: the shard set.
+        folder: the shard set, a folder or a URL.
         wanted: refuse a set of another kind or front-end.
 
     Raises:
         UserError: no finished shard, another front-end, or shards that do not belong together.
     """
+    folder = place(folder)
     paths = sidecar_paths(folder)
-    summaries = [read_summary(path) for path in paths]
-    form = wanted or summaries[0].form
-    first = np.concatenate([[0], np.cumsum([summary.n_ok for summary in summaries])])
-    if not first[-1]:
+    offsets, n_frames = array("q"), array("i")  # they grow in place: nothing is held twice
+    summaries: list[Summary] = []
+    fingerprint = hashlib.blake2b(digest_size=16)
+    for path, (summary, table) in zip(paths, read_each(_read_index, paths), strict=True):
+        wanted = wanted or summary.form
+        summary.form.require(wanted, str(path))
+        fingerprint.update(f"{path.stem} {summary.checksum}\n".encode())
+        if len(table) != summary.n_ok:
+            raise UserError(f"{path} lists {len(table)} clips, its footer says {summary.n_ok}")
+        offsets.frombytes(table["offset"].to_numpy().tobytes())
+        n_frames.frombytes(table["n_frames"].to_numpy().astype(np.int32).tobytes())
+        summaries.append(summary)
+    if wanted is None or not offsets:
         raise UserError(
             f"{folder} holds no clip: all failed; see `python -m shards stats {folder}`"
         )
-    offsets, n_frames = np.empty(first[-1], np.int64), np.empty(first[-1], np.int32)
-    fingerprint = hashlib.blake2b(digest_size=16)
-    for i, (path, summary) in enumerate(zip(paths, summaries, strict=True)):
-        summary.form.require(form, str(path))
-        fingerprint.update(f"{path.stem} {summary.checksum}\n".encode())
-        table = pq.read_table(path, columns=["offset", "n_frames"]).drop_null()
-        if len(table) != summary.n_ok:
-            raise UserError(f"{path} lists {len(table)} clips, its footer says {summary.n_ok}")
-        offsets[first[i] : first[i + 1]] = table["offset"].to_numpy()
-        n_frames[first[i] : first[i + 1]] = table["n_frames"].to_numpy()
     return ShardSet(
-        folder=Path(folder),
-        form=form,
+        folder=folder,
+        form=wanted,
         names=[path.stem for path in paths],
-        first=first,
+        first=np.concatenate([[0], np.cumsum([summary.n_ok for summary in summaries])]),
         tar_bytes=[summary.tar_bytes for summary in summaries],
-        offsets=offsets,
-        n_frames=n_frames,
+        offsets=np.frombuffer(offsets, np.int64),
+        n_frames=np.frombuffer(n_frames, np.int32),
         statistics=Statistics.merged(summary.statistics for summary in summaries),
         fingerprint=fingerprint.hexdigest(),
     )
+
+
+def _read_index(path: Path) -> tuple[Summary, pa.Table]:
+    """Read a sidecar's footer and where its clips lie."""
+    sidecar = Sidecar(path)
+    return sidecar.summary(), sidecar.present("offset", "n_frames")
+
+
+def _read_keys(path: Path) -> list[str]:
+    return Sidecar(path).present("key", "offset")["key"].to_pylist()

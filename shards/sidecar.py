@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,8 +15,12 @@ import pyarrow.parquet as pq
 from shards.cli import UserError
 from shards.files import replacing
 from shards.form import FORMAT_VERSION, Form
+from shards.place import is_remote, reaching
 from shards.statistics import Statistics
 
+EVENTS = pa.list_(
+    pa.struct([("label", pa.string()), ("start_s", pa.float64()), ("end_s", pa.float64())])
+)
 SCHEMA = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
@@ -23,10 +28,13 @@ SCHEMA = pa.schema(
         pa.field("failure", pa.string()),
         pa.field("message", pa.string()),
         pa.field("attempts", pa.int32(), nullable=False),
+        pa.field("tried_at", pa.timestamp("ms", tz="UTC")),  # Parquet has no unit of seconds
+        pa.field("identity", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
         pa.field("source_version", pa.string(), nullable=False),
         pa.field("origin", pa.string(), nullable=False),
         pa.field("labels", pa.list_(pa.string()), nullable=False),
+        pa.field("events", EVENTS, nullable=False),
         pa.field("start_s", pa.float64()),
         pa.field("end_s", pa.float64()),
         pa.field("record_offset", pa.int64()),
@@ -54,6 +62,10 @@ class Row:
     """Why, for people."""
     attempts: int = 1
     """How often the clip was tried."""
+    tried_at: datetime | None = None
+    """When it was last tried: UTC, whole seconds; see `now`."""
+    identity: str = ""
+    """Which address, proxy or cookie jar fetched it, '' where none was needed."""
     source: str
     """Which source delivered it: folder, demo, ..."""
     source_version: str
@@ -62,6 +74,8 @@ class Row:
     """Where it came from inside the source: a relative path, a video id."""
     labels: list[str]
     """Class labels, in the source's order."""
+    events: list[dict[str, Any]] = field(default_factory=list)
+    """Strong labels: `label`, `start_s` and `end_s`, in seconds from the begin of the clip."""
     start_s: float | None = None
     """Begin of the clip in its origin, seconds."""
     end_s: float | None = None
@@ -98,6 +112,11 @@ class Summary:
     statistics: Statistics
 
 
+def now() -> datetime:
+    """Return the time as rows keep it: UTC, whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
 def rows_checksum(rows: Sequence[Row]) -> str:
     """Hash keys and clip checksums in their order, 32 hex digits."""
     digest = hashlib.blake2b(digest_size=16)
@@ -126,35 +145,96 @@ def write_sidecar(path: Path, rows: Sequence[Row], summary: Summary) -> None:
         pq.write_table(table, scratch)
 
 
-def is_intact(path: Path, rows: Sequence[Row]) -> bool:
-    """Tell whether a sidecar's footer and `rows` are what was written, by their own hash."""
-    metadata = _values(pq.read_schema(path).metadata)
-    return metadata.pop("integrity", None) == _integrity(metadata, rows)
-
-
 def _integrity(metadata: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    text = json.dumps([metadata, [asdict(row) for row in rows]], sort_keys=True)
+    text = json.dumps([metadata, [asdict(row) for row in rows]], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def read_summary(path: Path) -> Summary:
-    """Read a sidecar's footer alone.
+class Sidecar:
+    """A sidecar to read from: a local file in place, a remote one fetched whole, once.
 
     Raises:
-        UserError: the file is no sidecar, a damaged one, or one of another format version.
+        UserError: a remote place does not answer.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._content = b""
+        if is_remote(path):
+            with reaching(path):
+                self._content = path.read_bytes()
+
+    def _source(self) -> Any:
+        return pa.BufferReader(self._content) if is_remote(self.path) else self.path
+
+    def summary(self) -> Summary:
+        """Read the footer alone.
+
+        Raises:
+            UserError: the file is no sidecar, a damaged one, or one of another format version.
+        """
+        path = self.path
+        try:
+            metadata = pq.read_schema(self._source()).metadata or {}
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} is not a readable sidecar ({_first_line(error)})") from error
+        if b"format_version" not in metadata:
+            raise UserError(f"{path} is a Parquet file, but no sidecar of ours")
+        try:
+            return _summary(path, metadata)
+        except UserError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} has a damaged footer ({_first_line(error)})") from error
+
+    def count(self) -> int:
+        """Tell from the footer how many clips were planned."""
+        return pq.read_metadata(self._source()).num_rows
+
+    def rows(self) -> list[Row]:
+        """Read every row.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        try:
+            table = pq.read_table(self._source())
+            if table.schema == SCHEMA:
+                return [Row(**row) for row in table.to_pylist()]
+        except (pa.ArrowException, OSError, OverflowError, ValueError) as error:
+            raise UserError(f"{self.path} is damaged ({_first_line(error)})") from error
+        raise UserError(f"{self.path} does not have the columns of a sidecar")
+
+    def present(self, *columns: str) -> pa.Table:
+        """Read some columns of the clips that are in the tar."""
+        return pq.read_table(self._source(), columns=list(columns)).drop_null()
+
+    def is_intact(self, rows: Sequence[Row]) -> bool:
+        """Tell whether the footer and `rows` are what was written, by their own hash."""
+        metadata = _values(pq.read_schema(self._source()).metadata)
+        return metadata.pop("integrity", None) == _integrity(metadata, rows)
+
+
+def read_summary(path: Path) -> Summary:
+    """Read a sidecar's footer alone; raises as `Sidecar.summary`."""
+    return Sidecar(path).summary()
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read every row of a sidecar; raises as `Sidecar.rows`."""
+    return Sidecar(path).rows()
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
+    """Read some columns of every row of a sidecar.
+
+    Raises:
+        UserError: the file is damaged.
     """
     try:
-        metadata = pq.read_schema(path).metadata or {}
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a readable sidecar ({_first_line(error)})") from error
-    if b"format_version" not in metadata:
-        raise UserError(f"{path} is a Parquet file, but no sidecar of ours")
-    try:
-        return _summary(path, metadata)
-    except UserError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} has a damaged footer ({_first_line(error)})") from error
+        return pq.read_table(Sidecar(path)._source(), columns=list(columns))
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} is damaged ({_first_line(error)})") from error
 
 
 def _summary(path: Path, metadata: dict[bytes, bytes]) -> Summary:
@@ -183,21 +263,6 @@ def _values(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
     return {key.decode(): json.loads(value) for key, value in own.items()}
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Read every row of a sidecar.
-
-    Raises:
-        UserError: the file is damaged.
-    """
-    try:
-        table = pq.read_table(path)
-        if table.schema != SCHEMA:
-            raise UserError(f"{path} does not have the columns of a sidecar")
-        return [Row(**row) for row in table.to_pylist()]
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is damaged ({_first_line(error)})") from error
-
-
 def read_clip(tar: BinaryIO, row: Row, form: Form) -> np.ndarray:
     """Read the whole array of one clip from its open tar: [n_frames, *frame_shape].
 
@@ -209,7 +274,8 @@ def read_clip(tar: BinaryIO, row: Row, form: Form) -> np.ndarray:
     tar.seek(row.offset)
     data = tar.read(row.n_frames * form.frame_bytes)
     if len(data) < row.n_frames * form.frame_bytes:
-        raise UserError(f"{tar.name} ends inside clip {row.key}; run `python -m shards verify`")
+        name = getattr(tar, "name", None) or getattr(tar, "path", "the tar")  # a file, an object
+        raise UserError(f"{name} ends inside clip {row.key}; run `python -m shards verify`")
     return np.frombuffer(data, form.dtype).reshape(-1, *form.frame_shape).copy()
 
 

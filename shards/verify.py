@@ -1,6 +1,5 @@
 """Check a shard set byte by byte against its sidecars, naming the shard and the clip."""
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,8 +8,9 @@ from typing import BinaryIO
 
 from shards.cli import UserError
 from shards.form import Form
+from shards.place import reaching
 from shards.shardset import sidecar_paths
-from shards.sidecar import Row, Summary, is_intact, read_rows, read_summary
+from shards.sidecar import Row, Sidecar, Summary
 from shards.writer import record_checksum
 
 
@@ -29,51 +29,63 @@ class Finding:
         return f"{self.shard} {self.key or '(whole shard)'}: {self.problem}"
 
 
-def verify(folder: Path, threads: int = 4) -> Iterator[list[Finding]]:
+def verify(folder: Path | str, threads: int = 4) -> Iterator[list[Finding]]:
     """Yield the findings of each shard in the order of names; an empty list is a sound shard.
 
-    Every shard must have the form of the first readable sidecar.
+    Every shard must have the form of the first readable sidecar. A clip may be planned again in
+    a later shard, a supplement, but it is in one tar only.
     """
     paths = sidecar_paths(folder)
-    seen: dict[str, str] = {}
+    stored: dict[str, str] = {}
     form: Form | None = None
     with ThreadPoolExecutor(threads) as pool:
         for path, (summary, rows, findings) in zip(paths, pool.map(_check, paths), strict=True):
             if summary:
                 form = form or summary.form
                 findings += _check_form(path, summary, form)
-            for row in rows:
-                if row.key in seen:
-                    problem = f"duplicate key, first in {seen[row.key]}"
-                    findings.append(Finding(path.stem, row.key, problem))
-                seen.setdefault(row.key, path.stem)
-            yield findings
+            yield [*findings, *_check_keys(path.stem, rows, stored)]
 
 
-def _check(sidecar: Path) -> tuple[Summary | None, list[Row], list[Finding]]:
+def _check_keys(shard: str, rows: list[Row], stored: dict[str, str]) -> Iterator[Finding]:
+    """Find clips that come twice; `stored`, the shard of every clip so far, is filled in."""
+    listed: set[str] = set()
+    for row in rows:
+        ok = row.status == "ok"
+        if row.key in listed or (ok and row.key in stored):
+            first = stored.get(row.key, shard)
+            yield Finding(shard, row.key, f"duplicate key, first in {first}")
+        listed.add(row.key)
+        if ok:
+            stored.setdefault(row.key, shard)
+
+
+def _check(path: Path) -> tuple[Summary | None, list[Row], list[Finding]]:
     """Check one shard for itself."""
+    shard = path.stem
     try:
-        summary, rows = read_summary(sidecar), read_rows(sidecar)
+        sidecar = Sidecar(path)
+        summary, rows = sidecar.summary(), sidecar.rows()
     except UserError as error:
-        return None, [], [Finding(sidecar.stem, "", str(error))]
+        return None, [], [Finding(shard, "", str(error))]
     findings = []
-    if not is_intact(sidecar, rows):
-        findings.append(Finding(sidecar.stem, "", "the sidecar does not match its own hash"))
-    tar = sidecar.with_suffix(".tar")
-    if not tar.exists():
-        return summary, rows, [*findings, Finding(sidecar.stem, "", f"{tar.name} is missing")]
-    size = tar.stat().st_size
+    if not sidecar.is_intact(rows):
+        findings.append(Finding(shard, "", "the sidecar does not match its own hash"))
+    tar = path.with_suffix(".tar")
+    try:
+        size = tar.stat().st_size
+    except FileNotFoundError:
+        return summary, rows, [*findings, Finding(shard, "", f"{tar.name} is missing")]
     if size != summary.tar_bytes:
         problem = f"{tar.name} has {size} bytes, written were {summary.tar_bytes}"
-        findings.append(Finding(sidecar.stem, "", problem))
-    with tar.open("rb") as file:
-        findings += _check_records(sidecar.stem, file, rows)
+        findings.append(Finding(shard, "", problem))
+    with reaching(tar), tar.open("rb") as file:
+        findings += _check_records(shard, file, size, rows)
     return summary, rows, findings
 
 
-def _check_records(shard: str, file: BinaryIO, rows: list[Row]) -> Iterator[Finding]:
+def _check_records(shard: str, file: BinaryIO, size: int, rows: list[Row]) -> Iterator[Finding]:
     """Compare every clip's bytes with its checksum, and the rest of the tar with zeros."""
-    size, end = os.fstat(file.fileno()).st_size, 0
+    end = 0
     for row in rows:
         if row.record_offset is None or row.record_bytes is None:
             continue

@@ -12,9 +12,10 @@ import numpy as np
 import webdataset
 
 from shards.cli import UserError
-from shards.files import replacing
+from shards.files import naming_full_disk, replacing
 from shards.form import Form
 from shards.logmel import PCM16_SCALE
+from shards.place import reaching, read_each
 from shards.sidecar import Row, Summary, read_summary, rows_checksum, write_sidecar
 from shards.statistics import Statistics
 
@@ -22,9 +23,12 @@ KEY_BYTES = 95
 """Longest key: a tar header holds names of 100 bytes."""
 
 
-def shard_name(number: int) -> str:
-    """Return the stem of shard `number`, for instance `shard-000017`."""
-    return f"shard-{number:06d}"
+def shard_name(number: int, supplement: int = 0) -> str:
+    """Return the stem of a shard, such as shard-000017, or of a supplement, shard-000017-r1.
+
+    A supplement holds clips that were planned for the shard and failed in it.
+    """
+    return f"shard-{number:06d}" + (f"-r{supplement}" if supplement else "")
 
 
 @dataclass(frozen=True)
@@ -39,8 +43,8 @@ class ShardReport:
 class ShardWriter:
     """Append clips to an open tar and remember their rows; made by `writing_shard`."""
 
-    def __init__(self, tar: webdataset.TarWriter, form: Form) -> None:
-        self.tar, self.form = tar, form
+    def __init__(self, tar: webdataset.TarWriter, form: Form, folder: Path) -> None:
+        self.tar, self.form, self.folder = tar, form, folder
         self.rows: list[Row] = []
         self.statistics = Statistics()
 
@@ -49,19 +53,20 @@ class ShardWriter:
 
         Raises:
             ValueError: stock WebDataset would not find the clip again under its key.
+            UserError: the disk is full.
         """
         if not 0 < len(row.key.encode()) <= KEY_BYTES or set(row.key) & set("./"):
             raise ValueError(f"key {row.key!r} is not 1 to {KEY_BYTES} bytes without dot and slash")
         payload = self.form.encode(array)
         about = {"key": row.key, "labels": row.labels, "start_s": row.start_s, "end_s": row.end_s}
         begin = self.tar.tarstream.offset
-        self.tar.write(
-            {
-                "__key__": row.key,
-                "json": json.dumps(about, ensure_ascii=False).encode(),
-                self.form.suffix: payload,
-            }
-        )
+        sample = {
+            "__key__": row.key,
+            "json": json.dumps(about, ensure_ascii=False).encode(),
+            self.form.suffix: payload,
+        }
+        with naming_full_disk(self.folder):
+            self.tar.write(sample)
         end = self.tar.tarstream.offset
         values = Statistics.of(array / PCM16_SCALE if self.form.kind == "wave" else array)
         self.statistics = self.statistics.merge(values)
@@ -94,31 +99,35 @@ def writing_shard(folder: Path, name: str, form: Form, plan: str) -> Iterator[Sh
     """Yield a writer; leaving the block without an error commits the tar, then its sidecar.
 
     Args:
-        folder: the shard set.
+        folder: the shard set, see `shards.place`.
         name: stem of the two files, see `shard_name`.
         form: what the clips are.
         plan: hash of the planned clips, kept in the sidecar.
+
+    Raises:
+        UserError: a disk is full, or a remote place cannot be written.
     """
-    tar_path = folder / f"{name}.tar"
-    with replacing(tar_path) as scratch:
+    sidecar = folder / f"{name}.parquet"
+    with replacing(folder / f"{name}.tar") as scratch:
         with (
             scratch.open("wb") as file,
             webdataset.TarWriter(file, user="", group="", mtime=0, encoder=False) as tar,
         ):
-            writer = ShardWriter(tar, form)
+            writer = ShardWriter(tar, form, scratch.parent)
             yield writer
         rows = _with_checksums(scratch, writer.rows)
+        summary = Summary(
+            form=form,
+            plan=plan,
+            tar_bytes=scratch.stat().st_size,
+            n_ok=sum(row.status == "ok" for row in rows),
+            checksum=rows_checksum(rows),
+            statistics=writer.statistics,
+        )
         # From here on the old sidecar, if there is one, would describe another tar.
-        (folder / f"{name}.parquet").unlink(missing_ok=True)
-    summary = Summary(
-        form=form,
-        plan=plan,
-        tar_bytes=tar_path.stat().st_size,
-        n_ok=sum(row.status == "ok" for row in rows),
-        checksum=rows_checksum(rows),
-        statistics=writer.statistics,
-    )
-    write_sidecar(folder / f"{name}.parquet", rows, summary)
+        with reaching(sidecar):
+            sidecar.unlink(missing_ok=True)
+    write_sidecar(sidecar, rows, summary)
 
 
 def is_committed(folder: Path, name: str, form: Form, plan: str) -> bool:
@@ -128,16 +137,47 @@ def is_committed(folder: Path, name: str, form: Form, plan: str) -> bool:
         UserError: the folder holds a shard of this name made of other clips or another front-end.
     """
     sidecar = folder / f"{name}.parquet"
-    if not (sidecar.exists() and sidecar.with_suffix(".tar").exists()):
-        return False
-    summary = read_summary(sidecar)
-    summary.form.require(form, str(sidecar))
-    if summary.plan != plan:
+    with reaching(folder):
+        if not (sidecar.exists() and sidecar.with_suffix(".tar").exists()):
+            return False
+    require_plan(folder, name, _plan_of(sidecar, form), plan)
+    return True
+
+
+def committed_plans(folder: Path, form: Form) -> dict[str, str]:
+    """Return the plan of every finished shard by its name; {} for a folder that is not there.
+
+    Raises:
+        UserError: the folder holds a shard of another front-end, or a damaged sidecar.
+    """
+    with reaching(folder):
+        listed = {path.name: path for path in folder.glob("shard-*")}
+    sidecars = [
+        path
+        for name, path in sorted(listed.items())
+        if name.endswith(".parquet") and f"{path.stem}.tar" in listed
+    ]
+    plans = read_each(lambda path: _plan_of(path, form), sidecars)
+    return {path.stem: plan for path, plan in zip(sidecars, plans, strict=True)}
+
+
+def require_plan(folder: Path, name: str, found: str, wanted: str) -> None:
+    """Refuse a finished shard that was made of other clips.
+
+    Raises:
+        UserError: it was.
+    """
+    if found != wanted:
         raise UserError(
-            f"{sidecar} was made from another list of clips or another shard size; "
+            f"{folder / name}.parquet was made from another list of clips or another shard size; "
             f"name another folder, or delete {folder} to make it again"
         )
-    return True
+
+
+def _plan_of(sidecar: Path, form: Form) -> str:
+    summary = read_summary(sidecar)
+    summary.form.require(form, str(sidecar))
+    return summary.plan
 
 
 def record_checksum(record: bytes) -> str:

@@ -1,5 +1,6 @@
-"""What every room's tests share: the Hypothesis profile and the demo corpus as samples."""
+"""What every room's tests share: Hypothesis profile, demo corpus as samples, an S3 server."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import soundfile
 import soxr
 from hypothesis import settings
+from s3_server import S3Server, serving_s3
 
 # The first call into torch is slow, which a deadline takes for a failure.
 settings.register_profile("house", deadline=None)
@@ -24,3 +26,20 @@ def demo_waves() -> dict[str, np.ndarray]:
         wave = soxr.resample(wave, sample_rate, 16000)
         waves[path.stem] = np.clip(np.rint(wave * 32768), -32768, 32767).astype(np.int16)
     return waves
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Run an S3 server for the session, found by the environment of this process and its own."""
+    import fsspec
+
+    with (
+        serving_s3(tmp_path_factory.mktemp("s3")) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        patch.delenv("AWS_PROFILE", raising=False)
+        fsspec.get_filesystem_class("s3").clear_instance_cache()
+        yield server
+        fsspec.get_filesystem_class("s3").clear_instance_cache()

@@ -1,6 +1,7 @@
 """The demo corpus as a source: a labelled folder inside the project."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 from ingest.clip import Clip
@@ -13,7 +14,8 @@ TASK = "demo_sounds-v1.0-full"
 
 def demo_clips() -> list[Clip]:
     """List the corpus."""
-    return folder_clips(HERE / "audio", HERE / "clips.csv")
+    clips = folder_clips(HERE / "audio", HERE / "clips.csv")
+    return [replace(clip, source="demo") for clip in clips]
 
 
 def demo_folds() -> dict[str, str]:

@@ -16,8 +16,7 @@ from interrupted_run import Story, live_through
 from ingest.decode import DecodeLimits, ffmpeg_path
 from ingest.demo.corpus import HERE
 from ingest.folder import folder_clips
-from ingest.plan import plan_shards
-from ingest.stage import Job, ingest_shard
+from ingest.plan import Plan
 from shards.logmel import FrontEnd
 
 ROOT = Path(__file__).parents[2]
@@ -166,14 +165,15 @@ def finished(story: Story) -> Path:
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, tree: Path) -> Path:
     """Make the same sets in this process, one shard after the other, without Ray."""
+    from ingest.stage import Job, ingest_shard
+
     job = Job(
-        source="folder",
         out=tmp_path_factory.mktemp("undisturbed"),
         front_end=FrontEnd(),
         limits=DecodeLimits(max_s=20),
     )
     threads = torch.get_num_threads()
-    for shard in plan_shards("folder", folder_clips(tree), SHARD_CLIPS):
+    for shard in Plan("folder", folder_clips(tree), SHARD_CLIPS):
         ingest_shard((job, shard))
     torch.set_num_threads(threads)
     return job.out

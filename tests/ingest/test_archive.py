@@ -18,7 +18,7 @@ from ingest.decode import DecodeLimits, decode
 from ingest.demo.corpus import HERE
 from ingest.errors import BadAudio
 from ingest.fetch import audio_file
-from ingest.plan import plan_shards
+from ingest.plan import Plan
 from ingest.stage import Job, ingest_shard
 from shards.cli import UserError
 from shards.form import wave_form
@@ -119,8 +119,8 @@ def test_our_own_wave_set_comes_back_sample_by_sample(mirror: Path, tmp_path: Pa
 
 def ingest_all(clips: list[Clip], out: Path) -> Path:
     """Run the work of one shard here; return the wave set."""
-    job = Job(source="webdataset", out=out, front_end=FrontEnd(), limits=LIMITS)
-    (shard,) = plan_shards(job.source, clips, 100)
+    job = Job(out=out, front_end=FrontEnd(), limits=LIMITS)
+    (shard,) = Plan("webdataset", clips, 100)
     ingest_shard((job, shard))
     return out / "wave"
 
@@ -170,7 +170,8 @@ def test_links_and_other_members_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_member_too_large_for_a_clip_is_refused_unread(tmp_path: Path) -> None:
-    clip = Clip(key="a", path=str(tmp_path / "none.tar"), origin="none.tar/a.wav", part=(0, 2**40))
+    path, part = str(tmp_path / "none.tar"), (0, 2**40)
+    clip = Clip(key="a", source="w", path=path, origin="none.tar/a.wav", part=part)
     with pytest.raises(BadAudio, match="bytes inside its archive"), audio_file(clip):
         pass
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
@@ -76,6 +77,16 @@ def test_noise_agrees_with_another_resampler(scratch: Path, rate: int, up: int, 
     wanted = resample_poly(low, up, down)
     made = decode(str(scratch / "noise.wav"), LIMITS) / 32768
     assert correlation(made[400:-400], wanted[400 : len(made) - 400]) > 0.999
+
+
+@pytest.mark.parametrize("rate", [*RATES, 1000, 44_099, 384_000])
+def test_block_by_block_gives_what_the_resampler_makes_of_it_all(scratch: Path, rate: int) -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * rate).astype(np.float32)
+    soundfile.write(scratch / "long.wav", noise, rate, "FLOAT")
+    wanted = np.rint(soxr.resample(noise, rate, SAMPLE_RATE, quality="HQ") * 32768)
+    made = decode(str(scratch / "long.wav"), LIMITS)
+    assert len(made) == 48000
+    np.testing.assert_allclose(made, wanted[:48000], rtol=0, atol=1)
 
 
 def test_nothing_above_8_khz_is_folded_into_the_band(scratch: Path, tone: Tone) -> None:

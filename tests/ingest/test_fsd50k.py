@@ -9,7 +9,7 @@ import soundfile
 
 from ingest.decode import DecodeLimits
 from ingest.fsd50k import fsd50k_clips
-from ingest.plan import plan_shards
+from ingest.plan import Plan
 from ingest.stage import Job, ingest_shard
 from shards.cli import UserError
 from shards.logmel import FrontEnd
@@ -58,10 +58,8 @@ def test_labels_keep_their_order(root: Path) -> None:
 def test_a_sound_that_is_not_there_becomes_a_failed_clip_with_its_reason(
     root: Path, tmp_path: Path
 ) -> None:
-    job = Job(
-        source="fsd50k dev", out=tmp_path / "out", front_end=FrontEnd(), limits=DecodeLimits()
-    )
-    (shard,) = plan_shards(job.source, fsd50k_clips(root, "dev"), 10)
+    job = Job(out=tmp_path / "out", front_end=FrontEnd(), limits=DecodeLimits())
+    (shard,) = Plan("fsd50k", fsd50k_clips(root, "dev"), 10)
     assert ingest_shard((job, shard)).outcomes == {"ok": 2, "unreadable": 1}
     rows = read_rows(tmp_path / "out" / "logmel" / "shard-000000.parquet")
     assert [(row.key, row.status) for row in rows] == [

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import soundfile
 
-from ingest.config import Folder
+from ingest.command import Folder
 from ingest.decode import DecodeLimits
 from ingest.folder import folder_clips
-from ingest.plan import plan_shards
+from ingest.plan import Plan
 from ingest.stage import Job, ingest_shard
 from shards.cli import UserError
 from shards.logmel import FrontEnd
@@ -70,7 +70,7 @@ class TestSets:
         self, finished: Path, kind: str
     ) -> None:
         for row in rows_of(finished / kind):
-            assert row.source == "folder"
+            assert row.source.startswith("folder tree")
             assert row.source_version.startswith("ffmpeg ")
             if row.status == "ok":
                 assert row.start_s == 0.0
@@ -110,7 +110,7 @@ def test_a_second_run_changes_nothing(
     before = mtimes(finished)
     done = run_command(ingest_command(finished))
     assert done.returncode == 0
-    assert "0 shards to do" in done.stderr
+    assert "13 shards planned, 0 to do" in done.stderr
     assert mtimes(finished) == before
 
 
@@ -126,7 +126,7 @@ def test_another_plan_for_a_finished_set_is_refused_and_changes_nothing(
 ) -> None:
     before = mtimes(finished)
     with pytest.raises(UserError, match=reason):
-        Folder(root=tree, out=finished, **({"shard_clips": SHARD_CLIPS} | change)).run()
+        Folder(root=tree, out=str(finished), **({"shard_clips": SHARD_CLIPS} | change)).run()
     assert mtimes(finished) == before
 
 
@@ -136,7 +136,7 @@ def test_a_changed_folder_is_refused_and_changes_nothing(finished: Path, tree: P
     added.write_bytes((tree / "plain.wav").read_bytes())
     try:
         with pytest.raises(UserError, match="made from another list of clips"):
-            Folder(root=tree, out=finished, shard_clips=SHARD_CLIPS).run()
+            Folder(root=tree, out=str(finished), shard_clips=SHARD_CLIPS).run()
     finally:
         added.unlink()
     assert mtimes(finished) == before
@@ -155,10 +155,8 @@ def test_a_missing_folder_is_one_line_and_exit_code_2(tmp_path: Path, run_comman
 def test_waves_can_be_added_later_and_leave_the_logmel_shards_alone(
     tmp_path: Path, tree: Path, undisturbed: Path
 ) -> None:
-    job = Job(
-        source="folder", out=tmp_path, front_end=FrontEnd(), limits=DecodeLimits(), keep_wave=False
-    )
-    shard = plan_shards("folder", folder_clips(tree), SHARD_CLIPS)[-1]
+    job = Job(out=tmp_path, front_end=FrontEnd(), limits=DecodeLimits(), keep_wave=False)
+    shard = Plan("folder", folder_clips(tree), SHARD_CLIPS)[-1]
     ingest_shard((job, shard))
     before = mtimes(tmp_path / "logmel")
     report = ingest_shard((replace(job, keep_wave=True), shard))
@@ -172,9 +170,9 @@ def test_waves_can_be_added_later_and_leave_the_logmel_shards_alone(
 def test_a_shard_whose_worker_was_lost_after_the_commit_is_made_again_the_same(
     tmp_path: Path, tree: Path
 ) -> None:
-    job = Job(source="folder", out=tmp_path, front_end=FrontEnd(), limits=DecodeLimits())
-    shard = plan_shards("folder", folder_clips(tree), SHARD_CLIPS)[-1]
-    first = ingest_shard((job, shard))
-    content = {path.name: path.read_bytes() for path in (tmp_path / "logmel").iterdir()}
-    assert ingest_shard((job, shard)) == first
-    assert {path.name: path.read_bytes() for path in (tmp_path / "logmel").iterdir()} == content
+    job = Job(out=tmp_path, front_end=FrontEnd(), limits=DecodeLimits())
+    shard = Plan("folder", folder_clips(tree), SHARD_CLIPS)[-1]
+    first = ingest_shard((job, shard)).outcomes
+    content = {path.name: path.read_bytes() for path in (tmp_path / "logmel").glob("*.tar")}
+    assert ingest_shard((job, shard)).outcomes == first
+    assert {path.name: path.read_bytes() for path in (tmp_path / "logmel").glob("*.tar")} == content

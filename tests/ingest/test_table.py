@@ -12,7 +12,7 @@ from ingest.clip import Clip
 from ingest.decode import DecodeLimits, decode
 from ingest.demo.corpus import HERE
 from ingest.fetch import audio_file
-from ingest.plan import plan_shards
+from ingest.plan import Plan
 from ingest.stage import Job, ingest_shard
 from ingest.table import table_clips
 from shards.cli import UserError
@@ -90,8 +90,8 @@ def test_a_set_holds_what_ffmpeg_makes_of_the_bytes_and_a_row_for_what_is_not_th
     ]
     table = pa.table({"video_id": ["a", "b", "c", "d"], "audio": audio})
     pq.write_table(table, tmp_path / "x.parquet")
-    job = Job(source="parquet", out=tmp_path, front_end=FrontEnd(), limits=LIMITS)
-    (shard,) = plan_shards(job.source, clips_of(tmp_path / "x.parquet"), 10)
+    job = Job(out=tmp_path, front_end=FrontEnd(), limits=LIMITS)
+    (shard,) = Plan("parquet", clips_of(tmp_path / "x.parquet"), 10)
     assert ingest_shard((job, shard)).outcomes == {"ok": 1, "bad_audio": 3}
     rows = read_rows(tmp_path / "wave" / "shard-000000.parquet")
     assert [row.key for row in rows] == ["a", "b", "c", "d"]

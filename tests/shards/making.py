@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ def row(key: str, **known) -> Row:
         "labels": ["bell", "Töne"],
         "start_s": 0.0,
         "end_s": 1.5,
+        "tried_at": datetime(2026, 9, 2, 7, 30, 1, tzinfo=UTC),
+        "identity": "proxy 1",
     }
     return Row(key=key, **{**defaults, **known})
 

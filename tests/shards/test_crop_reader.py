@@ -284,10 +284,14 @@ def test_an_open_set_is_read_as_its_folder_is(folders: dict[str, Path]) -> None:
     assert contents[0] == contents[1] == contents[2]
 
 
-@pytest.mark.parametrize("name", ["missing", "s3://bucket/set"])
-def test_a_set_that_is_not_there_is_an_error(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=name):
-        CropReader(name if "://" in name else tmp_path / name, frames=8, batch=3)
+def test_a_set_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="missing"):
+        CropReader(tmp_path / "missing", frames=8, batch=3)
+
+
+def test_a_url_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(UserError, match=r"s3://bucket/set is a URL; .* copy it first"):
+        CropReader("s3://bucket/set", frames=8, batch=3)
 
 
 def test_an_empty_clip_is_read_as_zeros(tmp_path: Path) -> None:

@@ -3,17 +3,18 @@
 import os
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from subprocess import Popen
 
 import numpy as np
 import pytest
 import soundfile
-from making import noise, python, write_set
+from making import failed_row, noise, python, row, write_set
 
 from ingest.decode import DecodeLimits
 from ingest.folder import folder_clips
-from ingest.plan import plan_shards
+from ingest.plan import Plan
 from ingest.stage import Job, ingest_shard
 from shards.cli import UserError
 from shards.config import Ls, Stats
@@ -22,6 +23,7 @@ from shards.form import wave_form
 from shards.logmel import FrontEnd
 from shards.shardset import open_shards
 from shards.sidecar import read_rows
+from shards.writer import shard_name, writing_shard
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +36,8 @@ def ingested(demo_waves: dict[str, np.ndarray], tmp_path_factory: pytest.TempPat
     soundfile.write(root / "audio" / "very_short.wav", demo_waves["bd_boom"][3000:3600], 16000)
     (root / "audio" / "broken.flac").write_bytes(b"fLaC, but not really")
     front_end = FrontEnd()
-    job = Job(source="test", out=root, front_end=front_end, limits=DecodeLimits())
-    for shard in plan_shards("test", folder_clips(root / "audio"), shard_clips=3):
+    job = Job(out=root, front_end=front_end, limits=DecodeLimits())
+    for shard in Plan("test", folder_clips(root / "audio"), shard_clips=3):
         ingest_shard((job, shard))
     return root
 
@@ -79,10 +81,8 @@ def derivations(source: Path, out: Path, front_end: FrontEnd) -> list[Derivation
 
 def test_another_front_end_gives_what_ingest_gives_with_it(ingested: Path, tmp_path: Path) -> None:
     front_end = FrontEnd(window=512, hop=320, n_mels=20)
-    job = Job(
-        source="test", out=tmp_path, front_end=front_end, limits=DecodeLimits(), keep_wave=False
-    )
-    for shard in plan_shards("test", folder_clips(ingested / "audio"), shard_clips=3):
+    job = Job(out=tmp_path, front_end=front_end, limits=DecodeLimits(), keep_wave=False)
+    for shard in Plan("test", folder_clips(ingested / "audio"), shard_clips=3):
         ingest_shard((job, shard))
     outcomes = Counter[str]()
     for task in derivations(ingested / "wave", tmp_path / "derived", front_end):
@@ -98,19 +98,19 @@ def test_failed_rows_are_carried_over_and_a_clip_too_short_for_the_window_fails(
     for task in derivations(ingested / "wave", tmp_path, FrontEnd(window=2048)):
         derive_shard(task)
     for path in sorted(tmp_path.glob("*.parquet")):
-        before = {row.key: row for row in read_rows(ingested / "wave" / path.name)}
-        after = {row.key: row for row in read_rows(path)}
+        before = {each.key: each for each in read_rows(ingested / "wave" / path.name)}
+        after = {each.key: each for each in read_rows(path)}
         assert list(after) == list(before)
-        for key, row in after.items():
+        for key, made in after.items():
             if key.startswith("broken"):
-                assert row == before[key]
-                assert row.failure == "bad_audio"
+                assert made == before[key]
+                assert made.failure == "bad_audio"
             elif key == "very_short":
-                assert (row.status, row.failure, row.offset) == ("failed", "bad_audio", None)
-                assert row.message == "too short: 600 samples, this log-mel needs 1025"
-                assert row.labels == before[key].labels
+                assert (made.status, made.failure, made.offset) == ("failed", "bad_audio", None)
+                assert made.message == "too short: 600 samples, this log-mel needs 1025"
+                assert made.labels == before[key].labels
             else:
-                assert (row.status, row.end_s) == ("ok", before[key].end_s)
+                assert (made.status, made.end_s) == ("ok", before[key].end_s)
 
 
 def test_a_truncated_wave_shard_is_not_made_into_log_mel(ingested: Path, tmp_path: Path) -> None:
@@ -161,12 +161,27 @@ def test_a_finished_set_needs_no_cluster_and_loses_its_scratch(
 def test_ls_and_stats_tell_clips_hours_and_failures(
     ingested: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Ls(folder=ingested / "logmel").run()
+    Ls(folder=str(ingested / "logmel")).run()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [f"shard-00000{i}" for i in range(3)]
-    Stats(folder=ingested / "logmel").run()
+    Stats(folder=str(ingested / "logmel")).run()
     text = capsys.readouterr().out
     assert "clips        7 of 8 planned" in text
     assert "failed       bad_audio: 1" in text
     assert "broken.flac: ffmpeg cannot decode it" in text
     assert open_shards(ingested / "logmel").fingerprint in text
+
+
+def test_stats_count_a_clip_once_and_forget_a_failure_that_a_supplement_mended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    form = wave_form()
+    write_set(tmp_path, form, [{"a": noise(form, 9, 0), "b": None, "c": None}])
+    with writing_shard(tmp_path, shard_name(0, 1), form, "again") as writer:
+        writer.add(row("b"), noise(form, 9, 1))
+        writer.fail(replace(failed_row("c"), failure="network", message="nobody answers"))
+    Stats(folder=str(tmp_path)).run()
+    text = capsys.readouterr().out
+    assert "clips        2 of 3 planned" in text
+    assert "failed       network: 1\n             c.flac: nobody answers" in text
+    assert "bad_audio" not in text

@@ -33,7 +33,7 @@ from shards.logmel import FrontEnd
 from shards.shardset import open_shards
 from shards.sidecar import read_clip, read_rows, read_summary
 from shards.verify import verify
-from shards.writer import is_committed, shard_name, writing_shard
+from shards.writer import committed_plans, is_committed, shard_name, writing_shard
 
 # No dot and no slash; two keys are never equal, also where the file system folds case.
 keys = st.text(string.ascii_letters + string.digits + "_- é声", min_size=1, max_size=30)
@@ -229,6 +229,21 @@ def test_only_the_shard_that_was_planned_counts_as_committed(tmp_path: Path) -> 
         is_committed(tmp_path, shard_name(0), logmel_form(FrontEnd()), "plan")
     with pytest.raises(UserError, match="holds logmel clips, wanted wave"):
         is_committed(tmp_path, shard_name(0), wave_form(), "plan")
+
+
+def test_the_plans_of_finished_shards_are_listed_and_those_of_others_refused(
+    tmp_path: Path,
+) -> None:
+    form = logmel_form(SMALL)
+    assert committed_plans(tmp_path / "missing", form) == {}
+    noise_set(tmp_path, form, [[5], [6], [7]])
+    with writing_shard(tmp_path, shard_name(0, 2), form, "again") as writer:
+        writer.fail(failed_row("a"))
+    (tmp_path / "shard-000001.parquet").unlink()
+    (tmp_path / "shard-000002.tar").unlink()
+    assert committed_plans(tmp_path, form) == {"shard-000000": "plan", "shard-000000-r2": "again"}
+    with pytest.raises(UserError, match="n_mels is 4, wanted 64"):
+        committed_plans(tmp_path, logmel_form(FrontEnd()))
 
 
 def test_the_report_counts_clips_by_outcome(tmp_path: Path) -> None:

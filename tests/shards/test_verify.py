@@ -5,6 +5,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from making import noise, noise_set, python, small_form, write_set
+from making import failed_row, noise, noise_set, python, row, small_form, write_set
 
 from shards.form import logmel_form
 from shards.logmel import FrontEnd
 from shards.sidecar import read_rows
 from shards.verify import Finding, verify
-from shards.writer import writing_shard
+from shards.writer import shard_name, writing_shard
 
 SHARD = "shard-000000"
 
@@ -82,7 +83,16 @@ def test_a_flipped_bit_anywhere_in_a_tar_is_found_in_its_clip(
 
 
 @pytest.mark.parametrize(
-    "changed", [{"offset": 7}, {"n_frames": 1}, {"labels": ["x"]}, {"mean": 0.5}, {"message": "x"}]
+    "changed",
+    [
+        {"offset": 7},
+        {"n_frames": 1},
+        {"labels": ["x"]},
+        {"mean": 0.5},
+        {"message": "x"},
+        {"tried_at": datetime(2026, 9, 1, tzinfo=UTC)},
+        {"identity": "proxy 2"},
+    ],
 )
 def test_any_changed_field_of_a_sidecar_is_found(damaged: Path, changed: dict) -> None:
     path = damaged / f"{SHARD}.parquet"
@@ -179,13 +189,33 @@ def test_a_key_that_comes_twice_is_found_in_the_shard_and_across_shards(tmp_path
     ]
 
 
+def test_a_clip_that_a_supplement_mends_is_no_duplicate_and_one_that_is_stored_twice_is(
+    tmp_path: Path,
+) -> None:
+    form, sound = small_form("wave"), np.ones(5, np.int16)
+    write_set(tmp_path, form, [{"a": sound, "b": None, "c": None}])
+    for number, clips in enumerate([{"b": None, "c": sound}, {"b": sound}], 1):
+        with writing_shard(tmp_path, shard_name(0, number), form, "plan") as writer:
+            for key, array in clips.items():
+                writer.fail(failed_row(key)) if array is None else writer.add(row(key), array)
+    assert findings_of(tmp_path) == []
+    with writing_shard(tmp_path, shard_name(0, 3), form, "plan") as writer:
+        writer.add(row("c"), sound)
+        writer.fail(failed_row("a"))
+        writer.fail(failed_row("a"))
+    assert findings_of(tmp_path) == [
+        Finding("shard-000000-r3", "c", "duplicate key, first in shard-000000-r1"),
+        Finding("shard-000000-r3", "a", "duplicate key, first in shard-000000"),
+    ]
+
+
 def test_the_command_exits_with_0_for_a_sound_set_1_for_a_damaged_and_2_for_none(
     sound: Path, damaged: Path
 ) -> None:
-    row = read_rows(damaged / f"{SHARD}.parquet")[2]
-    assert row.offset is not None
+    hurt = read_rows(damaged / f"{SHARD}.parquet")[2]
+    assert hurt.offset is not None
     with (damaged / f"{SHARD}.tar").open("r+b") as file:
-        file.seek(row.offset)
+        file.seek(hurt.offset)
         file.write(b"\xff\xff\xff")
     folders = (sound, damaged, damaged / "none")
     runs = [python("-m", "shards", "verify", str(folder)) for folder in folders]

@@ -1,0 +1,122 @@
+"""Measure the whole stage beside bare ffmpeg processes on the same files, in one run."""
+
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ingest.decode import DecodeLimits, decoder_version, ffmpeg_path
+from ingest.demo.corpus import HERE
+from ingest.folder import folder_clips
+from ingest.plan import Plan
+from ingest.stage import Job, ingest
+from shards.cli import say
+from shards.cluster import cluster
+from shards.logmel import FrontEnd
+
+SECONDS = 10
+FORMATS: dict[str, tuple[str, ...]] = {
+    "m4a": ("-ar", "44100", "-c:a", "aac", "-b:a", "128k"),
+    "opus": ("-ar", "48000", "-c:a", "libopus", "-b:a", "128k"),
+}
+"""What YouTube serves as its best audio, and how to make it."""
+DIFFERENT = 32
+"""Files that are encoded of each format; further ones are copies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Measure decode, resample, log-mel and both shard sets on 10 s of m4a and opus."""
+
+    files: int = 256
+    """Files of each format; they fit in memory, so they are warm."""
+    rounds: int = 5
+    """Each way is timed this often, in turn; the median counts."""
+    slots: int = 2
+    """Processes at a time, of ffmpeg as of the stage."""
+    folder: Path | None = None
+    """Where to put the files and shards; default: the system's temporary folder."""
+
+    def run(self) -> None:
+        """Print clips/s of both ways and their ratio for each format."""
+        say(f"{platform.machine()}, {os.cpu_count()} cores, {decoder_version()}; {self.files} warm "
+            f"files of {SECONDS} s a format, {self.slots} at a time")  # fmt: skip
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder, cluster(self.slots):
+            for ending, rates in bench(Path(folder), self.files, self.rounds, self.slots).items():
+                bare, stage = (float(np.median(rates[way])) for way in ("bare", "stage"))
+                ratios = sorted(s / b for s, b in zip(rates["stage"], rates["bare"], strict=True))
+                say(f"{ending:5s} bare ffmpeg {bare:7.1f} clips/s   stage {stage:7.1f} clips/s   "
+                    f"{np.median(ratios):.2f} of bare ffmpeg "
+                    f"({ratios[0]:.2f} to {ratios[-1]:.2f})")  # fmt: skip
+
+
+def bench(folder: Path, files: int, rounds: int, slots: int) -> dict[str, dict[str, list[float]]]:
+    """Time both ways in turn on every format; return clips/s of each round by format and way.
+
+    Ray and its workers run already: what is timed of the stage begins with its plan and ends with
+    its last commit. Bare ffmpeg decodes, resamples with its own resampler and writes PCM16 into a
+    pipe that is read; it keeps nothing.
+    """
+    rates: dict[str, dict[str, list[float]]] = {}
+    for ending in FORMATS:
+        paths = encoded_files(folder / ending, ending, files)
+        ways: dict[str, Callable[[], None]] = {
+            "bare": partial(bare_ffmpeg, paths, slots),
+            "stage": partial(stage, folder / ending, slots),
+        }
+        for run in ways.values():
+            run()  # files into memory, workers started
+        rates[ending] = {way: [] for way in ways}
+        for _ in range(rounds):
+            for way, run in ways.items():
+                begin = time.perf_counter()
+                run()
+                rates[ending][way].append(files / (time.perf_counter() - begin))
+    return rates
+
+
+def encoded_files(folder: Path, ending: str, files: int) -> list[Path]:
+    """Loop demo sounds to 10 s of stereo and encode them."""
+    folder.mkdir(parents=True)
+    sources = sorted((HERE / "audio").rglob("*.opus"))
+    paths = [folder / f"{number:05d}.{ending}" for number in range(files)]
+    for number, path in enumerate(paths):
+        if number < DIFFERENT:
+            source = sources[number * len(sources) // DIFFERENT]
+            loop = ("-stream_loop", "-1", "-i", str(source), "-t", str(SECONDS), "-ac", "2")
+            command = [ffmpeg_path(), "-nostdin", "-v", "error", *loop, *FORMATS[ending]]
+            subprocess.run([*command, str(path)], check=True)
+        else:
+            shutil.copyfile(paths[number % DIFFERENT], path)
+    return paths
+
+
+def bare_ffmpeg(paths: list[Path], slots: int) -> None:
+    """Decode and resample every file as one would type it, `slots` processes at a time."""
+    wanted = ("-ac", "1", "-ar", "16000", "-f", "s16le", "pipe:1")
+
+    def run(path: Path) -> None:
+        command = [ffmpeg_path(), "-nostdin", "-v", "error", "-i", str(path), *wanted]
+        subprocess.run(command, check=True, capture_output=True)
+
+    with ThreadPoolExecutor(slots) as pool:
+        list(pool.map(run, paths))
+
+
+def stage(root: Path, slots: int) -> None:
+    """Ingest every file of a folder into new wave and log-mel sets, as many shards as slots."""
+    with tempfile.TemporaryDirectory(dir=root.parent) as out:
+        job = Job(out=Path(out), front_end=FrontEnd(), limits=DecodeLimits())
+        clips = folder_clips(root)
+        outcomes = ingest(job, Plan("folder", clips, -(-len(clips) // slots)), slots)
+    if outcomes.keys() != {"ok"}:
+        raise RuntimeError(f"not every clip was stored: {dict(outcomes)}")

@@ -1,0 +1,185 @@
+"""Who may ask the site, and when: a token bucket and a breaker for every identity.
+
+An identity is an address, a proxy or a cookie jar. One governor, a named Ray actor, serves all
+workers of a cluster; it never blocks: whoever must wait is told how long. It knows nothing of Ray,
+of yt-dlp or of the clock on the wall, so that days of its work are simulated in seconds.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """What an identity may ask for."""
+
+    per_hour: float = 300
+    """Videos an hour from one address, proxy or cookie jar; a guest of YouTube gets about 300."""
+    burst: float = 5
+    """Videos that may follow each other at once after a rest."""
+    gap_s: float = 2.0
+    """Least time between the begins of two downloads, s."""
+    pause_s: float = 3600.0
+    """Pause of an identity that the site limits, s."""
+
+    def __post_init__(self) -> None:
+        if self.per_hour <= 0 or self.burst < 1 or self.gap_s < 0 or self.pause_s < 0:
+            raise ValueError(
+                f"{self}: --pace.per-hour is more than 0, --pace.burst at least 1, the times are "
+                "not negative"
+            )
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The answer to whoever wants to ask the site."""
+
+    identity: str = ""
+    """Who to be, '' if nobody may ask now."""
+    wait_s: float = 0.0
+    """When to come again, s."""
+    stop: str = ""
+    """Why nobody may ask any more; '' while the run goes on."""
+    elsewhere: bool = False
+    """Nobody may ask from here any more, but others may from where they are."""
+
+
+@dataclass
+class _Account:
+    """What the governor knows of one identity."""
+
+    tokens: float
+    filled_at: float
+    not_before: float = 0.0
+    paused_until: float = 0.0
+    """The breaker is open until then."""
+    tested_until: float = 0.0
+    """Somebody tries a good clip to learn whether the identity is to blame; others wait."""
+    why: str = ""
+    """Why it is paused."""
+    offline: int = 0
+    """How often in a row it could not reach the site."""
+    stopped: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+OFFLINE_S = 30.0
+"""First pause of an identity that does not reach the site, s; it doubles up to `Pace.pause_s`."""
+LOOK_S = 1.0
+"""How soon to ask again while somebody makes a test, s."""
+TEST_S = 600.0
+"""Longest time that a test may take before others go on; its worker may have been lost."""
+
+
+class Governor:
+    """Token bucket and breaker of every identity; one caller at a time."""
+
+    def __init__(self, pace: Pace, clock: Callable[[], float] = time.time) -> None:
+        self.pace, self.clock = pace, clock
+        self.accounts: dict[str, _Account] = {}
+        self.broken = ""
+
+    def set_pace(self, pace: Pace) -> None:
+        """Take the pace of a new run, and forget what stopped the last one."""
+        self.pace, self.broken = pace, ""
+        for account in self.accounts.values():
+            account.stopped, account.tested_until = "", 0.0
+
+    def lease(self, identities: Sequence[str]) -> Lease:
+        """Let the first of `identities` ask that may, or say when to come again."""
+        if self.broken:
+            return Lease(stop=self.broken)
+        now = self.clock()
+        accounts = {name: self._account(name, now) for name in identities}
+        alive = {name: account for name, account in accounts.items() if not account.stopped}
+        if not alive:
+            if not all(account.stopped for account in self.accounts.values()):
+                return Lease(elsewhere=True)
+            reasons = "; ".join(f"{name}: {each.stopped}" for name, each in accounts.items())
+            return Lease(stop=f"no identity is left that may ask ({reasons})")
+        ready = {name: self._ready_at(account, now) for name, account in alive.items()}
+        name = min(ready, key=lambda name: (ready[name], alive[name].counts.get("leases", 0)))
+        if ready[name] > now:
+            return Lease(wait_s=ready[name] - now)
+        account = alive[name]
+        account.tokens -= 1
+        account.not_before = now + self.pace.gap_s
+        self._count(account, "leases")
+        return Lease(name)
+
+    def answered(self, identity: str, outcome: str) -> None:
+        """Note that the site answered an identity."""
+        self._count(self._account(identity, self.clock()), outcome)
+
+    def suspect(self, identity: str) -> bool:
+        """Hear that a fault may be the identity's.
+
+        Returns:
+            Whether the caller is to fetch a good clip and tell `verdict`; otherwise another one
+            does, or the verdict is known, and the caller asks for a new lease.
+        """
+        now = self.clock()
+        account = self._account(identity, now)
+        if self.broken or account.stopped or max(account.paused_until, account.tested_until) > now:
+            return False
+        account.tested_until = now + TEST_S
+        return True
+
+    def verdict(self, identity: str, fault: str, message: str = "") -> None:
+        """Hear how a test ended.
+
+        Args:
+            identity: who was tested.
+            fault: `none` (the clip alone is to blame), `pause` (the identity is limited),
+                `offline` (it does not reach the site), `stop` (it is refused for good) or `break`
+                (nobody can fetch anything here).
+            message: what the site or the tool said.
+        """
+        account = self._account(identity, self.clock())
+        account.tested_until = 0.0
+        self._count(account, fault)
+        account.offline = account.offline + 1 if fault == "offline" else 0
+        if fault == "pause":
+            account.paused_until = self.clock() + self.pace.pause_s
+            account.why = "is limited,"
+        elif fault == "offline":
+            pause_s = OFFLINE_S * 2 ** (account.offline - 1)
+            account.paused_until = self.clock() + min(pause_s, self.pace.pause_s)
+            account.why = "does not reach the site,"
+        elif fault == "stop":
+            account.stopped = message
+        elif fault == "break":
+            self.broken = message
+
+    def describe(self) -> str:
+        """Say in a few words who cannot ask now, '' if everybody can."""
+        now = self.clock()
+        words = []
+        for name, account in self.accounts.items():
+            if account.stopped:
+                words.append(f"{name} stopped")
+            elif account.paused_until > now:
+                until = time.strftime("%H:%M:%S", time.localtime(account.paused_until))
+                words.append(f"{name} {account.why} paused until {until}")
+        return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how often each identity asked, and what came of it."""
+        return {name: dict(account.counts) for name, account in self.accounts.items()}
+
+    def _account(self, name: str, now: float) -> _Account:
+        return self.accounts.setdefault(name, _Account(tokens=self.pace.burst, filled_at=now))
+
+    def _ready_at(self, account: _Account, now: float) -> float:
+        """Fill the bucket; return when the identity may ask, the time now if at once."""
+        per_s = self.pace.per_hour / 3600
+        account.tokens = min(self.pace.burst, account.tokens + (now - account.filled_at) * per_s)
+        account.filled_at = now
+        token_at = now + max(0.0, 1 - 1e-9 - account.tokens) / per_s
+        tested_at = now + LOOK_S if account.tested_until > now else now
+        return max(token_at, account.not_before, account.paused_until, tested_at)
+
+    @staticmethod
+    def _count(account: _Account, what: str) -> None:
+        account.counts[what] = account.counts.get(what, 0) + 1

@@ -1,0 +1,300 @@
+"""Simulate days of an ingest from a site in minutes, with the real governor on a clock of its own.
+
+What is simulated: groups of workers that ask the governor for leave as `ingest.download` does, and
+a site that takes its time, limits who asks too often and now and then wants to see a human. What
+is approximated:
+- shards go to workers in turn, then to whoever is free; Ray may hand them out less evenly;
+- of the downloads of a group that wait for leave, one asks again, when the earliest of them would
+  with its jitter; the others' questions are counted, not made;
+- clips do not wait for their neighbours in the shard, decoding takes no time, and answers that are
+  under way when a run stops still count.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from math import ceil, log
+
+from ingest.governor import Governor, Pace
+from shards.cli import say
+
+HOUR_S = 3600.0
+LONGEST_NAP_S = 30.0
+"""A download that waits for leave asks at least this often; see `ingest.download`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulate:
+    """Simulate how long a site takes to give out a set, and what the governor makes of it.
+
+    The defaults are AudioSet and a guest's pace; every machine asks under its own address.
+    """
+
+    clips: int = 2_084_320
+    """Clips of the set; AudioSet has 2,084,320 in its three lists."""
+    identities: tuple[int, ...] = (1, 10, 100, 1000)
+    """Numbers of identities; each is simulated, a line of the table."""
+    pace: Pace = field(default_factory=Pace)
+    """What each identity may ask for."""
+    shared: int = 1
+    """Identities that a group of workers chooses from; 1: the address of a machine; more: proxies.
+    Time grows with it, because the governor looks at all of them."""
+    workers: int = 1
+    """Slots of each group."""
+    downloads: int = 8
+    """Clips that a slot gets at the same time."""
+    shard_clips: int = 1024
+    """Clips a shard; a slot works on one."""
+    answer_s: float = 4.0
+    """Mean time that a video takes, s."""
+    spread: float = 0.5
+    """Sigma of the log-normal law of these times; 0: all take the same."""
+    gone: float = 0.2
+    """Share of clips that the site does not have any more."""
+    limit: float = 400.0
+    """Videos in an hour after which the site limits an identity."""
+    limited_s: float = 3600.0
+    """How long it does so, s."""
+    bot_checks: float = 0.0
+    """Share of requests that the site answers with a bot check."""
+    restart_s: float = 3600.0
+    """How long a run that stopped for want of identities lies until somebody starts it again, s."""
+    seed: int = 0
+    """Of the random numbers."""
+
+    def __post_init__(self) -> None:
+        counts = (self.clips, self.shared, self.workers, self.downloads, self.shard_clips)
+        if min(*counts, *self.identities) < 1 or self.answer_s <= 0:
+            raise ValueError(f"{self}: counts are at least 1, --answer-s is more than 0")
+        if not (0 <= self.gone <= 1 and 0 <= self.bot_checks < 1):
+            raise ValueError(
+                f"--gone {self.gone} and --bot-checks {self.bot_checks} are shares from 0 to 1"
+            )
+
+    def run(self) -> None:
+        """Print a line for every number of identities."""
+        say(
+            "identities    hours  videos/h  each/h  peak/h  paused  idle  requests beyond"
+            "  refused  restarts  asks/s"
+        )
+        for number in self.identities:
+            found = simulate(self, number)
+            say(
+                f"{number:>10} {found.hours:>8,.1f} {found.per_hour:>9,.0f} "
+                f"{found.per_hour / number:>7,.0f} {found.busiest:>7,} {found.paused:>6.1%} "
+                f"{found.idle:>5.0%} {found.requests - self.clips:>16,} {found.refused:>8,} "
+                f"{found.restarts:>9,} {found.asks / found.hours / HOUR_S:>7.1f}"
+            )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a simulated ingest took."""
+
+    hours: float
+    got: int
+    """Clips that the site gave."""
+    refused: int
+    """Clips marked as refused: the site limited them, and not the good video right after."""
+    requests: int
+    """Videos asked for, tests of identities with a good video included."""
+    paused: float
+    """Share of its time that an identity was paused, mean of all."""
+    idle: float
+    """Share of their time that downloads waited for leave or for a shard."""
+    busiest: int
+    """Most requests of one identity within an hour."""
+    restarts: int
+    """How often all identities of a group were stopped, which stops the run."""
+    asks: int
+    """Questions to the governor whether one may ask."""
+    per_hour: float
+    """Clips that were settled an hour, those that are gone included."""
+
+
+def simulate(what: Simulate, n_identities: int) -> Outcome:
+    """Run one simulation to its end."""
+    run = _Run(what, n_identities)
+    run.go()
+    still = (max(0.0, each.paused_until - run.now) for each in run.governor.accounts.values())
+    threads = len(run.groups) * what.workers * what.downloads
+    return Outcome(
+        hours=run.now / HOUR_S,
+        got=run.got,
+        refused=run.refused,
+        requests=run.site.requests,
+        paused=(run.paused_s - sum(still)) / (run.now * n_identities),
+        idle=1 - run.busy_s / (run.now * threads),
+        busiest=run.site.busiest,
+        restarts=run.restarts,
+        asks=run.asks,
+        per_hour=run.settled / run.now * HOUR_S,
+    )
+
+
+class _Site:
+    """Answers requests; limits an identity that asked too often within the last hour."""
+
+    def __init__(self, what: Simulate, draw: random.Random) -> None:
+        self.what, self.draw = what, draw
+        self.asked: dict[str, deque[float]] = {}
+        self.limited_until: dict[str, float] = {}
+        self.requests = self.busiest = 0
+
+    def answer(self, name: str, now: float, gone: float) -> str:
+        """Return what the site will say: ok, unavailable, limited or bot_check."""
+        asked = self.asked.setdefault(name, deque())
+        asked.append(now)
+        while asked[0] <= now - HOUR_S:
+            asked.popleft()
+        self.requests += 1
+        self.busiest = max(self.busiest, len(asked))
+        if self.limited_until.get(name, 0.0) > now:
+            return "limited"
+        if len(asked) > self.what.limit:
+            self.limited_until[name] = now + self.what.limited_s
+            return "limited"
+        if self.draw.random() < self.what.bot_checks:
+            return "bot_check"
+        return "unavailable" if self.draw.random() < gone else "ok"
+
+
+@dataclass(eq=False)
+class _Group:
+    """Workers that choose from the same identities: those of a machine, or all behind proxies."""
+
+    names: list[str]
+    waiting: deque["_Slot"] = field(default_factory=deque)
+    """A slot for each of its downloads that waits for leave."""
+    asks_again: bool = False
+    """Whether somebody was told when to come."""
+
+
+@dataclass(eq=False)
+class _Slot:
+    """A worker with its shard."""
+
+    group: _Group
+    left: int = 0
+    """Clips not yet begun."""
+    under_way: int = 0
+
+
+class _Run:
+    """The events of one simulation, in the order of their time."""
+
+    def __init__(self, what: Simulate, n_identities: int) -> None:
+        self.what, self.draw = what, random.Random(what.seed)
+        self.now = self.busy_s = self.paused_s = self.halted_until = 0.0
+        self.governor = Governor(what.pace, lambda: self.now)
+        self.site = _Site(what, self.draw)
+        self.events: list[tuple[float, int, Callable[..., None], tuple]] = []
+        self.unassigned = what.clips
+        self.asks = self.got = self.refused = self.settled = self.restarts = self.order = 0
+        self.mean_log = log(what.answer_s) - what.spread**2 / 2
+        names = [f"identity {i}" for i in range(n_identities)]
+        firsts = range(0, n_identities, what.shared)
+        self.groups = [_Group(names[i : i + what.shared]) for i in firsts]
+
+    def go(self) -> None:
+        """Settle every clip."""
+        for _ in range(self.what.workers):
+            for group in self.groups:
+                self._take_shard(_Slot(group))
+        for group in self.groups:
+            self._ask(group)
+        while self.settled < self.what.clips:
+            self.now, _, happen, details = heappop(self.events)
+            happen(*details)
+
+    def _at(self, time: float, happen: Callable[..., None], *details: object) -> None:
+        self.order += 1
+        heappush(self.events, (time, self.order, happen, details))
+
+    def _take_shard(self, slot: _Slot) -> None:
+        clips = min(self.what.shard_clips, self.unassigned)
+        self.unassigned -= clips
+        slot.under_way = min(clips, self.what.downloads)
+        slot.left = clips - slot.under_way
+        slot.group.waiting.extend([slot] * slot.under_way)
+
+    def _ask(self, group: _Group) -> None:
+        """Let the downloads that wait ask the governor until it says to come again."""
+        while group.waiting and not group.asks_again:
+            if self.now < self.halted_until:
+                self._come_again(group, self.halted_until)
+                return
+            lease = self.governor.lease(group.names)
+            if lease.stop:
+                self._halt()
+            elif lease.identity:
+                self.asks += 1
+                self._request(lease.identity, self._answered, group.waiting.popleft())
+            else:
+                nap, many = min(lease.wait_s, LONGEST_NAP_S), len(group.waiting)
+                self.asks += many * ceil(lease.wait_s / (1.05 * LONGEST_NAP_S))
+                # The earliest of `many` who add a uniform tenth.
+                jitter = 0.1 * nap * (1 - self.draw.random() ** (1 / many))
+                self._come_again(group, self.now + lease.wait_s + jitter + 0.01)
+
+    def _come_again(self, group: _Group, time: float) -> None:
+        group.asks_again = True
+        self._at(time, self._came_again, group)
+
+    def _came_again(self, group: _Group) -> None:
+        group.asks_again = False
+        self._ask(group)
+
+    def _request(self, name: str, then: Callable[[str, str, _Slot], None], slot: _Slot) -> None:
+        gone = 0.0 if then == self._tested else self.what.gone  # the good video is there
+        answer = self.site.answer(name, self.now, gone)
+        seconds = self.what.answer_s
+        if self.what.spread:
+            seconds = self.draw.lognormvariate(self.mean_log, self.what.spread)
+        self.busy_s += seconds
+        self._at(self.now + seconds, then, name, answer, slot)
+
+    def _answered(self, name: str, answer: str, slot: _Slot) -> None:
+        """Do what `ingest.download` does with the answer about a clip."""
+        if answer == "limited" and self.governor.suspect(name):
+            self._request(name, self._tested, slot)
+            return
+        if answer in ("ok", "unavailable"):
+            self.governor.answered(name, answer)
+            self.got += answer == "ok"
+            self._settle(slot)
+        else:
+            if answer == "bot_check":
+                self.governor.verdict(name, "stop", answer)
+            slot.group.waiting.append(slot)
+        self._ask(slot.group)
+
+    def _tested(self, name: str, answer: str, slot: _Slot) -> None:
+        """Tell the governor how the good video was answered."""
+        verdict = {"limited": "pause", "bot_check": "stop"}.get(answer, "none")
+        self.governor.verdict(name, verdict, answer)
+        if verdict == "none":
+            self.refused += 1
+            self._settle(slot)
+        else:
+            self.paused_s += self.what.pace.pause_s if verdict == "pause" else 0.0
+            slot.group.waiting.append(slot)
+        self._ask(slot.group)
+
+    def _settle(self, slot: _Slot) -> None:
+        self.settled += 1
+        if slot.left:
+            slot.left -= 1
+            slot.group.waiting.append(slot)
+            return
+        slot.under_way -= 1
+        if not slot.under_way:
+            self._take_shard(slot)
+
+    def _halt(self) -> None:
+        """Stop the run, as `lease` told a worker to, until somebody starts it again."""
+        self.restarts += 1
+        self.halted_until = self.now + self.what.restart_s
+        self._at(self.halted_until, self.governor.set_pace, self.what.pace)

@@ -1,0 +1,108 @@
+"""Where a shard set lies: a local folder, or a URL that fsspec opens."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar, cast
+
+from shards.cli import UserError
+
+THREADS = 16
+"""Remote files that are read at the same time."""
+
+Result = TypeVar("Result")
+
+
+def place(where: str | Path) -> Path:
+    """Turn a path or an fsspec URL, such as `s3://bucket/set`, into an object with Path's methods.
+
+    Returns:
+        A local `pathlib.Path`, or for a URL a `upath.UPath`. It is typed as what both are used as.
+
+    Raises:
+        UserError: what opens this kind of URL is not installed, or nothing does.
+    """
+    if not isinstance(where, str):
+        return where
+    scheme, found, rest = where.partition("://")
+    if not found:
+        return Path(where)
+    return Path(rest) if scheme == "file" else _remote_place(where, scheme)
+
+
+def is_remote(where: Path) -> bool:
+    """Tell a URL from a local path, which never holds two slashes one behind the other."""
+    return "://" in str(where)
+
+
+def _remote_place(url: str, scheme: str) -> Path:
+    try:  # an extra: local sets are read without it
+        from fsspec import get_filesystem_class
+        from upath import UPath
+
+        get_filesystem_class(scheme)
+    except ImportError as error:
+        raise UserError(
+            f"{url} needs a package that is not installed ({error}); for S3 run "
+            "`pip install 'audio-barlow-twins[s3]'`"
+        ) from error
+    except ValueError as error:
+        raise UserError(
+            f"{url} has a scheme that fsspec does not know ({error}); "
+            "name a folder, or for S3 a URL such as s3://bucket/set (extra `s3`)"
+        ) from error
+    # Other processes write there: a listing that is kept would soon be wrong.
+    return cast(Path, UPath(url, use_listings_cache=False))
+
+
+@contextmanager
+def reaching(where: Path) -> Iterator[None]:
+    """Turn a failure to reach a remote place, after its client's own retries, into one line.
+
+    Raises:
+        UserError: no answer, no bucket, no permission.
+    """
+    if not is_remote(where):
+        yield
+        return
+    try:
+        yield
+    except _client_errors() as error:
+        reason = str(error).split("\n", 1)[0]
+        raise UserError(
+            f"{where} cannot be used ({reason}); check the bucket, the credentials and "
+            "AWS_ENDPOINT_URL on this machine, then run the same command again"
+        ) from error
+
+
+def _client_errors() -> tuple[type[Exception], ...]:
+    """Return what a file system's client raises: OSError, and for S3 its library's own."""
+    try:
+        from botocore.exceptions import BotoCoreError
+    except ImportError:
+        return (OSError,)
+    return OSError, BotoCoreError
+
+
+def read_each(read: Callable[[Path], Result], paths: Sequence[Path]) -> Iterator[Result]:
+    """Apply `read` to every path and yield what it returns, in order.
+
+    Remote files are read by several threads, a few ahead; local ones in this thread, which for
+    small files is faster.
+    """
+    if not paths or not is_remote(paths[0]):
+        yield from map(read, paths)
+        return
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="remote") as pool:
+        try:
+            for path in paths:
+                pending.append(pool.submit(read, path))
+                if len(pending) > 2 * THREADS:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
