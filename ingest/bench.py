@@ -18,6 +18,7 @@ from ingest.decode import DecodeLimits, decoder_version, ffmpeg_path
 from ingest.demo.corpus import HERE
 from ingest.folder import folder_clips
 from ingest.plan import Plan
+from ingest.slow_source import overlap
 from ingest.stage import Job, ingest
 from shards.cli import say
 from shards.cluster import cluster
@@ -43,6 +44,10 @@ class Bench:
     """Each way is timed this often, in turn; the median counts."""
     slots: int = 2
     """Processes at a time, of ffmpeg as of the stage."""
+    at_once: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
+    """Downloads a slot at the same time, from a server that answers late."""
+    answer_s: float = 2.0
+    """How late that is, s."""
     folder: Path | None = None
     """Where to put the files and shards; default: the system's temporary folder."""
 
@@ -57,6 +62,11 @@ class Bench:
                 say(f"{ending:5s} bare ffmpeg {bare:7.1f} clips/s   stage {stage:7.1f} clips/s   "
                     f"{np.median(ratios):.2f} of bare ffmpeg "
                     f"({ratios[0]:.2f} to {ratios[-1]:.2f})")  # fmt: skip
+            paths = sorted((Path(folder) / "m4a").glob("*.m4a"))
+            for at_once in self.at_once:
+                rate, most = overlap(paths, Path(folder), self.slots, self.answer_s, at_once)
+                say(f"answers after {self.answer_s:g} s, {self.slots} x {at_once} at once: "
+                    f"{rate:6.1f} clips/s, {rate / most:.2f} of {most:g}")  # fmt: skip
 
 
 def bench(folder: Path, files: int, rounds: int, slots: int) -> dict[str, dict[str, list[float]]]:

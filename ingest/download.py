@@ -14,7 +14,6 @@ from typing import Any, Protocol
 from ingest.clip import Clip
 from ingest.errors import (
     BotCheck,
-    ClipAlone,
     Elsewhere,
     EnvironmentFault,
     IdentityFault,
@@ -142,20 +141,20 @@ class Downloader:
         """Find out whose fault it is and tell the governor.
 
         Raises:
-            ClipAlone: a good video can be fetched in the same way.
+            IngestError: a good video can be fetched in the same way.
         """
         message = str(fault)
         if isinstance(fault, BotCheck):
             self.governor.call("verdict", identity.name, "stop", message)
-        elif isinstance(fault, EnvironmentFault) and not fault.slug_if_clip:
+        elif isinstance(fault, EnvironmentFault) and not fault.if_clip:
             self.governor.call("verdict", identity.name, "break", message)
         elif self.governor.call("suspect", identity.name):
             verdict, said = self._test(identity, fetcher)
             if verdict == "break" and isinstance(fault, IdentityFault):
                 verdict = "pause"  # the site said so first
             self.governor.call("verdict", identity.name, verdict, said)
-            if verdict == "none":
-                raise ClipAlone(fault.slug_if_clip, message)
+            if verdict == "none" and fault.if_clip:
+                raise fault.if_clip(message)
             log.warning("%s: %s (%s)", identity.name, said or message, verdict)
 
     def _is_reachable(self, identity: Identity, fetcher: VideoFetcher) -> bool:

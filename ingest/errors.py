@@ -9,7 +9,8 @@ IngestError             the clip: it becomes a row of the sidecar, never a crash
 ├── Restricted          for members or payers, or encrypted (DRM)
 ├── NotYet              live, or announced
 ├── NetworkTrouble      transport errors, 5xx, cut short, too slow
-└── ClipAlone           looked like one of the faults below, but a good clip came through
+├── Refused             was refused as if we asked too much, while another clip was not
+└── NotExtracted        yt-dlp cannot read this page, while it reads another
 IdentityFault           an address, proxy or cookie jar: it stops or pauses, no clip is marked
 ├── RateLimited         pauses
 ├── BotCheck            stops
@@ -19,7 +20,7 @@ EnvironmentFault        this machine or its tools: the run stops, no clip is mar
 
 Some faults of one clip look like a fault of the identity or the environment. Whoever drives the run
 then tries a clip that is known to be good: if that works, the clip alone is to blame, and
-`slug_if_clip` is its class.
+`if_clip` is what to raise.
 """
 
 from typing import ClassVar
@@ -79,25 +80,29 @@ class NetworkTrouble(IngestError):
     slug = "network"
 
 
-class ClipAlone(IngestError):
-    """A clip fails in a way that its identity or the environment could, and they do not."""
+class Refused(IngestError):
+    """The site refused this clip and gave another one to the same identity; it may pass."""
 
-    def __init__(self, slug: str, message: str) -> None:
-        super().__init__(message)
-        self.slug = slug  # type: ignore[misc]
+    slug = "refused"
+
+
+class NotExtracted(IngestError):
+    """yt-dlp cannot read this page, while it reads others; a newer version may."""
+
+    slug = "extractor"
 
 
 class IdentityFault(Exception):
     """The site refuses whoever asks, not what was asked for; the clip is not marked."""
 
-    slug_if_clip: ClassVar[str] = ""
-    """Class of the clip if a good one can be fetched; "" where no clip can be to blame."""
+    if_clip: ClassVar[type[IngestError] | None] = None
+    """What it is if a good clip can be fetched; None where no clip can be to blame."""
 
 
 class RateLimited(IdentityFault):
     """The site wants a pause from this address, proxy or cookie jar."""
 
-    slug_if_clip = "refused"
+    if_clip = Refused
 
 
 class BotCheck(IdentityFault):
@@ -111,11 +116,11 @@ class Elsewhere(IdentityFault):
 class EnvironmentFault(Exception):
     """This machine or its tools cannot fetch; the message says what to install or update."""
 
-    slug_if_clip: ClassVar[str] = "extractor"
-    """Class of the clip if a good one can be fetched; "" where no clip can be to blame."""
+    if_clip: ClassVar[type[IngestError] | None] = NotExtracted
+    """What it is if a good clip can be fetched; None where no clip can be to blame."""
 
 
 class DiskFull(EnvironmentFault):
     """There is no room on a disk; the message says which."""
 
-    slug_if_clip = ""
+    if_clip = None

@@ -17,6 +17,7 @@ from ingest.fetch import audio_file
 from ingest.ledger import RETRY_AFTER
 from ingest.plan import PlannedShard
 from ingest.spool import Spool
+from ingest.video import downloader_version
 from shards.sidecar import Row, now
 
 Taken = tuple[Row, np.ndarray | None]
@@ -131,7 +132,10 @@ def _failed(clip: Clip, trail: Trail, failures: list[tuple[Clip, IngestError]]) 
     message = str(error)
     if len(failures) > 1:
         message = "; ".join(f"{source.source}: {error}" for source, error in failures)
-    row = _row(source, trail, decoder_version(), 0)
+    version = decoder_version()
+    if any(source.video for source, _ in failures):
+        version = f"{downloader_version()}, {version}"
+    row = _row(source, trail, version, 0)
     return replace(
         row,
         status="failed",

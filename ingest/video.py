@@ -10,6 +10,7 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -70,6 +71,11 @@ class Media:
     """Name and version of what fetched it."""
     format: str
     """What was chosen, such as "140 m4a 128 kbit/s"."""
+
+
+def downloader_version() -> str:
+    """Name what fetches videos, for the sidecar of a clip that was not fetched."""
+    return f"yt-dlp {version('yt-dlp')}"
 
 
 def require_runtime() -> None:

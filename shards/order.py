@@ -30,6 +30,7 @@ class Order:
     ) -> None:
         self.shard_set, self.frames, self.seed = shard_set, frames, seed
         self.block_shards = block_shards or len(shard_set.names)
+        self.n_blocks = -(-len(shard_set.names) // self.block_shards)
         self._permutation = lru_cache(maxsize=2)(self._epoch)
 
     def clips(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -51,16 +52,22 @@ class Order:
         draws = hash64(keys + clips.astype(np.uint64)) >> np.uint64(32)
         return (draws * spare >> np.uint64(32)).astype(np.int64)
 
+    def blocks(self, epoch: int) -> np.ndarray:
+        """Return which block of an epoch holds each shard, counted from 0: int64 [shards]."""
+        if self.n_blocks == 1:
+            return np.zeros(len(self.shard_set.names), np.int64)
+        shards = np.arange(len(self.shard_set.names), dtype=np.uint64)
+        rank = np.argsort(np.argsort(hash64(shards + self._key("shard", epoch)), kind="stable"))
+        return rank // self.block_shards
+
     def _epoch(self, epoch: int) -> np.ndarray:
         """Return the permutation of one epoch, int32 [clips]."""
         shuffled = np.arange(len(self.shard_set), dtype=np.uint64)
         shuffled += self._key("clip", epoch)
         shuffled = hash64(shuffled)
-        if self.block_shards >= len(self.shard_set.names):
+        if self.n_blocks == 1:
             return np.argsort(shuffled, kind="stable").astype(np.int32)
-        shards = np.arange(len(self.shard_set.names), dtype=np.uint64)
-        rank = np.argsort(np.argsort(hash64(shards + self._key("shard", epoch)), kind="stable"))
-        block = np.repeat(rank // self.block_shards, np.diff(self.shard_set.first))
+        block = np.repeat(self.blocks(epoch), np.diff(self.shard_set.first))
         return np.lexsort((shuffled, block)).astype(np.int32)
 
     def _key(self, what: str, epoch: int) -> np.uint64:

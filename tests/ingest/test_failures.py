@@ -253,9 +253,9 @@ def test_every_field_survives_the_pipe() -> None:
 def test_faults_that_may_be_a_clips_own_say_what_it_would_be(
     fault: type[RateLimited] | type[EnvironmentFault],
 ) -> None:
-    assert fault.slug_if_clip
+    assert fault.if_clip
 
 
 @pytest.mark.parametrize("fault", [BotCheck, DiskFull])
 def test_other_faults_are_never_a_clips_own(fault: type[BotCheck] | type[DiskFull]) -> None:
-    assert fault.slug_if_clip == ""
+    assert fault.if_clip is None
