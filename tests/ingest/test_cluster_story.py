@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cluster_story import BETTER, KINDS, Stage, Tale, all_objects, live_on_a_cluster
+import soundfile
+from cluster_story import BETTER, KINDS, Stage, Tale, all_objects, live_on_a_cluster, objects
 from interrupted_run import ROOT
 from local_site import PLUGIN, LocalSite
 from s3_server import S3Server
@@ -202,3 +203,23 @@ def test_a_job_can_be_submitted_with_its_code(stage: Stage, s3: S3Server, tmp_pa
     assert len(open_shards(f"{out}/logmel")) == 220
     lines = (place(out) / "ingest.jsonl").read_text().splitlines()
     assert len(lines) == 2
+
+
+def test_a_folder_fills_what_is_gone_for_good(stage: Stage, tale: Tale, tmp_path: Path) -> None:
+    times = np.arange(16000 * 60) / 16000
+    recording = 0.4 * np.sin(2 * np.pi * (200 * times + 20 * times**2))
+    kinds = ("private", "removed", "geo")
+    gone = [next(row for row in tale.rows if row.kind == kind) for kind in kinds]
+    piece = recording[gone[1].start_s * 16000 :][:160_000]
+    soundfile.write(tmp_path / f"{gone[0].ytid}.wav", recording, 16000)
+    soundfile.write(tmp_path / f"Y{gone[1].ytid}.wav", piece, 16000)
+    name = f"{gone[2].ytid}_{gone[2].start_s}_{gone[2].start_s + 10}.flac"
+    soundfile.write(tmp_path / name, recording[gone[2].start_s * 16000 :][:160_000], 16000)
+    before = objects(tale.out)
+    told, fill = Tale("", []), f"folder {tmp_path} --names audioset"
+    stage.finish(told, stage.start("--fill-from", fill, first=("retry",)))
+    assert told.codes == [0], told.texts
+    assert before.items() <= objects(tale.out).items()
+    found = {row.key: row for rows in rows_of(tale, "wave").values() for row in rows if row.offset}
+    assert [found[row.key].source for row in gone] == [f"folder {tmp_path.name}"] * 3
+    test_every_clip_begins_where_its_list_says(tale)
