@@ -4,8 +4,8 @@ import base64
 import html
 import io
 import math
-import sys
 import re
+import sys
 import wave as wave_file
 from collections.abc import Iterable, Sequence
 
