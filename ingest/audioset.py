@@ -92,6 +92,7 @@ def audioset_clips(
             f"{len(twice)} segments are listed twice, the first is {names[twice[0]].decode()}; "
             "name each list once"
         )
+    pa.default_memory_pool().release_unused()  # 250 MB for two million clips
     return AudioSet(table, page, _read_names(class_labels) if class_labels else {})
 
 

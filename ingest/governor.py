@@ -61,6 +61,8 @@ class _Account:
     offline: int = 0
     """How often in a row it could not reach the site."""
     stopped: str = ""
+    heard_at: float = 0.0
+    """When somebody last wanted to be it, or was."""
     counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -68,6 +70,8 @@ OFFLINE_S = 30.0
 """First pause of an identity that does not reach the site, s; it doubles up to `Pace.pause_s`."""
 LOOK_S = 1.0
 """How soon to ask again while somebody makes a test, s."""
+SILENT_S = 3600.0
+"""An identity that was not heard of for so long went away with its machine, s."""
 TEST_S = 600.0
 """Longest time that a test may take before others go on; its worker may have been lost."""
 
@@ -94,7 +98,7 @@ class Governor:
         accounts = {name: self._account(name, now) for name in identities}
         alive = {name: account for name, account in accounts.items() if not account.stopped}
         if not alive:
-            if not all(account.stopped for account in self.accounts.values()):
+            if any(self._goes_on(account, now) for account in self.accounts.values()):
                 return Lease(elsewhere=True)
             reasons = "; ".join(f"{name}: {each.stopped}" for name, each in accounts.items())
             return Lease(stop=f"no identity is left that may ask ({reasons})")
@@ -169,7 +173,13 @@ class Governor:
         return {name: dict(account.counts) for name, account in self.accounts.items()}
 
     def _account(self, name: str, now: float) -> _Account:
-        return self.accounts.setdefault(name, _Account(tokens=self.pace.burst, filled_at=now))
+        account = self.accounts.setdefault(name, _Account(tokens=self.pace.burst, filled_at=now))
+        account.heard_at = now
+        return account
+
+    @staticmethod
+    def _goes_on(account: _Account, now: float) -> bool:
+        return not account.stopped and now - account.heard_at < SILENT_S
 
     def _ready_at(self, account: _Account, now: float) -> float:
         """Fill the bucket; return when the identity may ask, the time now if at once."""

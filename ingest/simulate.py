@@ -4,20 +4,22 @@ What is simulated: groups of workers that ask the governor for leave as `ingest.
 a site that takes its time, limits who asks too often and now and then wants to see a human. What
 is approximated:
 - shards go to workers in turn, then to whoever is free; Ray may hand them out less evenly;
-- of the downloads of a group that wait for leave, one asks again, when the earliest of them would
-  with its jitter; the others' questions are counted, not made;
+- of the slots of a group that wait for leave (one download of each asks), one asks again, when the
+  earliest of them would with its jitter; the others' questions are counted, not made;
 - clips do not wait for their neighbours in the shard, decoding takes no time, and answers that are
-  under way when a run stops still count.
+  under way when a run stops or a shard is given back still count.
 """
 
 import random
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from math import ceil, log
+from itertools import count
+from math import log
 
 from ingest.governor import Governor, Pace
+from ingest.stage import GIVE_BACK_S
 from shards.cli import say
 
 HOUR_S = 3600.0
@@ -39,8 +41,7 @@ class Simulate:
     pace: Pace = field(default_factory=Pace)
     """What each identity may ask for."""
     shared: int = 1
-    """Identities that a group of workers chooses from; 1: the address of a machine; more: proxies.
-    Time grows with it, because the governor looks at all of them."""
+    """Identities that a group of workers chooses from: 1, a machine's address; more, proxies."""
     workers: int = 1
     """Slots of each group."""
     downloads: int = 8
@@ -69,16 +70,12 @@ class Simulate:
         if min(*counts, *self.identities) < 1 or self.answer_s <= 0:
             raise ValueError(f"{self}: counts are at least 1, --answer-s is more than 0")
         if not (0 <= self.gone <= 1 and 0 <= self.bot_checks < 1):
-            raise ValueError(
-                f"--gone {self.gone} and --bot-checks {self.bot_checks} are shares from 0 to 1"
-            )
+            raise ValueError(f"--gone {self.gone}, --bot-checks {self.bot_checks}: from 0 to 1")
 
     def run(self) -> None:
         """Print a line for every number of identities."""
-        say(
-            "identities    hours  videos/h  each/h  peak/h  paused  idle  requests beyond"
-            "  refused  restarts  asks/s"
-        )
+        say("identities    hours  videos/h  each/h  peak/h  paused  idle  requests beyond"
+            "  refused  restarts  asks/s")  # fmt: skip
         for number in self.identities:
             found = simulate(self, number)
             say(
@@ -107,7 +104,9 @@ class Outcome:
     busiest: int
     """Most requests of one identity within an hour."""
     restarts: int
-    """How often all identities of a group were stopped, which stops the run."""
+    """How often all identities were stopped, which stops the run."""
+    given_back: int
+    """How often a slot whose identities were all stopped gave a shard back."""
     asks: int
     """Questions to the governor whether one may ask."""
     per_hour: float
@@ -119,17 +118,17 @@ def simulate(what: Simulate, n_identities: int) -> Outcome:
     run = _Run(what, n_identities)
     run.go()
     still = (max(0.0, each.paused_until - run.now) for each in run.governor.accounts.values())
-    threads = len(run.groups) * what.workers * what.downloads
     return Outcome(
         hours=run.now / HOUR_S,
-        got=run.got,
-        refused=run.refused,
+        got=run.found["ok"],
+        refused=run.found["refused"],
         requests=run.site.requests,
         paused=(run.paused_s - sum(still)) / (run.now * n_identities),
-        idle=1 - run.busy_s / (run.now * threads),
+        idle=1 - run.busy_s / (run.now * len(run.groups) * what.workers * what.downloads),
         busiest=run.site.busiest,
-        restarts=run.restarts,
-        asks=run.asks,
+        restarts=run.found["restarts"],
+        given_back=run.found["given_back"],
+        asks=run.found["asks"],
         per_hour=run.settled / run.now * HOUR_S,
     )
 
@@ -168,8 +167,8 @@ class _Group:
     names: list[str]
     waiting: deque["_Slot"] = field(default_factory=deque)
     """A slot for each of its downloads that waits for leave."""
-    asks_again: bool = False
-    """Whether somebody was told when to come."""
+    asks_at: float = 0.0
+    """When to come again, as somebody was told."""
 
 
 @dataclass(eq=False)
@@ -178,7 +177,7 @@ class _Slot:
 
     group: _Group
     left: int = 0
-    """Clips not yet begun."""
+    """Clips of its shard not yet begun."""
     under_way: int = 0
 
 
@@ -187,12 +186,15 @@ class _Run:
 
     def __init__(self, what: Simulate, n_identities: int) -> None:
         self.what, self.draw = what, random.Random(what.seed)
-        self.now = self.busy_s = self.paused_s = self.halted_until = 0.0
+        self.now = self.busy_s = self.paused_s = 0.0
         self.governor = Governor(what.pace, lambda: self.now)
         self.site = _Site(what, self.draw)
         self.events: list[tuple[float, int, Callable[..., None], tuple]] = []
-        self.unassigned = what.clips
-        self.asks = self.got = self.refused = self.settled = self.restarts = self.order = 0
+        whole, rest = divmod(what.clips, what.shard_clips)
+        self.todo = deque([what.shard_clips] * whole + [rest] * (rest > 0))
+        self.idle: list[_Slot] = []
+        self.found = Counter[str]()
+        self.settled, self.order = 0, count()
         self.mean_log = log(what.answer_s) - what.spread**2 / 2
         names = [f"identity {i}" for i in range(n_identities)]
         firsts = range(0, n_identities, what.shared)
@@ -200,86 +202,64 @@ class _Run:
 
     def go(self) -> None:
         """Settle every clip."""
-        for _ in range(self.what.workers):
-            for group in self.groups:
-                self._take_shard(_Slot(group))
-        for group in self.groups:
+        for group in self.groups * self.what.workers:
+            self._take_shard(_Slot(group))
             self._ask(group)
         while self.settled < self.what.clips:
             self.now, _, happen, details = heappop(self.events)
             happen(*details)
 
     def _at(self, time: float, happen: Callable[..., None], *details: object) -> None:
-        self.order += 1
-        heappush(self.events, (time, self.order, happen, details))
+        heappush(self.events, (time, next(self.order), happen, details))
 
     def _take_shard(self, slot: _Slot) -> None:
-        clips = min(self.what.shard_clips, self.unassigned)
-        self.unassigned -= clips
+        clips = self.todo.popleft() if self.todo else 0
         slot.under_way = min(clips, self.what.downloads)
         slot.left = clips - slot.under_way
         slot.group.waiting.extend([slot] * slot.under_way)
+        if not clips:
+            self.idle.append(slot)
 
     def _ask(self, group: _Group) -> None:
-        """Let the downloads that wait ask the governor until it says to come again."""
-        while group.waiting and not group.asks_again:
-            if self.now < self.halted_until:
-                self._come_again(group, self.halted_until)
-                return
-            lease = self.governor.lease(group.names)
+        """Let the slots that wait ask the governor until it says to come again."""
+        while group.waiting and self.now >= group.asks_at:
+            lease, many = self.governor.lease(group.names), len(set(group.waiting))
+            self.found["asks"] += 1 if lease.identity else many
             if lease.stop:
                 self._halt()
+            elif lease.elsewhere:
+                self._give_back(group)
             elif lease.identity:
-                self.asks += 1
-                self._request(lease.identity, self._answered, group.waiting.popleft())
+                self._request(lease.identity, group.waiting.popleft())
             else:
-                nap, many = min(lease.wait_s, LONGEST_NAP_S), len(group.waiting)
-                self.asks += many * ceil(lease.wait_s / (1.05 * LONGEST_NAP_S))
+                nap = min(lease.wait_s, LONGEST_NAP_S)
                 # The earliest of `many` who add a uniform tenth.
                 jitter = 0.1 * nap * (1 - self.draw.random() ** (1 / many))
-                self._come_again(group, self.now + lease.wait_s + jitter + 0.01)
+                self._come_again(group, self.now + nap + jitter + 0.01)
 
     def _come_again(self, group: _Group, time: float) -> None:
-        group.asks_again = True
-        self._at(time, self._came_again, group)
+        group.asks_at = time
+        self._at(time, self._ask, group)
 
-    def _came_again(self, group: _Group) -> None:
-        group.asks_again = False
-        self._ask(group)
-
-    def _request(self, name: str, then: Callable[[str, str, _Slot], None], slot: _Slot) -> None:
-        gone = 0.0 if then == self._tested else self.what.gone  # the good video is there
-        answer = self.site.answer(name, self.now, gone)
-        seconds = self.what.answer_s
-        if self.what.spread:
-            seconds = self.draw.lognormvariate(self.mean_log, self.what.spread)
+    def _request(self, name: str, slot: _Slot, test: bool = False) -> None:
+        answer = self.site.answer(name, self.now, 0.0 if test else self.what.gone)
+        seconds = self.draw.lognormvariate(self.mean_log, self.what.spread)
         self.busy_s += seconds
-        self._at(self.now + seconds, then, name, answer, slot)
+        self._at(self.now + seconds, self._answered, name, slot, answer, test)
 
-    def _answered(self, name: str, answer: str, slot: _Slot) -> None:
-        """Do what `ingest.download` does with the answer about a clip."""
-        if answer == "limited" and self.governor.suspect(name):
-            self._request(name, self._tested, slot)
+    def _answered(self, name: str, slot: _Slot, answer: str, test: bool) -> None:
+        """Do what `ingest.download` does with the answer about a clip, or about the good video."""
+        if answer == "limited" and not test and self.governor.suspect(name):
+            self._request(name, slot, test=True)
             return
-        if answer in ("ok", "unavailable"):
-            self.governor.answered(name, answer)
-            self.got += answer == "ok"
+        fault = {"limited": "pause", "bot_check": "stop"}.get(answer, "none")
+        if test or fault == "stop":
+            self.governor.verdict(name, fault, answer)
+            self.paused_s += self.what.pace.pause_s * (fault == "pause")
+        if fault == "none":
+            self.found["refused" if test else answer] += 1
             self._settle(slot)
         else:
-            if answer == "bot_check":
-                self.governor.verdict(name, "stop", answer)
-            slot.group.waiting.append(slot)
-        self._ask(slot.group)
-
-    def _tested(self, name: str, answer: str, slot: _Slot) -> None:
-        """Tell the governor how the good video was answered."""
-        verdict = {"limited": "pause", "bot_check": "stop"}.get(answer, "none")
-        self.governor.verdict(name, verdict, answer)
-        if verdict == "none":
-            self.refused += 1
-            self._settle(slot)
-        else:
-            self.paused_s += self.what.pace.pause_s if verdict == "pause" else 0.0
             slot.group.waiting.append(slot)
         self._ask(slot.group)
 
@@ -288,13 +268,33 @@ class _Run:
         if slot.left:
             slot.left -= 1
             slot.group.waiting.append(slot)
-            return
-        slot.under_way -= 1
-        if not slot.under_way:
+        elif slot.under_way > 1:
+            slot.under_way -= 1
+        else:
             self._take_shard(slot)
+
+    def _give_back(self, group: _Group) -> None:
+        """Let go of the shards of a group that may not ask."""
+        for slot in group.waiting:
+            slot.under_way, slot.left = slot.under_way - 1, slot.left + 1
+            if not slot.under_way:
+                self._at(self.now + GIVE_BACK_S, self._given_back, slot)
+        group.waiting.clear()
+
+    def _given_back(self, slot: _Slot) -> None:
+        """Hand the shard to anybody who is free, the slot itself too, as Ray does."""
+        self.found["given_back"] += 1
+        self.todo.append(slot.left)
+        free, self.idle = [*self.idle, slot], []
+        self.draw.shuffle(free)
+        for each in free:
+            self._take_shard(each)
+            self._ask(each.group)
 
     def _halt(self) -> None:
         """Stop the run, as `lease` told a worker to, until somebody starts it again."""
-        self.restarts += 1
-        self.halted_until = self.now + self.what.restart_s
-        self._at(self.halted_until, self.governor.set_pace, self.what.pace)
+        self.found["restarts"] += 1
+        begin = self.now + self.what.restart_s
+        self._at(begin, self.governor.set_pace, self.what.pace)
+        for group in self.groups:
+            self._come_again(group, begin)

@@ -32,7 +32,7 @@ class Spool:
         about = json.loads(line)
         about["tried_at"] = datetime.fromisoformat(about["tried_at"])
         row = Row(**about)
-        return row, np.frombuffer(samples, "<i2") if row.status == "ok" else None
+        return row, np.frombuffer(samples, "<i2").copy() if row.status == "ok" else None
 
     def put(self, row: Row, samples: np.ndarray | None) -> None:
         """Keep a clip: its samples, int16 [samples], or the row of its failure."""

@@ -27,7 +27,14 @@ from shards.files import remove_scratch
 from shards.form import Form, logmel_form, wave_form
 from shards.logmel import FrontEnd, LogMel, stored_logmel
 from shards.sidecar import Row, now
-from shards.writer import ShardReport, committed_plans, is_committed, require_plan, writing_shard
+from shards.writer import (
+    ShardReport,
+    committed_plans,
+    is_committed,
+    require_plan,
+    shard_name,
+    writing_shard,
+)
 
 log = logging.getLogger(__name__)
 
@@ -167,14 +174,25 @@ def _missing(job: Job, plan: Sequence[PlannedShard]) -> list[tuple[int, int]]:
     """
     committed = {folder: committed_plans(folder, form) for folder, form in job.sets().items()}
     todo = []
-    for number, shard in enumerate(plan):
-        found = {folder: plans.get(shard.name) for folder, plans in committed.items()}
-        for folder, digest in found.items():
-            if digest is not None:
-                require_plan(folder, shard.name, digest, shard.digest)
+    for number, (name, n_clips) in enumerate(_outline(plan)):
+        found = {folder: plans.get(name) for folder, plans in committed.items()}
+        if any(found.values()):
+            wanted = plan[number].digest
+            for folder, digest in found.items():
+                if digest is not None:
+                    require_plan(folder, name, digest, wanted)
         if None in found.values():
-            todo.append((number, len(shard.clips)))
+            todo.append((number, n_clips))
     return todo
+
+
+def _outline(plan: Sequence[PlannedShard]) -> Iterator[tuple[str, int]]:
+    """Yield name and number of clips of every shard; a plan need not make and hash them for it."""
+    if not isinstance(plan, Plan):
+        yield from ((shard.name, len(shard.clips)) for shard in plan)
+        return
+    for number, begin in enumerate(range(0, len(plan.clips), plan.shard_clips)):
+        yield shard_name(number), min(plan.shard_clips, len(plan.clips) - begin)
 
 
 def ingest_shard(task: tuple[Job, PlannedShard]) -> IngestReport:

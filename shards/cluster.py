@@ -135,7 +135,10 @@ def fan_out(
         num_cpus: CPUs that a task takes; less than 1 for one that mostly waits.
         describe: asked once a second for a text that is shown beside the progress bar.
     """
-    remote = ray.remote(work).options(num_cpus=num_cpus, max_retries=5)
+    # Spread: else a task that was given back returns to the node that gave it back, for ever.
+    remote = ray.remote(work).options(
+        num_cpus=num_cpus, max_retries=5, scheduling_strategy="SPREAD"
+    )
     with (
         cluster(slots),
         tqdm(total=total_clips, unit="clip", smoothing=0.05) as bar,

@@ -192,12 +192,11 @@ def live_on_a_cluster(stage: Stage) -> Tale:
     wait_for(stage.spooled, driver)
     os.kill(pid, signal.SIGKILL)
     wait_for(stage.committed, driver)
-    wait_for(stage.spooled, driver)
+    told.spooled = wait_for(stage.spooled, driver)
     driver.kill()
     driver.communicate()
     told.codes.append(driver.returncode)
     time.sleep(1)
-    told.spooled = stage.spooled()
     before = stage.committed()
 
     driver = stage.start()

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -191,14 +192,18 @@ def test_a_job_can_be_submitted_with_its_code(stage: Stage, s3: S3Server, tmp_pa
     entry = ["python", "-m", "ingest", "demo", "--out", out, "--shard-clips", "110"]
     command = ["ray", "job", "submit", "--address", stage.dashboard, "--working-dir", str(ROOT)]
     variables = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
-    done = subprocess.run(
-        [*command, "--", *entry],
-        cwd=tmp_path,
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=150,
-    )
+    for _ in range(6):
+        done = subprocess.run(
+            [*command, "--", *entry],
+            cwd=tmp_path,
+            env=variables,
+            capture_output=True,
+            text=True,
+            timeout=150,
+        )
+        if "No available agent" not in done.stderr:  # Ray's own words until its agents are up
+            break
+        time.sleep(10)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(open_shards(f"{out}/logmel")) == 220
     lines = (place(out) / "ingest.jsonl").read_text().splitlines()

@@ -1,6 +1,9 @@
 """Whose fault a failure is: the clip's, the identity's, or the environment's; and what follows."""
 
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,14 @@ from ingest.download import Downloader, Downloading, Trail
 from ingest.errors import (
     BotCheck,
     DiskFull,
+    Elsewhere,
     EnvironmentFault,
     IngestError,
     NetworkTrouble,
     RateLimited,
     Unavailable,
 )
-from ingest.governor import Governor, Pace
+from ingest.governor import Governor, Lease, Pace
 from ingest.video import Identity, Media, VideoOptions
 from shards.cli import UserError
 
@@ -196,6 +200,53 @@ def test_whoever_waits_for_leave_ends_when_the_downloader_is_closed() -> None:
     run.downloader.close()
     with pytest.raises(InterruptedError):
         run.get()
+
+
+def test_a_machine_whose_identities_are_stopped_leaves_the_clip_to_another_one() -> None:
+    run = Run(raising(BotCheck("Sign in to confirm"), good_too=True), ("a", "b"))
+    run.governing.call("lease", ["another machine"])
+    with pytest.raises(Elsewhere):
+        run.get()
+    assert [identity for _, identity in run.asked] == ["a", "b"]
+    assert run.trail.attempts == 0
+    run.governing.call("verdict", "another machine", "stop", "Sign in")
+    with pytest.raises(UserError, match="no identity is left"):
+        run.get()
+
+
+class Crowd:
+    """A governor that says to wait, and knows how many ask it at the same time."""
+
+    def __init__(self) -> None:
+        self.lock, self.asking, self.most, self.calls = threading.Lock(), 0, 0, 0
+
+    def call(self, method: str, *args: Any) -> Lease:
+        """Take a while to say that one must wait."""
+        with self.lock:
+            self.asking, self.calls = self.asking + 1, self.calls + 1
+            self.most = max(self.most, self.asking)
+        time.sleep(0.002)
+        with self.lock:
+            self.asking -= 1
+        return Lease(wait_s=0.01)
+
+
+def test_one_thread_of_a_worker_asks_for_leave_and_all_end_when_it_is_closed() -> None:
+    crowd = Crowd()
+    downloader = Downloader(Downloading(canary=GOOD), [Identity(name="a")], crowd)
+    clip = Clip(key="x", source="s", path="p", origin="x", video=True)
+    begin = time.monotonic()
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(downloader.get, clip, Path(), Trail()) for _ in range(8)]
+        while crowd.calls < 10:
+            time.sleep(0.005)
+        seconds = time.monotonic() - begin
+        downloader.close()
+        for each in waiting:
+            with pytest.raises(InterruptedError):
+                each.result()
+    assert crowd.most == 1
+    assert crowd.calls <= 2 + seconds / 0.02  # each question takes 2 ms, and a nap 20 ms
 
 
 def test_options_reach_the_fetcher() -> None:

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.governor import TEST_S, Governor, Pace
+from ingest.governor import SILENT_S, TEST_S, Governor, Lease, Pace
 
 FREE = Pace(per_hour=3.6e6, burst=1000, gap_s=0, pause_s=3600)
 
@@ -125,3 +125,52 @@ def test_a_pause_outlives_the_run_that_met_it() -> None:
     governor.verdict("a", "pause")
     governor.set_pace(FREE)
     assert governor.lease(["a"]).wait_s > 3000
+
+
+@given(
+    known=st.sets(st.sampled_from("abcdef"), min_size=1),
+    stopped=st.sets(st.sampled_from("abcdef")),
+    paused=st.sets(st.sampled_from("abcdef")),
+)
+def test_a_stopped_machine_is_sent_away_only_while_another_one_goes_on(
+    known: set[str], stopped: set[str], paused: set[str]
+) -> None:
+    governor = Governor(FREE, Clock())
+    for name in known:
+        governor.lease([name])
+    for name in paused & known:
+        governor.verdict(name, "pause", "later")
+    for name in stopped & known:
+        governor.verdict(name, "stop", "Sign in")
+    for name in known:
+        lease = governor.lease([name])
+        assert lease.elsewhere == (name in stopped and not known <= stopped)
+        assert bool(lease.stop) == (known <= stopped)
+        assert bool(lease.identity) == (name not in stopped | paused)
+
+
+def test_a_machine_with_an_identity_left_is_not_sent_away() -> None:
+    governor = Governor(FREE, Clock())
+    governor.lease(["here"])
+    governor.verdict("a", "stop", "Sign in")
+    assert governor.lease(["a", "b"]) == Lease("b")
+
+
+def test_a_machine_that_went_away_does_not_keep_a_run_of_stopped_ones_going() -> None:
+    clock = Clock()
+    governor = Governor(FREE, clock)
+    governor.lease(["gone"])
+    governor.verdict("a", "stop", "Sign in")
+    clock.time += SILENT_S - 1
+    assert governor.lease(["a"]).elsewhere
+    clock.time += 1
+    assert "no identity is left" in governor.lease(["a"]).stop
+
+
+def test_a_new_run_lets_every_stopped_machine_try_again() -> None:
+    governor = Governor(FREE, Clock())
+    governor.lease(["b"])
+    governor.verdict("a", "stop", "Sign in")
+    assert governor.lease(["a"]).elsewhere
+    governor.set_pace(FREE)
+    assert governor.lease(["a"]) == Lease("a")

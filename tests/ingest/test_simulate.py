@@ -66,7 +66,7 @@ def test_proxies_that_all_may_use_share_the_work_without_a_tail() -> None:
 def test_a_pace_above_the_sites_limit_costs_an_hour_for_every_quota() -> None:
     # The 301st video of 310 an hour is refused; then an hour's pause, in which the site forgets.
     what = Simulate(
-        clips=6000, pace=Pace(per_hour=310, burst=1, gap_s=0, pause_s=3600), limit=300,
+        clips=6000, pace=Pace(per_hour=310, burst=2, gap_s=0, pause_s=3600), limit=300,
         limited_s=3000, gone=0, answer_s=1, spread=0,
     )  # fmt: skip
     found = simulate(what, 1)
@@ -90,6 +90,36 @@ def test_a_bot_check_stops_one_proxy_of_many_and_the_run_goes_on() -> None:
     assert found.restarts == 0
     assert 6000 < found.requests <= 6000 + 20
     assert found.hours > 6000 / (20 * 300)
+
+
+def test_machines_that_are_stopped_give_their_shards_back_and_the_others_make_them() -> None:
+    what = Simulate(clips=20_000, bot_checks=1 / 4000, seed=3, **QUICK)
+    found = simulate(what, 20)
+    stopped = found.requests - 20_000
+    assert 0 < stopped < 20
+    assert found.restarts == 0
+    assert found.given_back >= stopped
+    assert found.got == 20_000
+    assert 20_000 / (20 * 300) < found.hours < 20_000 / ((20 - stopped) * 300) + 50 / 300
+
+
+def test_a_run_ends_only_when_every_machine_is_stopped() -> None:
+    what = Simulate(clips=3000, bot_checks=1 / 100, restart_s=7200, seed=1, **QUICK)
+    found = simulate(what, 5)
+    stopped = found.requests - 3000
+    assert found.restarts == stopped // 5  # five by five
+    assert found.hours > 2 * found.restarts
+    assert found.got == 3000
+
+
+def test_downloads_of_a_slot_ask_one_at_a_time_and_slots_each_for_themselves() -> None:
+    def asks(workers: int, downloads: int) -> int:
+        what = Simulate(clips=3000, workers=workers, downloads=downloads, **QUICK)
+        return simulate(what, 1).asks
+
+    alone = asks(1, 1)
+    assert asks(1, 8) == pytest.approx(alone, rel=0.05)
+    assert 3 * alone < asks(6, 1) < 7 * alone
 
 
 def test_a_run_whose_only_identity_is_stopped_lies_until_it_is_started_again() -> None:
