@@ -6,6 +6,7 @@ OUT    ?= data/$(firstword $(SOURCE))
 SHARDS ?= $(OUT)/logmel
 WAVE   ?= $(OUT)/wave
 PRESET ?= demo
+WORKERS ?= 1
 RUN    ?= runs/$(PRESET)
 TASKS  ?= $(OUT)/tasks
 CHECKPOINT ?= $(RUN)/encoder.pt
@@ -35,11 +36,11 @@ shards: install  ## derive a log-mel set from the wave set: WAVE=data/demo/wave 
 	$(RUNNER) -m shards logmel $(WAVE) --out $(SHARDS) $(ARGS)
 
 # The demo corpus is made on the way; any other shard set must be there.
-train: install  ## pre-train: PRESET=demo SHARDS=data/demo/logmel RUN=runs/demo; goes on with a stopped run
+train: install  ## pre-train: PRESET=demo SHARDS=data/demo/logmel RUN=runs/demo WORKERS=1; goes on with a stopped run
 ifeq ($(SHARDS),data/demo/logmel)
 	$(RUNNER) -m ingest demo
 endif
-	$(RUNNER) -m train $(PRESET) --shards $(SHARDS) --run $(RUN) --resume $(ARGS)
+	$(RUNNER) -m train $(PRESET) --shards $(SHARDS) --run $(RUN) --workers $(WORKERS) --resume $(ARGS)
 
 eval: install  ## score a checkpoint on HEAR tasks: CHECKPOINT=runs/demo/encoder.pt TASKS=data/demo/tasks
 	$(RUNNER) -m eval hear --checkpoint $(CHECKPOINT) --tasks-dir $(TASKS) $(ARGS)

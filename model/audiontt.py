@@ -67,10 +67,13 @@ class AudioNTT(nn.Module):
 
 
 def _block(channels_in: int, channels_out: int) -> list[nn.Module]:
-    """List the layers of one block: it halves both axes."""
+    """List the layers of one block: it halves both axes.
+
+    The maximum is taken before the ReLU, which gives the same and costs a quarter of the ReLU.
+    """
     return [
         nn.Conv2d(channels_in, channels_out, kernel_size=3, stride=1, padding=1),
         nn.BatchNorm2d(channels_out),
-        nn.ReLU(),
         nn.MaxPool2d(2, stride=2),
+        nn.ReLU(),
     ]

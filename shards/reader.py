@@ -1,10 +1,11 @@
 """Read training crops: one `preadv` a crop, straight into the batch that goes to the device."""
 
 import os
-import resource
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -15,10 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shards.cache import CacheOptions
+from shards.cachedtars import CachedTars
 from shards.cli import UserError
 from shards.order import Order
-from shards.place import is_remote, place
+from shards.place import is_remote
 from shards.shardset import ShardSet, open_shards
+from shards.tars import Lane, LocalTars, Tars
 
 PLAN_STEPS = 64
 
@@ -41,7 +45,7 @@ class CropReader:
     """Deliver the crops of a shard set in the order of `shards.order`.
 
     Args:
-        shards: a folder or an open set.
+        shards: a folder, a URL, or an open set. What lies behind a URL is read through a cache.
         frames: length of a crop; shorter clips are padded with zeros at the end.
         batch: crops a step on this rank.
         seed: another seed, another order.
@@ -49,10 +53,13 @@ class CropReader:
         threads: batches that are filled at the same time.
         ahead: batches that are ready or being filled while one is used.
         hold: batches that stay valid at a time, the newest included.
-        block_shards: see `shards.order.Order`.
+        block_shards: see `shards.order.Order`. Another number is another order, for a local set
+            and for a remote one alike; the cache has no say in it.
+        cache: the cache of a remote set, default `CacheOptions()`. It must hold a block of shards;
+            if it holds two, the next one comes while one is read.
 
     Raises:
-        UserError: the set is missing or cannot be opened.
+        UserError: the set is missing or cannot be opened, or the cache is too small for it.
     """
 
     def __init__(
@@ -68,21 +75,24 @@ class CropReader:
         ahead: int = 4,
         hold: int = 1,
         block_shards: int = 0,
+        cache: CacheOptions | None = None,
     ) -> None:
         if min(frames, batch, threads, ahead + 1, hold) < 1 or not 0 <= rank < world:
             raise UserError(
                 f"frames {frames}, batch {batch}, threads {threads} and hold {hold} must be 1 or "
                 f"more, ahead {ahead} 0 or more, rank {rank} below world {world}"
             )
-        folder = shards.folder if isinstance(shards, ShardSet) else place(shards)
-        if is_remote(folder):
-            raise UserError(f"{folder} is a URL; crops are read from local sets, copy it first")
-        self.shard_set = shards if isinstance(shards, ShardSet) else open_shards(folder)
+        self.shard_set = shards if isinstance(shards, ShardSet) else open_shards(shards)
         self.order = Order(self.shard_set, frames=frames, seed=seed, block_shards=block_shards)
         self.frames, self.batch, self.rank, self.world = frames, batch, rank, world
         self.threads, self.ahead, self.hold = threads, ahead, hold
         self.crop_bytes = frames * self.shard_set.form.frame_bytes
-        self._files = _open_tars(self.shard_set)
+        self._tars: Tars
+        if is_remote(self.shard_set.folder):
+            self._tars = CachedTars(self.shard_set, self.order, cache or CacheOptions())
+        else:
+            self._tars = LocalTars(self.shard_set)
+        self._finish = weakref.finalize(self, self._tars.close)
 
     @property
     def steps_per_epoch(self) -> float:
@@ -95,20 +105,22 @@ class CropReader:
         buffers = [_Buffer(self) for _ in range(self.ahead + self.hold)]
         steps = count() if n_steps is None else range(n_steps)
         pending: deque[Future[Batch]] = deque()
+        lane = self._tars.lane()
         with ThreadPoolExecutor(self.threads, thread_name_prefix="crops") as pool:
             plan = next_plan = pool.submit(self._plan, first_step)
             try:
                 for step in steps:
-                    if (row := step % PLAN_STEPS) == 0:
+                    if step % PLAN_STEPS == 0:
                         following = first_step + step + PLAN_STEPS
                         plan, next_plan = next_plan, pool.submit(self._plan, following)
                     buffer = buffers[step % len(buffers)]
-                    pending.append(pool.submit(self._fill, buffer, plan, row))
+                    pending.append(pool.submit(self._fill, buffer, plan, lane, step))
                     if len(pending) > self.ahead:
                         yield pending.popleft().result()
                 for future in pending:
                     yield future.result()
             finally:
+                lane.stop()
                 pool.shutdown(cancel_futures=True)
 
     def _plan(self, first_step: int) -> "_Plan":
@@ -118,36 +130,45 @@ class CropReader:
         epochs, clips = self.order.clips((steps * self.world * self.batch + rows).ravel())
         starts = self.order.starts(epochs, clips)
         offsets = self.shard_set.offsets[clips] + starts * self.shard_set.form.frame_bytes
-        files = self._files[self.shard_set.shard_of(clips)]
-        return _Plan(clips, epochs, starts, self.shard_set.n_frames[clips], files, offsets)
+        shards = self.shard_set.shard_of(clips)
+        return _Plan(clips, epochs, starts, self.shard_set.n_frames[clips], shards, offsets)
 
-    def _fill(self, buffer: "_Buffer", plan: "Future[_Plan]", row: int) -> Batch:
+    def _fill(self, buffer: "_Buffer", plan: "Future[_Plan]", lane: Lane, step: int) -> Batch:
         """Read the crops of one planned step into `buffer`."""
-        part = slice(row * self.batch, (row + 1) * self.batch)
-        clips, epochs, starts, lengths, files, offsets = (all_[part] for all_ in plan.result())
-        rows, wanted = buffer.rows, self.batch * self.crop_bytes
-        if lengths.min() < self.frames:
-            rows, wanted = buffer.padded(lengths)
-        if sum(map(os.preadv, files.tolist(), rows, offsets.tolist())) != wanted:
-            self._explain(clips, offsets.tolist(), rows)
+        first = step % PLAN_STEPS * self.batch
+        planned = _Plan(*(all_[first : first + self.batch] for all_ in plan.result()))
+        clips, epochs, starts, lengths, shards, offsets = planned
+        short = lengths.min() < self.frames
+        rows = buffer.padded(lengths) if short else buffer.rows
+        with closing(lane.lend(step, epochs, shards)) as pieces:
+            for part, files in pieces:
+                wanted = len(files) * self.crop_bytes
+                if short:
+                    wanted = sum(row[0].nbytes for row in rows[part])
+                if sum(map(os.preadv, files, rows[part], offsets[part].tolist())) != wanted:
+                    self._explain(clips[part], files, offsets[part].tolist(), rows[part])
         return Batch(buffer.crops, *map(torch.from_numpy, (clips, epochs, starts)))
 
-    def _explain(self, clips: np.ndarray, offsets: list[int], rows: list[list[memoryview]]) -> None:
+    def _explain(
+        self,
+        clips: np.ndarray,
+        files: list[int],
+        offsets: list[int],
+        rows: list[list[memoryview]],
+    ) -> None:
         """Find the crop that could not be read whole and say which clip it is."""
-        shards = self.shard_set.shard_of(clips)
-        for clip, shard, offset, row in zip(clips, shards, offsets, rows, strict=True):
-            if os.preadv(self._files[shard], row, offset) < row[0].nbytes:
-                path = self.shard_set.folder / f"{self.shard_set.names[shard]}.tar"
+        for clip, file, offset, row in zip(clips, files, offsets, rows, strict=True):
+            if os.preadv(file, row, offset) < row[0].nbytes:
+                name = self.shard_set.names[self.shard_set.shard_of(clip)]
                 raise UserError(
-                    f"{path} ends inside clip {self.shard_set.keys[clip]}; "
+                    f"{self.shard_set.folder / name}.tar ends inside clip "
+                    f"{self.shard_set.keys[clip]}; "
                     f"run `python -m shards verify {self.shard_set.folder}`"
                 )
 
     def close(self) -> None:
-        """Close the tars; the reader cannot be used after it."""
-        for file in self._files:
-            os.close(file)
-        self._files = np.empty(0, np.int64)
+        """Close the tars; a batch that is asked for after it is a ValueError."""
+        self._finish()
 
     def __enter__(self) -> Self:
         return self
@@ -168,7 +189,7 @@ class _Plan(NamedTuple):
     epochs: np.ndarray
     starts: np.ndarray
     lengths: np.ndarray
-    files: np.ndarray
+    shards: np.ndarray
     offsets: np.ndarray
 
 
@@ -187,52 +208,10 @@ class _Buffer:
         size = reader.crop_bytes
         self.rows = [[flat[i * size : (i + 1) * size]] for i in range(reader.batch)]
 
-    def padded(self, lengths: np.ndarray) -> tuple[list[list[memoryview]], int]:
-        """Shorten the rows of short clips, put zeros behind them; also return the bytes to read."""
+    def padded(self, lengths: np.ndarray) -> list[list[memoryview]]:
+        """Shorten the rows of short clips and put zeros behind them."""
         rows = self.rows.copy()
         for i in np.flatnonzero(lengths < self.frames):
             self.crops[i, lengths[i] :] = 0
             rows[i] = [rows[i][0][: int(lengths[i]) * self.frame_bytes]]
-        return rows, int(np.minimum(lengths, self.frames).sum()) * self.frame_bytes
-
-
-def _open_tars(shard_set: ShardSet) -> np.ndarray:
-    """Open every tar for random reads, int64 [shards] of file descriptors."""
-    _allow_files(len(shard_set.names))
-    files: list[int] = []
-    try:
-        for name, size in zip(shard_set.names, shard_set.tar_bytes, strict=True):
-            files.append(_open_tar(shard_set.folder / f"{name}.tar", size))
-    except UserError:
-        for file in files:
-            os.close(file)
-        raise
-    return np.array(files, np.int64)
-
-
-def _open_tar(path: Path, size: int) -> int:
-    advice = f"run `python -m shards verify {path.parent}`"
-    try:
-        file = os.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; {advice}") from error
-    if (found := os.fstat(file).st_size) != size:
-        os.close(file)
-        raise UserError(f"{path} has {found} bytes, written were {size}; {advice}")
-    if hasattr(os, "posix_fadvise"):  # not on macOS
-        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
-    return file
-
-
-def _allow_files(wanted: int) -> None:
-    """Raise this process's limit of open files if the set has more shards."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + len(os.listdir("/dev/fd")) + 512
-    if soft == resource.RLIM_INFINITY or needed <= soft:
-        return
-    if hard != resource.RLIM_INFINITY and needed > hard:
-        raise UserError(
-            f"the set has {wanted} shards, but this system allows {hard} open files; "
-            f"raise it (`ulimit -Hn {needed}`) or ingest with a larger --shard-clips"
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+        return rows

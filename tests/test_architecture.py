@@ -17,7 +17,7 @@ ARROWS = {
     "train": {"shards", "model", "eval"},
 }
 OWNERS = {
-    "ray": {"shards/cluster.py"},
+    "ray": {"shards/cluster.py", "shards/workers.py"},
     "ffmpeg": {"ingest/decode.py"},
     "yt_dlp": {"ingest/youtube.py"},
     "webdataset": {"shards/writer.py", "shards/bench.py"},

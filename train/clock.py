@@ -1,34 +1,53 @@
-"""Where the time of a step goes, as the host sees it."""
+"""Where the time of a step goes: on the host's clock, or on the GPU's where the step runs there."""
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-PARTS = ("waiting for data", "views", "forward and backward", "optimiser", "logging", "other")
-"""What a step's time is divided into."""
+import torch
+
+PARTS = ("waiting for data", "copy", "views", "forward and backward", "optimiser", "logging")
+"""What a step's time is divided into; together they are all of it."""
 
 
 class Clock:
-    """Add up seconds by part; parts must not overlap, what none covers is `other`."""
+    """Divide the time between marks; nothing falls between two of them.
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._begin = time.perf_counter()
+    On a GPU a mark is an event in its queue: a part's time is what the GPU spent on it, or idled
+    away in it because the host was late. `waiting for data` is then the time in which the GPU had
+    nothing to do until a batch was there.
 
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        """Count the time of the block for `name`."""
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] += time.perf_counter() - begin
+    Args:
+        device: where the steps run.
+    """
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self._on_gpu = device is not None and device.type == "cuda"
+        self._marks: list[tuple[str, float | torch.cuda.Event]] = []
+        self.mark("")
+
+    def mark(self, name: str) -> None:
+        """Count the time since the last mark for `name`."""
+        if not self._on_gpu:
+            self._marks.append((name, time.perf_counter()))
+            return
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        self._marks.append((name, event))
 
     def lap(self) -> tuple[float, dict[str, float]]:
-        """Return the seconds since the last lap and the share of each part, and start anew."""
-        now = time.perf_counter()
-        total, self._begin = now - self._begin, now
-        shares = {name: spent / total for name, spent in self.seconds.items()}
-        self.seconds.clear()
-        return total, shares | {"other": max(0.0, 1 - sum(shares.values()))}
+        """Return the seconds since the last lap and the share of each part, and start anew.
+
+        Waits for the GPU, so take a lap where the losses were read.
+        """
+        seconds: dict[str, float] = defaultdict(float)
+        last = self._marks[-1][1]
+        if isinstance(last, torch.cuda.Event):
+            last.synchronize()
+        for (_, begin), (name, end) in zip(self._marks, self._marks[1:], strict=False):
+            if isinstance(begin, torch.cuda.Event) and isinstance(end, torch.cuda.Event):
+                seconds[name] += begin.elapsed_time(end) / 1000
+            elif isinstance(begin, float) and isinstance(end, float):
+                seconds[name] += end - begin
+        self._marks = self._marks[-1:]
+        total = sum(seconds.values())
+        return total, {part: seconds[part] / total if total else 0.0 for part in PARTS}

@@ -1,179 +1,162 @@
 """`python -m train PRESET`: take the steps that are missing, log, save, stop cleanly."""
 
 import logging
-import math
+import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
-from typing import TYPE_CHECKING, Self
 
-import torch
 import tyro
-from torch import Tensor
-from tqdm import tqdm
 
-from shards.cli import UserError, say
+from model.checkpoint import Checkpoint
+from shards.cli import say
 from shards.form import logmel_form
 from shards.shardset import open_shards
 from train.config import TrainConfig
+from train.journal import Journal
+from train.launch import launch
 from train.loop import Trainer
+from train.preflight import measure
 from train.presets import PRESETS
+from train.ranks import AgreedError, Ranks, joined_ranks
 from train.run import RunFolder
-from train.summary import draw_curve, share_fields, summarise
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
+from train.summary import draw_curve, summarise
 
 log = logging.getLogger(__name__)
 
 
 def main() -> None:
-    """Parse the command line and train."""
+    """Parse the command line and train, here or in processes of their own."""
     config = tyro.extras.overridable_config_cli(
         PRESETS,
         prog="python -m train",
         description="Pre-train an encoder; every number of a preset can be overridden.",
     )
-    train(config)
+    if config.workers > 1 and "WORLD_SIZE" not in os.environ:
+        launch(train, config)
+    else:
+        train(config)
 
 
 def train(config: TrainConfig) -> None:
     """Take the steps of a run that are missing and print its summary.
 
+    Under torchrun or Ray Train every process calls it; the first one logs, saves and prints.
+
     Raises:
         UserError: the shards or the run folder do not fit the config.
     """
-    shard_set = open_shards(config.shards, logmel_form(config.front_end))
-    folder = RunFolder(config)
-    trainer = Trainer(config, shard_set)
-    if folder.checkpoint:
-        trainer.restore(folder.checkpoint)
-    log.info(
-        "%s: %d clips, %d steps of %d, %d to go, on %s in %s", config.run, len(shard_set),
-        trainer.total_steps, config.batch, trainer.total_steps - trainer.step, trainer.device,
-        "bf16" if trainer.bf16 else "float32",
-    )  # fmt: skip
-    stopped_by = _steps(trainer, folder) if trainer.step < trainer.total_steps else None
-    draw_curve(folder.path)
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0:
+        config = replace(config, resume=True)  # torchrun has replaced a process that was lost
+    with joined_ranks(config.device, config.batch) as ranks:
+        try:
+            stopped_by = _train(config, ranks)
+        except AgreedError:
+            if ranks.first:
+                raise
+            sys.exit(2)
     if stopped_by:
-        say(
-            f"stopped by {stopped_by.name} at step {trainer.step} of {trainer.total_steps}, saved; "
-            f"go on with the same command and --resume"
-        )
         sys.exit(128 + stopped_by)
-    say(summarise(folder.path))
 
 
-def _steps(trainer: Trainer, folder: RunFolder) -> signal.Signals | None:
-    """Run the loop; return the signal that ended it early, after saving."""
+def _train(config: TrainConfig, ranks: Ranks) -> int:
+    """Train in one of the processes; return the number of the signal that stopped all, or 0."""
+    form = logmel_form(config.front_end)
+    shard_set = ranks.from_first(lambda: open_shards(config.shards, form))
+    folder: RunFolder | None = None
+
+    def open_run() -> Checkpoint | None:
+        nonlocal folder
+        folder = RunFolder(config)
+        return folder.checkpoint
+
+    checkpoint = ranks.from_first(open_run)
+    trainer = Trainer(config, shard_set, ranks)
+    if checkpoint:
+        trainer.restore(checkpoint)
+    if folder:
+        log.info("%s", _headline(trainer))
+    stopped_by = _steps(trainer, folder) if trainer.step < trainer.total_steps else 0
+    if folder:
+        draw_curve(folder.path)
+        say(_stopped(trainer, stopped_by) if stopped_by else summarise(folder.path))
+    return stopped_by
+
+
+def _headline(trainer: Trainer) -> str:
+    config = trainer.config
+    by = f" by {trainer.ranks.world} processes" if trainer.ranks.world > 1 else ""
+    return (
+        f"{config.run}: {len(trainer.shard_set)} clips, {trainer.total_steps} steps of "
+        f"{config.batch}{by}, {trainer.total_steps - trainer.step} to go, on {trainer.device.type} "
+        f"in {'bf16' if trainer.bf16 else 'float32'}"
+    )
+
+
+def _stopped(trainer: Trainer, number: int) -> str:
+    return (
+        f"stopped by {signal.Signals(number).name} at step {trainer.step} of "
+        f"{trainer.total_steps}, saved; go on with the same command and --resume"
+    )
+
+
+def _steps(trainer: Trainer, folder: RunFolder | None) -> int:
+    """Run the loop; return the number of the signal that ended it early, after saving.
+
+    One process acts on a signal after any step. Several look at it where they write a line: there
+    they wait for each other anyway, and all must stop at the same step.
+    """
+    config, alone = trainer.config, trainer.ranks.world == 1
+    if config.preflight:
+        found = measure(trainer)
+        if folder:
+            log.info("%s", found)
     saved_at = time.monotonic()
-    with _stop_signals() as stopped_by, Logger(trainer, folder) as logger:
+    with _stop_signals(patient=not alone) as caught, Journal(trainer, folder) as journal:
         for batch in trainer.batches():
-            logger.add(trainer.take_step(batch))
-            stop, last = stopped_by(), trainer.step == trainer.total_steps
-            if stop or last or time.monotonic() - saved_at > trainer.config.checkpoint_every_s:
-                logger.flush()
-                with trainer.clock.part("logging"):
+            journal.add(trainer.take_step(batch))
+            last = trainer.step == trainer.total_steps
+            late = time.monotonic() - saved_at > config.checkpoint_every_s
+            at_line = last or trainer.step % config.log_every == 0
+            if at_line or (alone and (caught() or late)):
+                journal.write(caught())
+                stalled = journal.stall.error(trainer.step)
+                if folder and (journal.signal or stalled or last or late):
                     folder.save(trainer.checkpoint())
-                saved_at = time.monotonic()
-            if stop:
-                return stop
-    return None
+                    saved_at = time.monotonic()
+                if stalled:
+                    raise AgreedError(stalled)
+                if journal.signal:
+                    return journal.signal
+    return 0
 
 
 @contextmanager
-def _stop_signals() -> Iterator[Callable[[], signal.Signals | None]]:
-    """Note SIGTERM and SIGINT instead of dying of them, so that the step can be finished."""
-    caught: list[signal.Signals] = []
+def _stop_signals(patient: bool) -> Iterator[Callable[[], int]]:
+    """Note SIGTERM and SIGINT instead of dying of them, so that the step can be finished.
+
+    Args:
+        patient: also outlive a second signal; who started this process may pass on what the
+            terminal has sent to all.
+    """
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # Ray Train stops its own way
+        yield lambda: 0
+        return
 
     def note(number: int, frame: FrameType | None) -> None:
-        if caught:  # asked twice: stop at once
+        if caught and not patient:  # asked twice: stop at once
             raise KeyboardInterrupt
-        caught.append(signal.Signals(number))
+        caught.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield lambda: caught[0] if caught else None
+        yield lambda: caught[0] if caught else 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-class Logger:
-    """Progress line, metrics.jsonl and TensorBoard; the losses are read from the device here only.
-
-    Args:
-        trainer: whose steps are logged.
-        folder: where to.
-    """
-
-    def __init__(self, trainer: Trainer, folder: RunFolder) -> None:
-        self.trainer, self.folder = trainer, folder
-        self.losses: list[Tensor] = []
-        self.board = _tensorboard(folder, trainer.step)
-        self.bar = tqdm(total=trainer.total_steps, initial=trainer.step, unit="step")
-
-    def __enter__(self) -> Self:
-        self.trainer.clock.lap()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
-        if self.board:
-            self.board.close()
-
-    def add(self, losses: Tensor) -> None:
-        """Take the losses of one step, float32 [3] on the device; log every so many steps."""
-        self.losses.append(losses)
-        self.bar.update()
-        if self.trainer.step % self.trainer.config.log_every == 0:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write a line for the steps since the last one.
-
-        Raises:
-            UserError: the run has diverged.
-        """
-        if not self.losses:
-            return
-        with self.trainer.clock.part("logging"):
-            loss, on_diagonal, off_diagonal = torch.stack(self.losses).mean(0).tolist()
-        if not math.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss} at step {self.trainer.step}: the run has diverged; begin anew "
-                "with lower --optimiser.lr-weights and --optimiser.lr-biases"
-            )
-        seconds, shares = self.trainer.clock.lap()
-        clips_per_s = len(self.losses) * self.trainer.config.batch / seconds
-        metrics = {
-            "epoch": self.trainer.step / self.trainer.reader.steps_per_epoch,
-            "loss": loss,
-            "on_diagonal": on_diagonal,
-            "off_diagonal_weighted": self.trainer.config.lambda_ * off_diagonal,
-            "lr": self.trainer.optimiser.param_groups[0]["lr"],
-            "clips_per_s": clips_per_s,
-            "seconds": seconds,
-        } | share_fields(shares)
-        self.folder.write(self.trainer.step, **metrics)
-        if self.board:
-            for name, value in metrics.items():
-                self.board.add_scalar(name, value, self.trainer.step)
-        wait = 100 * shares.get("waiting for data", 0.0)
-        self.bar.set_postfix_str(
-            f"loss {loss:.2f}, lr {metrics['lr']:.3g}, {clips_per_s:.0f} clips/s, wait {wait:.1f} %"
-        )
-        self.losses.clear()
-
-
-def _tensorboard(folder: RunFolder, step: int) -> "SummaryWriter | None":
-    """Open the events; those of steps after `step` are dropped, they are taken again."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        log.warning("no TensorBoard events: install tensorboard (extra `train`)")
-        return None
-    return SummaryWriter(str(folder.path), purge_step=step + 1)

@@ -76,6 +76,15 @@ class TrainConfig:
     """Steps between lines of metrics.jsonl; the losses are read from the device only then."""
     checkpoint_every_s: float = 300.0
     """Seconds between checkpoints; one more is written at the end and on SIGTERM."""
+    workers: int = 1
+    """Processes that share every batch, one a GPU: here, or on the Ray cluster of RAY_ADDRESS.
+    Started by torchrun, a run takes its processes from there."""
+    restarts: int = 3
+    """Times that all workers are started again from the last checkpoint after one was lost."""
+    max_stall: float = 1.0
+    """Fail if more than this share of the time goes by waiting for data, such as 0.05."""
+    preflight: bool = True
+    """Measure reader and network before the first step and say which of them will limit."""
 
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:
@@ -87,3 +96,10 @@ class TrainConfig:
                 raise UserError(f"{name} is {getattr(self, name)}; choose 1 or more")
         if not 0 < self.epochs < math.inf or self.log_every < 1:
             raise UserError("epochs must be a number above 0 and log_every at least 1")
+        if not 1 <= self.workers <= self.batch or self.restarts < 0:
+            raise UserError(
+                f"workers is {self.workers}, restarts {self.restarts}; choose from 1 to one a clip "
+                f"of the batch ({self.batch}), and restarts from 0"
+            )
+        if not 0 < self.max_stall <= 1:
+            raise UserError(f"max_stall is {self.max_stall}; choose a share from (0, 1]")

@@ -1,10 +1,11 @@
-"""The training loop on one device."""
+"""The training step, on one process or one of many."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from model.checkpoint import Checkpoint, build_encoder
 from shards.cli import UserError
@@ -13,104 +14,109 @@ from shards.shardset import ShardSet
 from train.clock import Clock
 from train.config import TrainConfig
 from train.draws import sample_keys
+from train.feed import HOLD, feed
 from train.lars import LARS, lars_groups
 from train.network import BarlowTwins
+from train.order import PartOrder
+from train.ranks import Ranks, choose_device
 from train.schedule import warmup_cosine
+from train.synced import synchronise
 from train.views import Views
 
 
 class Trainer:
     """Everything of a run that has state: network, optimiser, views, step.
 
+    Every process holds the same weights, optimiser state and mixup bank; it computes its rows of
+    each batch. But for rounding, the numbers do not depend on the number of processes.
+
     Args:
         config: the run.
         shard_set: what it trains on.
+        ranks: this process among those that share every batch.
     """
 
-    def __init__(self, config: TrainConfig, shard_set: ShardSet) -> None:
+    def __init__(self, config: TrainConfig, shard_set: ShardSet, ranks: Ranks | None = None):
         self.config, self.shard_set = config, shard_set
-        self.device = _device(config.device)
+        self.ranks = ranks = ranks or Ranks(device=choose_device(config.device))
+        self.device = ranks.device
         self.bf16 = config.precision == "bf16" or (
             config.precision == "auto" and has_bf16(self.device)
         )
         self.sizes: dict[str, int | float] = {"n_mels": shard_set.form.frame_shape[0]}
+        self.network, self.model = self._networks()
+        self.optimiser = _optimiser(self.network, config)
+        self.views = Views(config.views, lambda x: ranks.gather(x, config.batch))
+        self.reader = _reader(config, shard_set, ranks)
+        self.steps_per_epoch = len(shard_set) / config.batch
+        self.total_steps = max(1, int(config.epochs * self.steps_per_epoch))
+        warmup = config.optimiser.warmup_epochs * self.steps_per_epoch
+        self.warmup_steps = min(int(warmup), self.total_steps)
+        self.step = 0
+        self.clock = Clock(self.device)
+
+    def _networks(self) -> tuple[BarlowTwins, nn.Module]:
+        """Build the network, and what to call so that its gradients are the global batch's."""
+        config = self.config
         torch.manual_seed(config.seed)
-        self.network = BarlowTwins(
+        network = BarlowTwins(
             build_encoder(config.encoder, self.sizes),
             hidden=config.projector_hidden,
             out_features=config.projector_out,
             lambda_=config.lambda_,
         ).to(self.device)
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        given = config.optimiser
-        scale = config.batch / 128
-        self.optimiser = LARS(
-            lars_groups([self.network], given.lr_weights * scale, given.lr_biases * scale),
-            momentum=given.momentum,
-            trust=given.trust,
-            weight_decay=given.weight_decay,
-        )
-        for group in self.optimiser.param_groups:
-            group["peak_lr"] = group["lr"]
-        self.views = Views(config.views)
-        self.reader = CropReader(
-            shard_set,
-            frames=config.crop_frames,
-            batch=config.batch,
-            seed=config.seed,
-            threads=config.reader_threads,
-        )
-        self.total_steps = max(1, int(config.epochs * self.reader.steps_per_epoch))
-        warmup = given.warmup_epochs * self.reader.steps_per_epoch
-        self.warmup_steps = min(int(warmup), self.total_steps)
-        self.step = 0
-        self.clock = Clock()
-        self._copied: torch.cuda.Event | None = None
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        synchronise(network, self.ranks, config.batch)
+        if self.ranks.world == 1:
+            return network, network
+        model = DistributedDataParallel(network, gradient_as_bucket_view=True)
+        model.broadcast_buffers = False  # statistics are the same in all processes anyway
+        return network, model
 
     def take_step(self, batch: Batch) -> Tensor:
         """Train on one batch; return loss and its two terms on the device, float32 [3]."""
-        with self.clock.part("views"):
-            view_a, view_b = self.views(self._normalised(batch), *self._keys(batch))
+        terms = self.compute(batch, self.views)
+        factor = warmup_cosine(self.step, self.total_steps, self.warmup_steps)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        self.optimiser.step()
+        self.step += 1
+        self.clock.mark("optimiser")
+        return terms
+
+    def compute(self, batch: Batch, views: Views) -> Tensor:
+        """Do all of a step but the optimiser's part; return loss and terms, float32 [3]."""
+        x, keys = self._normalised(batch), self._keys(batch)
+        self.clock.mark("copy")
+        view_a, view_b = views(x, *keys)
+        self.clock.mark("views")
         # Dropout is a function of the step, so a resumed run drops what the interrupted one did.
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
-        with self.clock.part("forward and backward"):
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                terms = self.network(view_a, view_b)
-            self.optimiser.zero_grad(set_to_none=True)
-            terms.loss.backward()
-        with self.clock.part("optimiser"):
-            factor = warmup_cosine(self.step, self.total_steps, self.warmup_steps)
-            for group in self.optimiser.param_groups:
-                group["lr"] = group["peak_lr"] * factor
-            self.optimiser.step()
-        self.step += 1
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            terms = self.model(view_a, view_b)
+        self.optimiser.zero_grad(set_to_none=True)
+        terms.loss.backward()
+        self.clock.mark("forward and backward")
         return torch.stack([term.detach().float() for term in terms])
 
     def batches(self) -> Iterator[Batch]:
-        """Read the batches that are left, counting the wait."""
+        """Read the batches that are left, this process's rows of each."""
         stream = self.reader.batches(self.step, self.total_steps - self.step)
-        while True:
-            with self.clock.part("waiting for data"):
-                if self._copied:  # the reader may refill a pinned buffer once its copy is through
-                    self._copied.synchronize()
-                batch = next(stream, None)
-            if batch is None:
-                return
-            yield batch
+        return feed(stream, self.device, self.clock)
 
     def _normalised(self, batch: Batch) -> Tensor:
-        """Bring the crops to the device and normalise them, float32 [N, T, F]."""
-        crops = batch.crops.to(self.device, non_blocking=True).float()
-        if self.device.type == "cuda":
-            self._copied = torch.cuda.Event()
-            self._copied.record()
-        return (crops - self.shard_set.statistics.mean) / self.shard_set.statistics.std
+        """Normalise the crops, float32 [N, T, F]."""
+        return (batch.crops.float() - self.shard_set.statistics.mean) / (
+            self.shard_set.statistics.std
+        )
 
     def _keys(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Key the random streams of both views of every crop, int64 [N] each."""
-        epochs, clips = batch.epochs.to(self.device), batch.clips.to(self.device)
         seed = self.config.seed
-        return sample_keys(seed, epochs, clips, 0), sample_keys(seed, epochs, clips, 1)
+        return (
+            sample_keys(seed, batch.epochs, batch.clips, 0),
+            sample_keys(seed, batch.epochs, batch.clips, 1),
+        )
 
     def checkpoint(self) -> Checkpoint:
         """Describe the run as it stands."""
@@ -147,10 +153,37 @@ class Trainer:
         self.optimiser.load_state_dict(checkpoint.training["optimiser"])
         self.step = checkpoint.step
         earlier = min(self.step, -(-self.config.views.mixup_bank // self.config.batch))
-        for batch in self.reader.batches(self.step - earlier, earlier):
-            self.views.bank.push(self._normalised(batch))
-            if self._copied:
-                self._copied.synchronize()
+        stream = self.reader.batches(self.step - earlier, earlier)
+        for batch in feed(stream, self.device, self.clock):
+            self.views.remember(self._normalised(batch))
+
+
+def _optimiser(network: BarlowTwins, config: TrainConfig) -> LARS:
+    given, scale = config.optimiser, config.batch / 128
+    optimiser = LARS(
+        lars_groups([network], given.lr_weights * scale, given.lr_biases * scale),
+        momentum=given.momentum,
+        trust=given.trust,
+        weight_decay=given.weight_decay,
+    )
+    for group in optimiser.param_groups:
+        group["peak_lr"] = group["lr"]
+    return optimiser
+
+
+def _reader(config: TrainConfig, shard_set: ShardSet, ranks: Ranks) -> CropReader:
+    """Open the shards for this process's rows of every batch."""
+    rows = ranks.rows(config.batch)
+    reader = CropReader(
+        shard_set,
+        frames=config.crop_frames,
+        batch=len(rows),
+        seed=config.seed,
+        threads=config.reader_threads,
+        hold=HOLD,
+    )
+    reader.order = PartOrder(reader.order, rows, config.batch)
+    return reader
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -159,9 +192,3 @@ def has_bf16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     flags = Path("/proc/cpuinfo")
     return flags.exists() and bool({"avx512_bf16", "amx_bf16"} & set(flags.read_text().split()))
-
-
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device is cuda, but torch finds no GPU; use --device cpu or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -10,7 +10,10 @@ from shards.cli import UserError
 from shards.files import remove_scratch, replacing
 from train.config import TrainConfig
 
-_FREE = ("run", "resume", "shards", "device", "reader_threads", "log_every", "checkpoint_every_s")
+_FREE = (
+    "run", "resume", "shards", "device", "reader_threads", "log_every", "checkpoint_every_s",
+    "workers", "restarts", "max_stall", "preflight",
+)  # fmt: skip
 """What may differ when a run goes on: it does not change the numbers."""
 
 

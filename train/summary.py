@@ -8,6 +8,12 @@ from shards.files import replacing
 from train.clock import PARTS
 from train.run import read_metrics
 
+STALL = 0.02
+"""Share of waiting that is worth a word."""
+PAPER_EPOCHS = 100
+PAPER_CLIPS = 1_629_756
+"""The pre-training of the paper: the AudioSet clips that its authors could get."""
+
 log = logging.getLogger(__name__)
 
 
@@ -31,10 +37,48 @@ def summarise(run: Path) -> str:
             f"(means over the first and the last tenth of {lines[-1]['step']:.0f} steps)",
             f"speed    {clips / seconds:.1f} clips/s, {seconds / 60:.1f} min",
             f"time     {spent}",
+            f"limit    {name_bottleneck(shares)}",
+            f"memory   {_peak(lines)} at most, in each of {lines[-1].get('workers', 1):.0f} "
+            "process(es)",
+            f"AudioSet {_projection(clips / seconds)}",
             f"run      {run}: config.json, metrics.jsonl, loss.png, checkpoint.pt, encoder.pt",
             f"next     make eval CHECKPOINT={run}/encoder.pt",
         ]
     )
+
+
+def name_bottleneck(shares: dict[str, float]) -> str:
+    """Say in words what a faster machine would have to be faster at.
+
+    Args:
+        shares: share of the time of each part, as `Clock.lap` returns them.
+    """
+    largest = max(shares, key=lambda part: shares[part])
+    wait = shares.get("waiting for data", 0.0)
+    if largest == "waiting for data":
+        words = (
+            "the reader: the network waits for data; read faster (--reader-threads, a local disk)"
+        )
+    elif wait > STALL:
+        words = f"{largest}, but the reader is next: waiting for data costs {100 * wait:.1f} %"
+    else:
+        words = f"{largest}; the reader keeps up"
+    return f"{words} ({100 * shares[largest]:.0f} % of the time is {largest})"
+
+
+def _peak(lines: list[dict[str, float]]) -> str:
+    """Name the memory that counts: the GPU's where there is one."""
+    for name, where in (("peak_device_gb", "GPU memory"), ("peak_host_gb", "memory")):
+        if found := [line[name] for line in lines if name in line]:
+            return f"{max(found):.2f} GB {where}"
+    return "not measured"
+
+
+def _projection(clips_per_s: float) -> str:
+    """Say how long the paper's run would take at this speed."""
+    hours = PAPER_EPOCHS * PAPER_CLIPS / clips_per_s / 3600
+    length = f"{hours:.1f} h" if hours < 100 else f"{hours / 24:,.0f} days"
+    return f"{PAPER_EPOCHS} epochs of {PAPER_CLIPS:,} clips would take {length} at this speed"
 
 
 def share_fields(shares: dict[str, float]) -> dict[str, float]:

@@ -4,6 +4,7 @@ Nothing here loops over samples or waits for the device; every sample draws from
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -83,12 +84,18 @@ class MixupBank:
 class Views:
     """Make two views of every clip of a batch: mixup, random resize crop, random linear fader.
 
+    The bank holds the last clips of all processes, in the order of the global batch, on each of
+    them; so the clip that is mixed in does not depend on how many processes share the batch.
+
     Args:
         config: ranges of the augmentations.
+        gather: collects the clips of all processes in the order of the global batch.
     """
 
-    def __init__(self, config: ViewsConfig) -> None:
-        self.config = config
+    def __init__(
+        self, config: ViewsConfig, gather: Callable[[Tensor], Tensor] = lambda x: x
+    ) -> None:
+        self.config, self.gather = config, gather
         self.bank = MixupBank(config.mixup_bank)
 
     @torch.no_grad()
@@ -110,9 +117,13 @@ class Views:
             views = mixup(views, self.bank, draws, config.mixup_alpha)
             views = random_resize_crop(views, draws, config.rrc_scale, config.rrc_canvas)
             views = random_linear_fader(views, draws, config.rlf_gain)
-        self.bank.push(x)
+        self.remember(x)
         view_a, view_b = views.split(len(x))
         return view_a, view_b
+
+    def remember(self, x: Tensor) -> None:
+        """Store a batch of clips [N, T, F] in the bank, with those of the other processes."""
+        self.bank.push(self.gather(x))
 
 
 def mixup(x: Tensor, bank: MixupBank, draws: Draws, alpha: float) -> Tensor:

@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 from collections import deque
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import chain, islice
 from pathlib import Path
 
@@ -225,6 +225,42 @@ def test_a_reader_that_was_left_has_closed_its_files(folders: dict[str, Path]) -
     assert open_tars(folders["wave"]) == 0
 
 
+def test_a_reader_that_is_closed_while_it_is_iterated_closes_its_files_and_says_so(
+    folders: dict[str, Path],
+) -> None:
+    reader = CropReader(folders["wave"], frames=20, batch=8)
+    batches = reader.batches()
+    next(batches)
+    reader.close()
+    assert open_tars(folders["wave"]) == 0
+    with pytest.raises(ValueError, match="the reader was closed while its batches were read"):
+        list(batches)  # what was read before comes first
+    assert not crop_threads()
+
+
+def test_what_a_closed_reader_still_delivers_is_from_no_file_that_took_the_place_of_its_own(
+    folders: dict[str, Path], arrays: dict[str, list[np.ndarray]]
+) -> None:
+    for _ in range(20):
+        reader = CropReader(folders["wave"], frames=20, batch=8, ahead=8)
+        batches = reader.batches()
+        next(batches)
+        reader.close()
+        with ExitStack() as stack:
+            for _ in range(4):
+                stack.enter_context(Path("/dev/zero").open("rb"))
+            stack.enter_context(suppress(ValueError))
+            for batch in batches:
+                np.testing.assert_array_equal(batch.crops.numpy(), slices(batch, arrays["wave"]))
+
+
+def test_a_reader_that_nobody_holds_has_closed_its_files(folders: dict[str, Path]) -> None:
+    reader = CropReader(folders["wave"], frames=20, batch=8)
+    assert open_tars(folders["wave"]) == len(LENGTHS)
+    del reader
+    assert open_tars(folders["wave"]) == 0
+
+
 def copy(folder: Path, target: Path) -> Path:
     return Path(shutil.copytree(folder, target))
 
@@ -287,11 +323,6 @@ def test_an_open_set_is_read_as_its_folder_is(folders: dict[str, Path]) -> None:
 def test_a_set_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="missing"):
         CropReader(tmp_path / "missing", frames=8, batch=3)
-
-
-def test_a_url_is_refused_before_anything_is_read() -> None:
-    with pytest.raises(UserError, match=r"s3://bucket/set is a URL; .* copy it first"):
-        CropReader("s3://bucket/set", frames=8, batch=3)
 
 
 def test_an_empty_clip_is_read_as_zeros(tmp_path: Path) -> None:
