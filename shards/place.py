@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from shards.cli import UserError
 
 THREADS = 16
 """Remote files that are read at the same time."""
+CONNECT_S, ANSWER_S = 10, 60
+"""Longest wait for an S3 server to take a connection, and to answer; s3fs tries five times."""
 
 Result = TypeVar("Result")
 
@@ -54,7 +56,14 @@ def _remote_place(url: str, scheme: str) -> Path:
             "name a folder, or for S3 a URL such as s3://bucket/set (extra `s3`)"
         ) from error
     # Other processes write there: a listing that is kept would soon be wrong.
-    return cast(Path, UPath(url, use_listings_cache=False))
+    settings: dict[str, Any] = {"use_listings_cache": False}
+    if scheme == "s3":  # botocore's own tries would multiply with those of s3fs
+        settings["config_kwargs"] = {
+            "connect_timeout": CONNECT_S,
+            "read_timeout": ANSWER_S,
+            "retries": {"total_max_attempts": 1},
+        }
+    return cast(Path, UPath(url, **settings))
 
 
 @contextmanager

@@ -20,6 +20,8 @@ from shards.cluster import CANCEL_S, Shared, host
 
 LISTEN_S = 0.3
 """Time between two looks at what the workers say and at our own signals."""
+STOP_S = 120.0
+"""Longest wait for workers that were asked to stop."""
 SPEAK_S = 0.5
 """Time between two sendings of a progress bar, which writes ten times a second."""
 
@@ -27,7 +29,7 @@ T = TypeVar("T")
 
 
 class SignalledError(Exception):
-    """Report that the driver was asked to stop, and that its workers are gone."""
+    """Report that workers which were asked to stop did not, and that they are gone."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -94,7 +96,12 @@ def count_gpus() -> int:
     return int(ray.cluster_resources().get("GPU", 0))
 
 
-def run_workers(function: Callable[..., T], arguments: tuple[Any, ...], team: Team) -> T:
+def run_workers(
+    function: Callable[..., T],
+    arguments: tuple[Any, ...],
+    team: Team,
+    ask_to_stop: Callable[[int], object],
+) -> T:
     """Run `function` in processes that Ray Train has joined; return what the first one returned.
 
     Called inside a `cluster` block. It is elastic: it begins with as many workers as there is room
@@ -106,10 +113,12 @@ def run_workers(function: Callable[..., T], arguments: tuple[Any, ...], team: Te
         function: importable; a `UserError` in any worker ends the run.
         arguments: for every worker the same.
         team: how many workers, and what each of them gets.
+        ask_to_stop: called here with SIGTERM or SIGINT once that came; `function` should then
+            return within STOP_S. A second signal ends all at once.
 
     Raises:
         UserError: of a worker, or workers were lost more often than they may be.
-        SignalledError: SIGTERM or SIGINT came; what the workers had not saved is lost.
+        SignalledError: the workers did not stop in time; what they had not saved is lost.
     """
     messages = host(f"messages of {uuid4().hex}", _Messages)
     nodes = [int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]]
@@ -120,11 +129,7 @@ def run_workers(function: Callable[..., T], arguments: tuple[Any, ...], team: Te
         )
         reference = fit.remote(function, arguments, team, cpus, messages)
         try:
-            while not ray.wait([reference], timeout=LISTEN_S)[0]:
-                _pass_on(messages)
-                if caught:
-                    raise SignalledError(caught[0])
-            _pass_on(messages)
+            _listen(reference, messages, caught, ask_to_stop)
             return ray.get(reference)
         except RayTaskError as error:
             if isinstance(error.cause, UserError):
@@ -152,7 +157,7 @@ def cpus_each(nodes: list[int], workers: int) -> int:
 
 @contextmanager
 def _noting_signals() -> Iterator[list[int]]:
-    """Note SIGTERM and SIGINT, which end the workers first; a second one ends all at once."""
+    """Note SIGTERM and SIGINT; a second one ends all at once."""
     caught: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -166,6 +171,21 @@ def _noting_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _listen(
+    reference: ray.ObjectRef, messages: Shared, caught: list[int], ask: Callable[[int], object]
+) -> None:
+    """Pass on what the workers say until they have ended; ask them to, once a signal came."""
+    asked_at = 0.0
+    while not ray.wait([reference], timeout=LISTEN_S)[0]:
+        _pass_on(messages)
+        if caught and not asked_at:
+            ask(caught[0])
+            asked_at = time.monotonic()
+        if asked_at and time.monotonic() - asked_at > STOP_S:
+            raise SignalledError(caught[0])
+    _pass_on(messages)
 
 
 def _pass_on(messages: Shared) -> None:

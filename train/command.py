@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 
 import tyro
@@ -24,7 +25,7 @@ from train.loop import Trainer
 from train.preflight import measure
 from train.presets import PRESETS
 from train.ranks import AgreedError, Ranks, joined_ranks
-from train.run import RunFolder
+from train.run import STOP, RunFolder
 from train.summary import draw_curve, summarise
 
 log = logging.getLogger(__name__)
@@ -77,11 +78,12 @@ def _train(config: TrainConfig, ranks: Ranks) -> int:
 
     checkpoint = ranks.from_first(open_run)
     trainer = Trainer(config, shard_set, ranks)
-    if checkpoint:
-        trainer.restore(checkpoint)
-    if folder:
-        log.info("%s", _headline(trainer))
-    stopped_by = _steps(trainer, folder) if trainer.step < trainer.total_steps else 0
+    with trainer.reader:
+        if checkpoint:
+            trainer.restore(checkpoint)
+        if folder:
+            log.info("%s", _headline(trainer))
+        stopped_by = _steps(trainer, folder) if trainer.step < trainer.total_steps else 0
     if folder:
         draw_curve(folder.path)
         say(_stopped(trainer, stopped_by) if stopped_by else summarise(folder.path))
@@ -117,7 +119,10 @@ def _steps(trainer: Trainer, folder: RunFolder | None) -> int:
         if folder:
             log.info("%s", found)
     saved_at = time.monotonic()
-    with _stop_signals(patient=not alone) as caught, Journal(trainer, folder) as journal:
+    with (
+        _stop_signals(config.run, patient=not alone) as caught,
+        Journal(trainer, folder) as journal,
+    ):
         for batch in trainer.batches():
             journal.add(trainer.take_step(batch))
             last = trainer.step == trainer.total_steps
@@ -137,16 +142,17 @@ def _steps(trainer: Trainer, folder: RunFolder | None) -> int:
 
 
 @contextmanager
-def _stop_signals(patient: bool) -> Iterator[Callable[[], int]]:
+def _stop_signals(run: Path, patient: bool) -> Iterator[Callable[[], int]]:
     """Note SIGTERM and SIGINT instead of dying of them, so that the step can be finished.
 
     Args:
+        run: folder of the run; under Ray Train the driver leaves word there.
         patient: also outlive a second signal; who started this process may pass on what the
             terminal has sent to all.
     """
     caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # Ray Train stops its own way
-        yield lambda: 0
+    if threading.current_thread() is not threading.main_thread():  # in a worker of Ray Train
+        yield lambda: _asked_by_driver(run / STOP)
         return
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -160,3 +166,10 @@ def _stop_signals(patient: bool) -> Iterator[Callable[[], int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _asked_by_driver(stop: Path) -> int:
+    try:
+        return int(stop.read_text() or 0)  # empty: it is just being written
+    except FileNotFoundError:
+        return 0

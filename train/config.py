@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Literal
 
 from model.checkpoint import ENCODERS
+from shards.cache import CacheOptions
 from shards.cli import UserError
 from shards.logmel import FrontEnd
-from train.views import ViewsConfig
+from train.views import PAPER, Ranges, ViewName, check_views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +38,13 @@ class OptimiserConfig:
 class TrainConfig:
     """Pre-train an encoder with Audio Barlow Twins."""
 
-    shards: Path = Path("data/demo/logmel")
-    """Log-mel shard set to train on."""
+    shards: str = "data/demo/logmel"
+    """Log-mel shard set to train on: a folder, or a URL such as s3://bucket/set."""
+    block_shards: int = 0
+    """Shards whose clips are mixed with each other; 0: all of the set. A set behind a URL that the
+    cache cannot hold needs blocks of which it holds two. Another number is another order."""
+    cache: CacheOptions = field(default_factory=CacheOptions)
+    """Where the shards behind a URL are kept."""
     front_end: FrontEnd = field(default_factory=FrontEnd)
     """The log-mel that the shards must hold; a set of another one is refused."""
     run: Path = Path("runs/demo")
@@ -61,8 +67,13 @@ class TrainConfig:
     """Passes over the shard set."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     """LARS and its schedule."""
-    views: ViewsConfig = field(default_factory=ViewsConfig)
-    """The augmentations."""
+    views: tuple[ViewName, ...] = PAPER
+    """The augmentations, in the order in which they are applied."""
+    ranges: Ranges = field(default_factory=Ranges)
+    """How strong the augmentations are."""
+    normalise: Literal["set", "ppn"] = "set"
+    """set: by mean and standard deviation of the shard set. ppn: before the augmentations by
+    running statistics, after them each batch to mean 0 and variance 1, as BYOL-A does."""
     seed: int = 0
     """Of the weights, the order of the clips, the crops and the views."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -70,6 +81,9 @@ class TrainConfig:
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """bf16: encoder and projector under bfloat16 autocast, the loss stays float32. auto: bf16
     where the device computes in it (recent GPUs, CPUs with AVX-512 BF16 or AMX), else float32."""
+    compile: Literal["no", "default", "reduce-overhead", "max-autotune"] = "no"
+    """Mode of torch.compile for views and network; reduce-overhead replays the network's kernels as
+    CUDA graphs, which pays at small batches. Takes a minute or more at the start."""
     reader_threads: int = 4
     """Threads that read crops."""
     log_every: int = 10
@@ -77,8 +91,9 @@ class TrainConfig:
     checkpoint_every_s: float = 300.0
     """Seconds between checkpoints; one more is written at the end and on SIGTERM."""
     workers: int = 1
-    """Processes that share every batch, one a GPU: here, or on the Ray cluster of RAY_ADDRESS.
-    Started by torchrun, a run takes its processes from there."""
+    """Processes that share every batch, one a GPU: here, or on the Ray cluster of RAY_ADDRESS,
+    whose nodes must see run folder and local shards at the same paths. Started by torchrun, a run
+    takes its processes from there."""
     restarts: int = 3
     """Times that all workers are started again from the last checkpoint after one was lost."""
     max_stall: float = 1.0
@@ -94,6 +109,9 @@ class TrainConfig:
         for name in ("projector_hidden", "projector_out", "crop_frames", "reader_threads"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; choose 1 or more")
+        check_views(self.views)
+        if self.block_shards < 0:
+            raise UserError(f"block_shards is {self.block_shards}; choose 0 (all) or more")
         if not 0 < self.epochs < math.inf or self.log_every < 1:
             raise UserError("epochs must be a number above 0 and log_every at least 1")
         if not 1 <= self.workers <= self.batch or self.restarts < 0:

@@ -5,6 +5,9 @@ clip draws depends neither on its place in the batch, nor on the number of devic
 the run was resumed.
 """
 
+import hashlib
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -30,6 +33,11 @@ class Draws:
         self._keys = keys
         self._calls = 0
 
+    def of(self, name: str) -> "Draws":
+        """Return streams that are independent of these and of those of any other name."""
+        digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+        return Draws(_mix(self._keys ^ _signed(int.from_bytes(digest, "little"))))
+
     def uniform(self, low: float, high: float) -> Tensor:
         """Draw from U(low, high): float32 [N], multiples of 2^-24 of the span, `high` excluded."""
         unit = _shift(self._next(), 40).to(torch.float32) * 2**-24
@@ -47,6 +55,20 @@ class Draws:
         if isinstance(high, int) and not 1 <= high <= MAX_INTEGERS:
             raise ValueError(f"integers below {high} were asked for; choose from [1, 2^31]")
         return (_shift(self._next(), 32) * high) >> 32
+
+    def normals(self, count: int) -> Tensor:
+        """Draw `count` numbers of N(0, 1) per sample, float32 [N, count], by Box and Muller.
+
+        They are a stream of their own, which takes one number of the sample's; the first ones do
+        not depend on `count`.
+        """
+        words = torch.arange(1, (count + 1) // 2 + 1, device=self._keys.device) * _signed(_GAMMA)
+        bits = _mix(self._next()[:, None] + words)
+        # 1 - u lies in (0, 1], so the logarithm is finite.
+        radius = (1 - _shift(bits, 40).to(torch.float32) * 2**-24).log_().mul_(-2).sqrt_()
+        angle = (bits & 0xFFFFFF).to(torch.float32) * (2 * math.pi * 2**-24)
+        pairs = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)
+        return pairs.flatten(1)[:, :count]
 
     def _next(self) -> Tensor:
         """Draw 64 random bits per sample, int64 [N]."""

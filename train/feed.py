@@ -1,5 +1,6 @@
 """Bring batches to the device, ahead of their use and beside the computation."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -8,7 +9,9 @@ import torch
 from shards.reader import Batch
 from train.clock import Clock
 
-HOLD = 2
+AHEAD = 2
+"""Batches that lie on the device, or are on their way, while one is used."""
+HOLD = AHEAD + 1
 """Batches of the reader that a feed uses at a time."""
 
 
@@ -32,19 +35,19 @@ def feed(stream: Iterator[Batch], device: torch.device, clock: Clock) -> Iterato
 
 
 def _copied(stream: Iterator[Batch], device: torch.device, clock: Clock) -> Iterator[Batch]:
-    """Copy on a stream of its own: one batch lies ready while the one before it is used."""
+    """Copy on a stream of its own, AHEAD batches before their use."""
     side = torch.cuda.Stream(device)
-    ready = _start_copy(stream, side)
-    while ready is not None:
-        batch, arrived = ready
-        ready = _start_copy(stream, side)
+    copies = deque(_start_copy(stream, side) for _ in range(AHEAD))
+    while (copied := copies.popleft()) is not None:
+        batch, arrived = copied
+        copies.append(_start_copy(stream, side))
         clock.mark("waiting for data")
         main = torch.cuda.current_stream(device)
         main.wait_event(arrived)
         for tensor in (batch.crops, batch.clips, batch.epochs):
             tensor.record_stream(main)
         yield batch
-        arrived.synchronize()  # the reader refills this batch's host memory at the next copy
+        arrived.synchronize()  # it was long since: the reader may refill this batch's host memory
 
 
 def _start_copy(

@@ -17,10 +17,10 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from shards.cli import UserError, say
-from shards.place import is_remote
+from shards.place import is_remote, place
 from train.config import TrainConfig
 from train.ranks import AgreedError
-from train.run import RunFolder
+from train.run import STOP, RunFolder
 
 Train = Callable[[TrainConfig], None]
 NOTES = ".ray-"
@@ -97,19 +97,30 @@ def _on_the_cluster(train: Train, config: TrainConfig) -> tuple[int, str]:
         config = replace(
             config,
             run=config.run.absolute(),
-            shards=config.shards if is_remote(config.shards) else config.shards.absolute(),
+            shards=_seen_by_all(config.shards),
             device="cuda" if use_gpu else "cpu",
         )
+        stop = config.run / STOP
         try:
-            return run_workers(work_on_a_node, (train, config, scratch), team)
+            return run_workers(
+                work_on_a_node, (train, config, scratch), team, lambda n: stop.write_text(str(n))
+            )
         except SignalledError as stopped:
             name = signal.Signals(stopped.number).name
             say(f"stopped by {name}; go on from what was saved last by the same command, --resume")
             return 128 + stopped.number, ""
+        finally:
+            stop.unlink(missing_ok=True)
+
+
+def _seen_by_all(shards: str) -> str:
+    where = place(shards)
+    return shards if is_remote(where) else str(where.absolute())
 
 
 def _remove_notes(run: Path) -> None:
     """Delete what a driver that was killed has left."""
+    (run / STOP).unlink(missing_ok=True)
     for folder in run.glob(f"{NOTES}*"):
         rmtree(folder)
 
@@ -134,7 +145,10 @@ def work_on_a_node(train: Train, config: TrainConfig, shared: Path) -> tuple[int
             f"node {platform.node()} does not see {config.run} as the driver does; the run folder "
             "must be at the same path on all nodes, on storage that they share: name another --run"
         )
-    return work(train, config)
+    try:
+        return work(train, config)
+    except SystemExit as stopped:  # as the driver asked; it reads the code
+        return int(stopped.code or 0), ""
 
 
 def work(train: Train, config: TrainConfig) -> tuple[int, str]:

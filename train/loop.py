@@ -17,6 +17,7 @@ from train.draws import sample_keys
 from train.feed import HOLD, feed
 from train.lars import LARS, lars_groups
 from train.network import BarlowTwins
+from train.normalise import PPN_EPOCHS, RunningNorm, SetNorm
 from train.order import PartOrder
 from train.ranks import Ranks, choose_device
 from train.schedule import warmup_cosine
@@ -45,8 +46,10 @@ class Trainer:
         )
         self.sizes: dict[str, int | float] = {"n_mels": shard_set.form.frame_shape[0]}
         self.network, self.model = self._networks()
+        if config.compile != "no":
+            self.model = torch.compile(self.model, mode=config.compile)  # type: ignore[assignment]
         self.optimiser = _optimiser(self.network, config)
-        self.views = Views(config.views, lambda x: ranks.gather(x, config.batch))
+        self.views = self.make_views()
         self.reader = _reader(config, shard_set, ranks)
         self.steps_per_epoch = len(shard_set) / config.batch
         self.total_steps = max(1, int(config.epochs * self.steps_per_epoch))
@@ -73,6 +76,22 @@ class Trainer:
         model.broadcast_buffers = False  # statistics are the same in all processes anyway
         return network, model
 
+    def make_views(self) -> Views:
+        """Build the augmentations, as they are before the first step."""
+        config, device, statistics = self.config, self.device, self.shard_set.statistics
+
+        def gather(x: Tensor) -> Tensor:
+            return self.ranks.gather(x, config.batch)
+
+        norm: SetNorm | RunningNorm = SetNorm(statistics.mean, statistics.std)
+        if config.normalise == "ppn":
+            norm = RunningNorm(PPN_EPOCHS * len(self.shard_set), device, gather)
+        shape = config.crop_frames, int(self.sizes["n_mels"])
+        views = Views(config.views, config.ranges, norm, shape, device, gather)
+        if config.compile != "no" and self.ranks.world == 1:  # gathering is no part of a graph
+            views.compile()
+        return views
+
     def take_step(self, batch: Batch) -> Tensor:
         """Train on one batch; return loss and its two terms on the device, float32 [3]."""
         terms = self.compute(batch, self.views)
@@ -86,9 +105,9 @@ class Trainer:
 
     def compute(self, batch: Batch, views: Views) -> Tensor:
         """Do all of a step but the optimiser's part; return loss and terms, float32 [3]."""
-        x, keys = self._normalised(batch), self._keys(batch)
+        x = batch.crops.float()
         self.clock.mark("copy")
-        view_a, view_b = views(x, *keys)
+        view_a, view_b = views(x, *self._keys(batch))
         self.clock.mark("views")
         # Dropout is a function of the step, so a resumed run drops what the interrupted one did.
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
@@ -104,12 +123,6 @@ class Trainer:
         stream = self.reader.batches(self.step, self.total_steps - self.step)
         return feed(stream, self.device, self.clock)
 
-    def _normalised(self, batch: Batch) -> Tensor:
-        """Normalise the crops, float32 [N, T, F]."""
-        return (batch.crops.float() - self.shard_set.statistics.mean) / (
-            self.shard_set.statistics.std
-        )
-
     def _keys(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Key the random streams of both views of every crop, int64 [N] each."""
         seed = self.config.seed
@@ -120,18 +133,20 @@ class Trainer:
 
     def checkpoint(self) -> Checkpoint:
         """Describe the run as it stands."""
+        mean, std = self.views.norm.statistics()
         return Checkpoint(
             encoder=self.config.encoder,
             sizes=self.sizes,
             state=self.network.encoder.state_dict(),
             front_end=self.shard_set.form.parameters,
-            mean=self.shard_set.statistics.mean,
-            std=self.shard_set.statistics.std,
+            mean=mean,
+            std=std,
             fingerprint=self.shard_set.fingerprint,
             step=self.step,
             training={
                 "projector": self.network.projector.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
+                "norm": self.views.norm.state_dict(),
             },
         )
 
@@ -151,11 +166,12 @@ class Trainer:
         self.network.encoder.load_state_dict(checkpoint.state)
         self.network.projector.load_state_dict(checkpoint.training["projector"])
         self.optimiser.load_state_dict(checkpoint.training["optimiser"])
+        self.views.norm.load_state_dict(checkpoint.training["norm"])
         self.step = checkpoint.step
-        earlier = min(self.step, -(-self.config.views.mixup_bank // self.config.batch))
+        earlier = min(self.step, -(-self.views.bank.capacity // self.config.batch))
         stream = self.reader.batches(self.step - earlier, earlier)
         for batch in feed(stream, self.device, self.clock):
-            self.views.remember(self._normalised(batch))
+            self.views.remember(batch.crops.float())
 
 
 def _optimiser(network: BarlowTwins, config: TrainConfig) -> LARS:
@@ -181,6 +197,8 @@ def _reader(config: TrainConfig, shard_set: ShardSet, ranks: Ranks) -> CropReade
         seed=config.seed,
         threads=config.reader_threads,
         hold=HOLD,
+        block_shards=config.block_shards,
+        cache=config.cache,
     )
     reader.order = PartOrder(reader.order, rows, config.batch)
     return reader

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 
 from train.loop import Trainer
-from train.views import Views
 
 READ_S = 0.5
 READ_BATCHES = 64
@@ -60,7 +59,7 @@ def _seconds_per_batch_read(trainer: Trainer) -> float:
 def _seconds_per_batch_computed(trainer: Trainer) -> float:
     """Compute on one batch a few times, without a step of the optimiser."""
     kept = {name: value.clone() for name, value in trainer.network.named_buffers()}
-    views = Views(trainer.config.views)
+    views = trainer.make_views()
     batch = next(trainer.batches())
     seconds = []
     for _ in range(WARM_UP + TIMED):

@@ -19,7 +19,8 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
     "audiontt-audioset": (
         "AudioNTT as the paper trains it (section 3.3: batch 128, 100 epochs, LARS)",
         TrainConfig(
-            shards=Path("data/audioset/logmel"),
+            shards="data/audioset/logmel",
+            block_shards=256,  # 28 GB: two fit into the cache of a remote set
             run=Path("runs/audiontt-audioset"),
         ),
     ),

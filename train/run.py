@@ -11,10 +11,14 @@ from shards.files import remove_scratch, replacing
 from train.config import TrainConfig
 
 _FREE = (
-    "run", "resume", "shards", "device", "reader_threads", "log_every", "checkpoint_every_s",
-    "workers", "restarts", "max_stall", "preflight",
+    "run", "resume", "shards", "cache", "device", "reader_threads", "log_every",
+    "checkpoint_every_s", "workers", "restarts", "max_stall", "preflight", "compile",
 )  # fmt: skip
 """What may differ when a run goes on: it does not change the numbers."""
+
+
+STOP = ".stop"
+"""File of a run folder by which the driver of a cluster asks to stop; holds a signal's number."""
 
 
 class RunFolder:

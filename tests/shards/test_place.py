@@ -1,6 +1,7 @@
 """A path stays a path, a URL becomes a place with the same methods, anything else is one line."""
 
 import pickle
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from shards.cli import UserError
 from shards.place import THREADS, is_remote, place, read_each
+from shards.shardset import open_shards
 
 
 @pytest.mark.parametrize("where", ["a/b", "/a//b", "s3:/a", "file:///a/b", Path("a")])
@@ -60,3 +62,14 @@ def test_remote_files_are_read_by_many_threads_in_order_and_only_a_few_ahead() -
 def test_local_files_are_read_in_this_thread(tmp_path: Path) -> None:
     found = list(read_each(lambda path: threading.current_thread(), [tmp_path] * 3))
     assert set(found) == {threading.current_thread()}
+
+
+def test_a_store_that_never_answers_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shards.place.ANSWER_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        with pytest.raises(UserError, match="cannot be used .*check the bucket") as caught:
+            open_shards("s3://bucket/set")
+    assert "\n" not in str(caught.value)

@@ -13,7 +13,8 @@ from shards.shardset import ShardSet, open_shards
 from shards.sidecar import Row
 from shards.writer import shard_name, writing_shard
 from train.config import TrainConfig
-from train.views import ViewsConfig
+from train.loop import Trainer
+from train.views import Ranges
 
 CLIPS = 40
 PER_SHARD = 24
@@ -81,14 +82,14 @@ def waves(
 def config(shards: Path, tmp_path: Path) -> TrainConfig:
     """Describe a run of ten steps on the CPU that saves after every step."""
     return TrainConfig(
-        shards=shards,
+        shards=str(shards),
         run=tmp_path / "run",
         projector_hidden=32,
         projector_out=16,
         crop_frames=32,
         batch=8,
         epochs=2,
-        views=ViewsConfig(mixup_bank=12),
+        ranges=Ranges(bank=12),
         device="cpu",
         precision="float32",
         reader_threads=2,
@@ -104,3 +105,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def take() -> Callable[[Trainer, int], list[torch.Tensor]]:
+    """Return a function that takes the next steps and returns their losses."""
+
+    def steps(trainer: Trainer, n: int) -> list[torch.Tensor]:
+        chosen = zip(range(n), trainer.batches(), strict=False)
+        return [trainer.take_step(batch) for _, batch in chosen]
+
+    return steps

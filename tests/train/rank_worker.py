@@ -20,7 +20,7 @@ from train.launch import launch
 from train.loop import Trainer
 from train.ranks import Ranks, joined_ranks
 from train.synced import synchronise
-from train.views import ViewsConfig
+from train.views import Ranges
 
 BATCH = 7
 STEPS = 3
@@ -29,14 +29,14 @@ STEPS = 3
 def make_config(shards: Path, run: Path) -> TrainConfig:
     """Describe a run of 17 steps with an epoch of 5.7 steps."""
     return TrainConfig(
-        shards=shards,
+        shards=str(shards),
         run=run,
         projector_hidden=32,
         projector_out=16,
         crop_frames=32,
         batch=BATCH,
         epochs=3,
-        views=ViewsConfig(mixup_bank=12),
+        ranges=Ranges(bank=12),
         optimiser=OptimiserConfig(lr_weights=1.0, lr_biases=0.05, warmup_epochs=0),
         device="cpu",
         precision="float32",

@@ -121,8 +121,8 @@ def test_a_run_that_waits_longer_than_allowed_fails_but_saves(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow_down(monkeypatch, 0.05)
-    wanted = r"of the last 20 steps went by waiting for data, --max-stall allows 5 %; saved at"
-    config = replace(config, epochs=8, max_stall=0.05, checkpoint_every_s=3600, preflight=False)
+    wanted = r"of the last 20 steps went by waiting for data, --max-stall allows 1 %; saved at"
+    config = replace(config, epochs=8, max_stall=0.01, checkpoint_every_s=3600, preflight=False)
     with pytest.raises(UserError, match=wanted) as caught:
         train(config)
     assert "\n" not in str(caught.value)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
+from train.bank import Bank
 from train.draws import Draws, sample_keys
-from train.views import MixupBank, mixup
+from train.logmel_views import Mixup
 
 
 def make_keys(n: int) -> Tensor:
@@ -24,27 +25,32 @@ def make_clips(n: int, seed: int = 0) -> Tensor:
     return torch.randn(n, 96, 64, generator=torch.Generator().manual_seed(seed))
 
 
+def make_bank(capacity: int) -> Bank:
+    """Make an empty bank for such clips."""
+    return Bank(capacity, (96, 64))
+
+
 class TestMixup:
     """Mixup with clips of the bank."""
 
     def test_an_empty_bank_passes_clips_unchanged(self) -> None:
         x = make_clips(3)
-        assert torch.equal(mixup(x, MixupBank(8), Draws(make_keys(3)), 0.2), x)
+        assert torch.equal(Mixup()(x, Draws(make_keys(3)), make_bank(8)), x)
 
     def test_an_empty_bank_takes_as_many_numbers_as_a_full_one(self) -> None:
-        x, full = make_clips(3), MixupBank(8)
+        x, full = make_clips(3), make_bank(8)
         full.push(x)
         draws = [Draws(make_keys(3)) for _ in range(2)]
-        mixup(x, MixupBank(8), draws[0], 0.2)
-        mixup(x, full, draws[1], 0.2)
+        Mixup()(x, draws[0], make_bank(8))
+        Mixup()(x, draws[1], full)
         assert torch.equal(draws[0].uniform(0, 1), draws[1].uniform(0, 1))
 
     @pytest.mark.parametrize("gain", [0.0, 1.0, 5.0, 60.0])
     def test_mixing_equals_the_formula_sample_by_sample(self, gain: float) -> None:
         x, earlier = gain * make_clips(40), gain * make_clips(7, seed=1)
-        bank = MixupBank(7)
+        bank = make_bank(7)
         bank.push(earlier)
-        mixed = mixup(x, bank, Draws(make_keys(40)), 0.2)
+        mixed = Mixup()(x, Draws(make_keys(40)), bank)
         draws = Draws(make_keys(40))
         shares, ages = draws.uniform(0, 0.2).double().numpy(), draws.integers(7).tolist()
         for i, clip in enumerate(x.double().numpy()):
@@ -54,18 +60,18 @@ class TestMixup:
 
     def test_values_far_outside_of_the_usual_range_stay_finite(self) -> None:
         x = torch.tensor([-1e4, -200.0, 200.0, 1e4]).expand(2, 3, 4)
-        bank = MixupBank(1)
+        bank = Bank(1, (3, 4))
         bank.push(-x[:1])
-        assert bool(mixup(x, bank, Draws(make_keys(2)), 0.2).isfinite().all())
+        assert bool(Mixup()(x, Draws(make_keys(2)), bank).isfinite().all())
 
     @pytest.mark.parametrize(("pushed", "filled"), [(50, 50), (64, 64), (200, 64)])
     def test_share_and_partner_are_uniform_and_independent(self, pushed: int, filled: int) -> None:
         n = 20_000
-        bank = MixupBank(64)
+        bank = Bank(64, (1, 2))
         numbers = torch.arange(1, pushed + 1).float()
         bank.push(torch.stack([torch.ones(pushed), numbers], 1)[:, None].log())
         # With x = -30, e^x counts for nothing: out is log(a) and log(a * number of the partner).
-        out = mixup(torch.full((n, 1, 2), -30.0), bank, Draws(make_keys(n)), 0.2)
+        out = Mixup()(torch.full((n, 1, 2), -30.0), Draws(make_keys(n)), bank)
         eps = 2.0**-23
         share, product = (out.double().exp() - eps)[:, 0].T
         keep = share > 1e-3
@@ -77,7 +83,7 @@ class TestMixup:
         assert stats.spearmanr(share[keep], partner).pvalue > 1e-3
 
 
-class TestMixupBank:
+class TestBank:
     """First in, first out, over many batches."""
 
     @settings(deadline=None, max_examples=60)
@@ -85,23 +91,19 @@ class TestMixupBank:
     def test_the_bank_holds_the_last_clips_in_order(
         self, capacity: int, batches: list[int]
     ) -> None:
-        bank, expected, clip = MixupBank(capacity), deque[int](maxlen=capacity), 0
+        bank, expected, clip = Bank(capacity, (1, 1)), deque[int](maxlen=capacity), 0
         for batch in batches:
             numbers = list(range(clip, clip + batch))
             bank.push(torch.tensor(numbers).float()[:, None, None])
             expected.extend(numbers)
             clip += batch
-            assert bank.filled == len(expected)
+            assert int(bank.filled) == len(expected)
             assert bank.clips().flatten().tolist() == list(expected)
             ages = torch.arange(len(expected))
             assert bank.take(ages).flatten().tolist() == list(expected)[::-1]
 
-    def test_taking_from_an_empty_bank_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="empty"):
-            MixupBank(3).take(torch.tensor([0]))
-
     def test_the_bank_keeps_a_copy(self) -> None:
-        bank, x = MixupBank(4), torch.ones(2, 3, 3)
+        bank, x = Bank(4, (3, 3)), torch.ones(2, 3, 3)
         bank.push(x)
         x.zero_()
         assert bool((bank.clips() == 1).all())

@@ -39,7 +39,7 @@ def refuse():
 def main():
     with cluster():
         run_workers(
-            refuse, (), Team(workers=2, restarts=3, use_gpu=False, scratch=Path(sys.argv[1]))
+            refuse, (), Team(workers=2, restarts=3, use_gpu=False, scratch=Path(sys.argv[1])), print
         )
 
 run_command(main)
@@ -65,7 +65,7 @@ def start(shards: Path, run: Path, *options: str, address: str = "") -> "subproc
     """Start the command, with the numbers of rank_worker.make_config."""
     sizes = "--projector-hidden 32 --projector-out 16 --crop-frames 32 --batch 7 --epochs 3"
     pace = "--optimiser.lr-weights 1 --optimiser.lr-biases 0.05 --optimiser.warmup-epochs 0"
-    rest = "--views.mixup-bank 12 --precision float32 --reader-threads 2 --no-preflight"
+    rest = "--ranges.bank 12 --precision float32 --reader-threads 2 --no-preflight"
     notes = "--log-every 1 --checkpoint-every-s 0 --restarts 1 --resume"
     words = f"{sizes} {pace} {rest} {notes}".split()
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -151,10 +151,11 @@ def test_a_stopped_run_leaves_no_process_and_goes_on_with_another_number(
     code, out, error = finish(driver)
     assert code == 128 + signal.SIGTERM, error
     (line,) = out.splitlines()
-    assert line.startswith("stopped by SIGTERM; go on from what was saved last")
+    assert line.startswith("stopped by SIGTERM at step ")
     assert "Traceback" not in error
     assert_empty(nodes)
     saved = end(tmp_path).step
+    assert f" at step {saved} of {STEPS}, saved;" in line
     assert 5 <= saved < STEPS
     code, _, error = finish(start(shards, tmp_path / "run"))
     assert code == 0, error

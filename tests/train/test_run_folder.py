@@ -13,13 +13,13 @@ from model.checkpoint import Checkpoint, build_encoder, load_checkpoint
 from shards.cli import UserError
 from train.config import OptimiserConfig, TrainConfig
 from train.run import RunFolder, read_metrics
-from train.views import ViewsConfig
+from train.views import Ranges
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> TrainConfig:
     """Describe a run that is never taken."""
-    return TrainConfig(shards=tmp_path / "shards", run=tmp_path / "runs" / "one")
+    return TrainConfig(shards=str(tmp_path / "shards"), run=tmp_path / "runs" / "one")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,8 @@ def test_a_new_run_keeps_its_config_as_readable_json(config: TrainConfig) -> Non
     assert kept["batch"] == 128
     assert kept["shards"] == str(config.shards)
     assert kept["optimiser"]["lr_weights"] == 0.4
-    assert kept["views"]["rrc_scale"] == [0.6, 1.5]
+    assert kept["views"] == ["mixup", "rrc", "rlf"]
+    assert kept["ranges"]["rrc"]["scale"] == [0.6, 1.5]
 
 
 def test_a_run_that_was_never_saved_starts_again_without_being_asked(config: TrainConfig) -> None:
@@ -92,7 +93,8 @@ def test_resume_gives_the_saved_step(
         ({"seed": 1}, "seed"),
         ({"epochs": 7.0}, "epochs"),
         ({"precision": "bf16"}, "precision"),
-        ({"views": ViewsConfig(rrc_scale=(0.7, 1.5))}, "views"),
+        ({"views": ("rrc",)}, "views"),
+        ({"ranges": Ranges(bank=7)}, "ranges"),
         ({"optimiser": OptimiserConfig(momentum=0.8)}, "optimiser"),
     ],
 )

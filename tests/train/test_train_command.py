@@ -47,7 +47,7 @@ class Story:
 def long_config(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> TrainConfig:
     """Describe a run of twenty steps with the sizes that `start` gives."""
     return TrainConfig(
-        shards=shards,
+        shards=str(shards),
         run=tmp_path_factory.mktemp("runs") / "straight",
         projector_hidden=32,
         projector_out=16,
@@ -237,12 +237,12 @@ def test_a_resume_on_other_shards_is_refused(
 ) -> None:
     fewer = write_set(tmp_path, logmel_form(FrontEnd()), dict(list(arrays.items())[:20]))
     with pytest.raises(UserError, match="give the same --shards"):
-        train(replace(story.config, resume=True, shards=fewer))
+        train(replace(story.config, resume=True, shards=str(fewer)))
 
 
 def test_a_wave_set_is_refused(config: TrainConfig, waves: Path) -> None:
     with pytest.raises(UserError, match="holds wave clips, wanted logmel"):
-        train(replace(config, shards=waves))
+        train(replace(config, shards=str(waves)))
     assert not config.run.exists()
 
 
@@ -250,7 +250,7 @@ def test_a_missing_set_is_one_line_and_leaves_no_run_folder(
     config: TrainConfig, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="absent does not exist; make it with `make ingest`"):
-        train(replace(config, shards=tmp_path / "absent"))
+        train(replace(config, shards=str(tmp_path / "absent")))
     assert not config.run.exists()
 
 

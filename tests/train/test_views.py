@@ -7,20 +7,15 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor
 
+from train.bank import Bank
 from train.draws import Draws, sample_keys
-from train.views import (
-    MixupBank,
-    Views,
-    ViewsConfig,
-    draw_windows,
-    mixup,
-    random_linear_fader,
-    random_resize_crop,
-    resize_weights,
-)
+from train.logmel_views import Mixup, Noise, RandomLinearFader, RandomResizeCrop
+from train.normalise import SetNorm
+from train.resize import resize_weights
+from train.views import PAPER, Ranges, ViewName, Views
 
 T, MELS, CANVAS = 96, 64, 144
-SCALE = (0.6, 1.5)
+NO_BANK = Bank(1, (1, 1))
 
 
 def make_keys(n: int, view: int = 0, epoch: int = 0) -> Tensor:
@@ -40,8 +35,8 @@ class TestRandomResizeCrop:
     def test_every_sample_equals_interpolate_of_its_window(self, frames: int, mels: int) -> None:
         n, canvas = 64, int(1.5 * frames)
         x = make_clips(n, frames=frames, mels=mels)
-        out = random_resize_crop(x, Draws(make_keys(n)), SCALE, 1.5)
-        windows = draw_windows(Draws(make_keys(n)), frames, mels, SCALE, canvas)
+        out = RandomResizeCrop()(x, Draws(make_keys(n)), NO_BANK)
+        windows = RandomResizeCrop().draw(Draws(make_keys(n)), frames, mels)
         before = (canvas - frames) // 2
         for i, (height, width, top, left) in enumerate(torch.stack(order(windows), 1).tolist()):
             held = torch.zeros(canvas, mels, dtype=torch.float64)
@@ -103,19 +98,23 @@ class TestRandomResizeCrop:
             assert abs(stats.spearmanr(a[tall], b[tall]).statistic) < 0.02
 
     def test_windows_larger_than_the_canvas_are_clipped(self) -> None:
-        height, width, top, left = order(draw_windows(Draws(make_keys(9)), 6, 4, (9, 10), 9))
+        height, width, top, left = order(
+            RandomResizeCrop(scale=(9, 10)).draw(Draws(make_keys(9)), 6, 4)
+        )
         assert height.tolist() == [4] * 9
         assert width.tolist() == [9] * 9
         assert top.tolist() == left.tolist() == [0] * 9
 
     def test_windows_have_at_least_one_point(self) -> None:
-        height, width, _, _ = order(draw_windows(Draws(make_keys(9)), 6, 4, (0.01, 0.1), 9))
+        height, width, _, _ = order(
+            RandomResizeCrop(scale=(0.01, 0.1)).draw(Draws(make_keys(9)), 6, 4)
+        )
         assert height.tolist() == width.tolist() == [1] * 9
 
     @staticmethod
     def draw() -> tuple[Tensor, ...]:
         """Draw many windows: height, width, top, left."""
-        return order(draw_windows(Draws(make_keys(60_000)), T, MELS, SCALE, CANVAS))
+        return order(RandomResizeCrop().draw(Draws(make_keys(60_000)), T, MELS))
 
     @staticmethod
     def check(values: Tensor, support: range, probability: np.ndarray) -> None:
@@ -136,7 +135,7 @@ class TestRandomLinearFader:
 
     def test_fading_equals_the_formula_sample_by_sample(self) -> None:
         x = make_clips(30)
-        out = random_linear_fader(x, Draws(make_keys(30)), 0.7)
+        out = RandomLinearFader(gain=0.7)(x, Draws(make_keys(30)), NO_BANK)
         draws = Draws(make_keys(30))
         heads, tails = (draws.uniform(-0.7, 0.7).double().numpy() for _ in range(2))
         for i, clip in enumerate(x.double().numpy()):
@@ -144,37 +143,96 @@ class TestRandomLinearFader:
             np.testing.assert_allclose(out[i].numpy(), clip + line[:, None], atol=1e-6)
 
     def test_both_ends_are_uniform_and_independent(self) -> None:
-        line = random_linear_fader(torch.zeros(20_000, 5, 2), Draws(make_keys(20_000)), 1.0)
+        line = RandomLinearFader()(torch.zeros(20_000, 5, 2), Draws(make_keys(20_000)), NO_BANK)
         head, tail = line[:, 0, 0], line[:, -1, 1]
         for end in (head, tail):
             assert stats.kstest(end, stats.uniform(-1, 2).cdf).pvalue > 1e-3
         assert stats.spearmanr(head, tail).pvalue > 1e-3
 
 
+class TestNoise:
+    """Noise as power."""
+
+    @pytest.mark.parametrize("gain", [0.0, 1.0, 60.0])
+    def test_noise_equals_the_formula_sample_by_sample(self, gain: float) -> None:
+        x = gain * make_clips(12)
+        out = Noise()(x, Draws(make_keys(12)), NO_BANK)
+        draws = Draws(make_keys(12))
+        deviations = draws.uniform(0, 0.2).double().numpy()
+        normals = draws.normals(T * MELS).double().numpy().reshape(12, T, MELS)
+        for i, clip in enumerate(x.double().numpy()):
+            noise = np.exp(deviations[i] * normals[i])
+            expected = np.log((1 - deviations[i]) * np.exp(clip) + noise + 2.0**-23)
+            np.testing.assert_allclose(out[i].numpy(), expected, atol=2e-6, rtol=1e-6)
+
+    def test_deviation_is_uniform_and_noise_is_normal(self) -> None:
+        # With x = -30, e^x counts for nothing: out is log(e^z + eps).
+        n = 4000
+        z = Noise()(torch.full((n, 16, 16), -30.0), Draws(make_keys(n)), NO_BANK)
+        z = (z.double().exp() - 2.0**-23).log().flatten(1)
+        deviation = z.square().mean(1).sqrt()
+        assert stats.kstest(deviation, stats.uniform(0, 0.2).cdf).pvalue > 1e-3
+        standard = (z / deviation[:, None])[deviation > 1e-3].flatten()[::7]
+        assert stats.kstest(standard, stats.norm.cdf).statistic < 0.01
+
+    def test_two_clips_get_different_noise(self) -> None:
+        a, b = Noise()(torch.zeros(2, T, MELS), Draws(make_keys(2)), NO_BANK).flatten(1)
+        assert abs(stats.pearsonr(a, b).statistic) < 0.05
+
+
+def make_views(
+    names: tuple[ViewName, ...] = PAPER, bank: int = 2048, shape: tuple[int, int] = (T, MELS)
+) -> Views:
+    """Build views of log-mel with mean -4 and deviation 2."""
+    return Views(names, Ranges(bank=bank), SetNorm(-4, 2), shape)
+
+
+def make_logmel(n: int, seed: int = 0, frames: int = T, mels: int = MELS) -> Tensor:
+    """Draw log-mel with mean -4 and deviation 2."""
+    return make_clips(n, seed, frames, mels) * 2 - 4
+
+
 class TestViews:
     """All augmentations in their order."""
 
-    def test_views_apply_mixup_then_crop_then_fader(self) -> None:
-        views = Views(ViewsConfig())
-        views.bank.push(make_clips(20, seed=3))
-        x, keys = make_clips(6), (make_keys(6), make_keys(6, view=1))
-        made = Views(ViewsConfig())
-        made.bank.push(make_clips(20, seed=3))
-        for view, key in zip(made(x, *keys), keys, strict=True):
-            draws = Draws(key)
-            expected = mixup(x, views.bank, draws, 0.2)
-            expected = random_resize_crop(expected, draws, SCALE, 1.5)
-            expected = random_linear_fader(expected, draws, 1.0)
-            torch.testing.assert_close(view, expected, atol=1e-5, rtol=1e-5)
+    @pytest.mark.parametrize(
+        "names", [PAPER, ("rrc", "noise"), ("rlf", "rrc", "noise", "mixup"), ()]
+    )
+    def test_views_apply_what_is_named_in_its_order(self, names: tuple[ViewName, ...]) -> None:
+        views = make_views(names)
+        views.remember(make_logmel(20, seed=3))
+        bank = Bank(2048, (T, MELS))
+        bank.push(make_clips(20, seed=3))
+        each = {
+            "mixup": Mixup(), "rrc": RandomResizeCrop(), "rlf": RandomLinearFader(),
+            "noise": Noise(),
+        }  # fmt: skip
+        keys = (make_keys(6), make_keys(6, view=1))
+        for view, key in zip(views(make_logmel(6), *keys), keys, strict=True):
+            expected = make_clips(6)
+            for name in names:
+                expected = each[name](expected, Draws(key).of(name), bank)
+            torch.testing.assert_close(view, expected, atol=2e-5, rtol=2e-5)
 
-    def test_the_bank_gets_every_clip_once_and_unmixed(self) -> None:
-        views = Views(ViewsConfig(mixup_bank=10))
-        batches = [make_clips(4, seed=s, frames=8, mels=6) for s in range(5)]
+    def test_leaving_one_out_does_not_change_the_draws_of_another(self) -> None:
+        x, keys = make_logmel(6), (make_keys(6), make_keys(6, view=1))
+        alone, after = make_views(("rlf",))(x, *keys), make_views(("rrc", "rlf"))(x, *keys)
+        cropped = make_views(("rrc",))(x, *keys)
+        torch.testing.assert_close(after[0] - cropped[0], alone[0] - make_clips(6))
+
+    def test_the_bank_gets_every_clip_once_and_as_it_was_read(self) -> None:
+        views = make_views(bank=10, shape=(8, 6))
+        batches = [make_logmel(4, seed=s, frames=8, mels=6) for s in range(5)]
         for epoch, x in enumerate(batches):
             given_to = x.clone()
             views(x, make_keys(4, 0, epoch), make_keys(4, 1, epoch))
             assert torch.equal(x, given_to)
-        assert torch.equal(views.bank.clips(), torch.cat(batches)[-10:])
+        assert torch.equal(views.bank.clips(), (torch.cat(batches)[-10:] + 4) / 2)
+
+    def test_a_bank_of_one_clip_is_a_bank(self) -> None:
+        views = make_views(bank=1)
+        views(make_logmel(4), make_keys(4), make_keys(4, 1))
+        torch.testing.assert_close(views.bank.clips(), make_clips(4)[-1:])
 
     def test_the_same_keys_make_the_same_views(self) -> None:
         first, second = self.run_steps(), self.run_steps()
@@ -191,11 +249,13 @@ class TestViews:
             torch.testing.assert_close(a[permutation], b, atol=1e-6, rtol=1e-6)
 
     def test_a_refilled_bank_continues_the_interrupted_run(self) -> None:
-        views, resumed = Views(ViewsConfig(mixup_bank=10)), Views(ViewsConfig(mixup_bank=10))
-        for epoch in range(4):
-            views(make_clips(6, seed=epoch), make_keys(6, 0, epoch), make_keys(6, 1, epoch))
-        resumed.bank.push(views.bank.clips())
-        last = make_clips(6, seed=9), make_keys(6, 0, 9), make_keys(6, 1, 9)
+        views, resumed = make_views(bank=10), make_views(bank=10)
+        batches = [make_logmel(6, seed=epoch) for epoch in range(4)]
+        for epoch, x in enumerate(batches):
+            views(x, make_keys(6, 0, epoch), make_keys(6, 1, epoch))
+        for x in batches[-2:]:
+            resumed.remember(x)
+        last = make_logmel(6, seed=9), make_keys(6, 0, 9), make_keys(6, 1, 9)
         assert all(map(torch.equal, views(*last), resumed(*last)))
 
     def test_autocast_changes_nothing(self) -> None:
@@ -203,38 +263,35 @@ class TestViews:
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert all(map(torch.equal, self.run_steps(), expected))
 
-    def test_making_views_never_waits_for_the_device(self) -> None:
-        bank = MixupBank(8)
-        for _ in range(3):  # meta tensors have no values: reading one fails
-            x = torch.empty(6, T, MELS, device="meta")
-            draws = Draws(sample_keys(0, x.new_zeros((), dtype=torch.int64), x[:, 0, 0].long(), 0))
-            view = mixup(x, bank, draws, 0.2)
-            view = random_linear_fader(random_resize_crop(view, draws, SCALE, 1.5), draws, 1.0)
-            bank.push(x)
-            assert view.shape == x.shape
-
     @staticmethod
     def run_steps(permutation: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Make views of a batch, optionally permuted, after one step that fills the bank."""
-        views = Views(ViewsConfig())
-        views(make_clips(6, seed=1), make_keys(6, 0), make_keys(6, 1))
+        views = make_views()
+        views(make_logmel(6, seed=1), make_keys(6, 0), make_keys(6, 1))
         every = torch.arange(6) if permutation is None else permutation
-        return views(make_clips(6)[every], make_keys(6, 0, 1)[every], make_keys(6, 1, 1)[every])
+        return views(make_logmel(6)[every], make_keys(6, 0, 1)[every], make_keys(6, 1, 1)[every])
 
 
 @pytest.mark.parametrize(
-    "bad",
+    ("view", "bad"),
     [
-        {"mixup_alpha": -0.1},
-        {"mixup_alpha": 1.1},
-        {"mixup_bank": 0},
-        {"rrc_scale": (0.0, 1.0)},
-        {"rrc_scale": (1.5, 0.6)},
-        {"rrc_canvas": 0.9},
-        {"rlf_gain": -1.0},
-        {"rlf_gain": float("nan")},
+        (Mixup, {"alpha": -0.1}),
+        (Mixup, {"alpha": 1.1}),
+        (Ranges, {"bank": 0}),
+        (RandomResizeCrop, {"scale": (0.0, 1.0)}),
+        (RandomResizeCrop, {"scale": (1.5, 0.6)}),
+        (RandomResizeCrop, {"canvas": 0.9}),
+        (RandomLinearFader, {"gain": -1.0}),
+        (RandomLinearFader, {"gain": float("nan")}),
+        (Noise, {"deviation": 1.5}),
     ],
 )
-def test_impossible_settings_are_refused(bad: dict) -> None:
+def test_impossible_settings_are_refused(view: type, bad: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
-        ViewsConfig(**bad)
+        view(**bad)
+
+
+@pytest.mark.parametrize("names", [("rrc", "rrc"), ("rrc", "reverse")])
+def test_unknown_and_repeated_views_are_refused(names: tuple[ViewName, ...]) -> None:
+    with pytest.raises(ValueError, match="choose from mixup, rrc, rlf, noise"):
+        make_views(names)

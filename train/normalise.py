@@ -1,0 +1,100 @@
+"""Normalisation of log-mel: by the data set's statistics, or by BYOL-A's running ones."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+PPN_EPOCHS = 10
+"""Passes over the set after which running statistics stay as they are (BYOL-A's code)."""
+
+Gather = Callable[[Tensor], Tensor]
+
+
+class SetNorm(nn.Module):
+    """Subtract the set's mean and divide by its standard deviation.
+
+    Args:
+        mean, std: of all values of the set.
+    """
+
+    def __init__(self, mean: float, std: float) -> None:
+        super().__init__()
+        self.mean, self.std = mean, std
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise log-mel, float32 [N, T, F]."""
+        return (x - self.mean) / self.std
+
+    def learn(self, x: Tensor) -> None:
+        """Take notice of the next batch: nothing is learnt."""
+
+    def finish(self, views: Tensor) -> Tensor:
+        """Return the views of a batch as they are."""
+        return views
+
+    def statistics(self) -> tuple[float, float]:
+        """Return mean and standard deviation, which a checkpoint keeps."""
+        return self.mean, self.std
+
+
+class RunningNorm(nn.Module):
+    """PPN, BYOL-A's normalisation before and after the augmentations (Niizumi et al., 2021).
+
+    Before: by mean and standard deviation of all clips that were read so far, up to `n_clips`.
+    After: both views of a batch together get mean 0 and variance 1. Both over all processes.
+
+    Args:
+        n_clips: clips after which the running statistics stay as they are.
+        device: where the clips are.
+        gather: collects rows of all processes in the order of the global batch.
+    """
+
+    count: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, n_clips: int, device: torch.device, gather: Gather) -> None:
+        super().__init__()
+        self.n_clips, self.gather = n_clips, gather
+        zero = torch.zeros((), dtype=torch.float64, device=device)
+        self.register_buffer("count", zero)
+        self.register_buffer("mean", zero.clone())
+        self.register_buffer("variance", zero.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise log-mel by the running statistics, float32 [N, T, F]."""
+        return (x - self.mean.float()) / self.variance.sqrt().float()
+
+    def learn(self, x: Tensor) -> None:
+        """Merge a batch into the running statistics (Chan et al., 1979)."""
+        moments = self.gather(clip_moments(x))
+        added = torch.where(self.count < self.n_clips, len(moments), 0)
+        share = added / (self.count + added)
+        mean, variance = pooled(moments)
+        step = mean - self.mean
+        self.variance += share * (variance - self.variance + (1 - share) * step.square())
+        self.mean += share * step
+        self.count += added
+
+    def finish(self, views: Tensor) -> Tensor:
+        """Give both views of a batch, float32 [2N, T, F], mean 0 and variance 1 together."""
+        halves = [self.gather(half) for half in clip_moments(views).chunk(2)]
+        mean, variance = pooled(torch.cat(halves))
+        return (views - mean.float()) / variance.sqrt().float()
+
+    def statistics(self) -> tuple[float, float]:
+        """Return the running mean and standard deviation; waits for the device."""
+        return float(self.mean), float(self.variance.sqrt())
+
+
+def clip_moments(x: Tensor) -> Tensor:
+    """Compute mean and variance of every clip: [N, T, F] to float64 [N, 2]."""
+    variance, mean = torch.var_mean(x.flatten(1).double(), dim=1, correction=0)
+    return torch.stack([mean, variance], dim=1)
+
+
+def pooled(moments: Tensor) -> tuple[Tensor, Tensor]:
+    """Merge moments [N, 2] of clips of equal size into mean and variance of all their values."""
+    spread, mean = torch.var_mean(moments[:, 0], dim=0, correction=0)
+    return mean, moments[:, 1].mean() + spread
