@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, restore_encoder
+from model.checkpoint import Checkpoint, CheckpointError, restore_encoder
+from model.foreign import load_any_checkpoint
 from shards.cli import UserError
 from shards.logmel import FrontEnd, LogMel
 
@@ -88,7 +89,8 @@ def load_model(model_file_path: str | Path = "", device: str | None = None) -> H
     """Load a checkpoint as a frozen HEAR model.
 
     Args:
-        model_file_path: a checkpoint written by `python -m train`.
+        model_file_path: a checkpoint written by `python -m train`, or one of BYOL-A or of the
+            paper's authors.
         device: where to run, such as "cpu" or "cuda:1"; by default a GPU if there is one.
 
     Raises:
@@ -102,7 +104,7 @@ def load_model(model_file_path: str | Path = "", device: str | None = None) -> H
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint, with a one-line `ModelError` when that fails."""
     try:
-        return load_checkpoint(path)
+        return load_any_checkpoint(path)
     except CheckpointError as error:
         raise ModelError(str(error)) from error
 

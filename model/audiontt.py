@@ -1,5 +1,7 @@
-"""AudioNTT, the small convolutional encoder of BYOL-A v2 (Niizumi et al., 2022).
+"""AudioNTT, the small convolutional encoders of BYOL-A (Niizumi et al., 2021 and 2022).
 
+Version 2, which the paper uses, has two convolutional blocks and returns local beside global
+features; version 1 (AudioNTT2020) has three and returns the global ones alone.
 Parameter names and the order of the flattened features are those of the published state dicts,
 so that their weights load with `load_state_dict` once the prefix is cut off.
 """
@@ -7,42 +9,55 @@ so that their weights load with `load_state_dict` once the prefix is cut off.
 import torch
 from torch import Tensor, nn
 
-TIME_STRIDE = 4
-
 
 class AudioNTT(nn.Module):
-    """Turn normalised log-mel into one vector per clip: local and global features, pooled.
+    """Turn normalised log-mel into one vector per clip: features of frames, pooled over time.
 
     Args:
-        n_mels: mel bins of the input; a number that 4 does not divide loses the topmost bins.
-        width: units of both layers of the per-frame MLP (the global features).
-        channels: channels of both convolutions.
+        n_mels: mel bins of the input; what 2^blocks does not divide loses the topmost bins.
+        width: units of the last layer of the per-frame MLP (the global features).
+        channels: channels of the convolutions (the local features, by mel).
         dropout: probability of dropping a hidden unit of the MLP in training.
+        blocks: convolutional blocks; each halves mel and time.
+        stack: whether the local features go beside the global ones.
+        hidden: units of the first layer of the MLP; as many as `width` if None.
     """
 
     def __init__(
-        self, n_mels: int = 64, width: int = 2048, channels: int = 64, dropout: float = 0.3
+        self,
+        n_mels: int = 64,
+        width: int = 2048,
+        channels: int = 64,
+        dropout: float = 0.3,
+        blocks: int = 2,
+        stack: bool = True,
+        hidden: int | None = None,
     ) -> None:
         super().__init__()
-        if n_mels < TIME_STRIDE:
-            raise ValueError(f"AudioNTT got n_mels={n_mels}; two poolings by 2 need 4 or more")
-        self.n_mels = n_mels
-        self.features = nn.Sequential(*_block(1, channels), *_block(channels, channels))
-        local = channels * (n_mels // TIME_STRIDE)
+        self.stride = 2**blocks
+        if n_mels < self.stride:
+            raise ValueError(
+                f"AudioNTT got n_mels={n_mels}; {blocks} poolings by 2 need {self.stride} or more"
+            )
+        self.n_mels, self.stack = n_mels, stack
+        inputs = [1, *[channels] * (blocks - 1)]
+        self.features = nn.Sequential(*(layer for n in inputs for layer in _block(n, channels)))
+        local = channels * (n_mels // self.stride)
+        hidden = hidden or width
         self.fc = nn.Sequential(
-            nn.Linear(local, width),
+            nn.Linear(local, hidden),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(width, width),
+            nn.Linear(hidden, width),
             nn.ReLU(),
         )
-        self.out_features = local + width
+        self.out_features = local * stack + width
 
     def forward(self, x: Tensor) -> Tensor:
         """Embed a batch of clips.
 
         Args:
-            x: normalised log-mel, float [N, T, F], T at least 4 frames.
+            x: normalised log-mel, float [N, T, F], T at least 2^blocks frames.
 
         Returns:
             Mean plus maximum over time of the frame features, float [N, out_features].
@@ -51,19 +66,20 @@ class AudioNTT(nn.Module):
         return frames.mean(dim=1) + frames.amax(dim=1)
 
     def frames(self, x: Tensor) -> Tensor:
-        """Embed every fourth frame of a batch of clips: [N, T, F] to [N, T // 4, out_features]."""
+        """Embed each run of `stride` frames: [N, T, F] to [N, T // stride, out_features]."""
         if x.ndim != 3 or x.shape[2] != self.n_mels:
             raise ValueError(
                 f"AudioNTT got an input of shape {list(x.shape)}; give it [N, T, {self.n_mels}]"
             )
-        if x.shape[1] < TIME_STRIDE:
+        if x.shape[1] < self.stride:
             raise ValueError(
-                f"AudioNTT got clips of {x.shape[1]} frames; pad them to {TIME_STRIDE} or more"
+                f"AudioNTT got clips of {x.shape[1]} frames; pad them to {self.stride} or more"
             )
         maps = self.features(x.transpose(1, 2).unsqueeze(1))
-        # [N, C, F/4, T/4] -> [N, T/4, F/4 * C]: mel-major, channel-minor, as the weights were made.
+        # [N, C, F', T'] -> [N, T', F' * C]: mel-major, channel-minor, as the weights were made.
         local = maps.permute(0, 3, 2, 1).flatten(2)
-        return torch.cat([local, self.fc(local)], dim=-1)
+        features = self.fc(local)
+        return torch.cat([local, features], dim=-1) if self.stack else features
 
 
 def _block(channels_in: int, channels_out: int) -> list[nn.Module]:

@@ -3,10 +3,12 @@
 A file holds plain Python values and tensors alone, so reading it never runs code from it.
 """
 
+import argparse
 import os
 import pickle
+import struct
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,12 +17,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.audiontt import AudioNTT
+from model.encoders import ENCODERS as ENCODERS
+from model.encoders import Size, build_encoder
 
 FORMAT = "audio-barlow-twins checkpoint"
 VERSION = 1
-
-ENCODERS: dict[str, Callable[..., nn.Module]] = {"audiontt": AudioNTT}
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""First bytes of what torch.save wrote before version 1.6, instead of a zip file."""
+DAMAGE = (
+    *(RuntimeError, pickle.UnpicklingError, EOFError, struct.error, LookupError),
+    *(ValueError, TypeError, AttributeError, AssertionError),
+)
+"""What torch.load raises of damaged files, found by changing and cutting bytes of them."""
 
 
 class CheckpointError(ValueError):
@@ -33,7 +41,7 @@ class Checkpoint:
 
     encoder: str
     """Registered name of the encoder."""
-    sizes: dict[str, int | float]
+    sizes: Mapping[str, Size]
     """Keyword arguments of the encoder's constructor."""
     state: dict[str, Tensor]
     """State dict of the encoder."""
@@ -74,18 +82,41 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: the file is missing, damaged, foreign, or of another format version.
     """
+    payload = read_torch_file(path)
+    if not is_own(payload):
+        raise CheckpointError(f"{path}: not a checkpoint of this project; give one train wrote")
+    return checkpoint_of(payload, path)
+
+
+def read_torch_file(path: Path) -> Any:
+    """Read what `torch.save` wrote, onto the CPU, without running code from it.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or holds more than tensors and plain values.
+    """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; give the path of a checkpoint")
-    if not zipfile.is_zipfile(path):
+    with path.open("rb") as file:
+        legacy = file.read(len(LEGACY)) == LEGACY
+    if not (legacy or zipfile.is_zipfile(path)):
         raise CheckpointError(f"{path}: not a checkpoint, or cut short; give one that train wrote")
     try:
-        payload = torch.load(path, weights_only=True, map_location="cpu")
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        # The paper authors' files hold their command line, which is a plain container.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, weights_only=True, map_location="cpu")
+    except DAMAGE as error:
         reason = (str(error).splitlines() or [""])[0]
         raise CheckpointError(f"{path}: not a checkpoint, or damaged: {reason}") from error
-    if not isinstance(payload, dict) or payload.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: not a checkpoint of this project; give one train wrote")
+
+
+def is_own(payload: Any) -> bool:
+    """Tell whether the content of a file is what `save_checkpoint` wrote."""
+    return isinstance(payload, dict) and payload.get("format") == FORMAT
+
+
+def checkpoint_of(payload: dict[str, Any], path: Path) -> Checkpoint:
+    """Make a checkpoint of the content of a file that `save_checkpoint` wrote."""
     if payload.get("version") != VERSION:
         raise CheckpointError(
             f"{path}: checkpoint format {payload.get('version')}, but this code reads {VERSION}; "
@@ -95,14 +126,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if missing := sorted(names - payload.keys()):
         raise CheckpointError(f"{path}: checkpoint lacks {', '.join(missing)}; it is damaged")
     return Checkpoint(**{name: payload[name] for name in names})
-
-
-def build_encoder(name: str, sizes: Mapping[str, int | float]) -> nn.Module:
-    """Build an untrained encoder from its registered name and its constructor's arguments."""
-    if name not in ENCODERS:
-        known = ", ".join(sorted(ENCODERS))
-        raise ValueError(f"no encoder is called {name!r}; choose from {known}")
-    return ENCODERS[name](**sizes)
 
 
 def restore_encoder(checkpoint: Checkpoint) -> nn.Module:

@@ -36,7 +36,11 @@ def barlow_loss(
         alpha * sum_i (1 - C_ii)^2 + lambda_ * sum_{i != j} C_ij^2 and the two sums, in float32
         (float64 for float64 embeddings); the same on every process.
     """
-    correlation = cross_correlation(z_a, z_b)
+    return loss_of(cross_correlation(z_a, z_b), lambda_, alpha)
+
+
+def loss_of(correlation: Tensor, lambda_: float = 0.005, alpha: float = 1.0) -> BarlowTerms:
+    """Compute the loss from a cross-correlation, float [D, D]; see `barlow_loss`."""
     on_diagonal = (1 - correlation.diagonal()).square().sum()
     off_diagonal = _off_diagonal(correlation).square().sum()
     return BarlowTerms(alpha * on_diagonal + lambda_ * off_diagonal, on_diagonal, off_diagonal)

@@ -1,8 +1,10 @@
-"""The one definition of log-mel: 16 kHz mono in, natural log of HTK mel power out, time first."""
+"""The one definition of log-mel: 16 kHz mono in, natural log of mel power out, time first."""
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -12,18 +14,19 @@ from torch.nn.functional import pad
 from shards.cli import UserError
 
 LOG_EPS = torch.finfo(torch.float32).eps
-"""Added to the mel power before the logarithm (PAPER: float32 eps)."""
+"""Added to the mel power before the logarithm in the paper: float32 eps."""
 
 PCM16_SCALE = 32768.0
 
-_FIXED = {
-    "mel_scale": "htk",
-    "mel_norm": "none",
+MelScale = Literal["htk", "slaney"]
+MelNorm = Literal["none", "slaney"]
+
+_FIXED: dict[str, str | int | float] = {
     "stft_window": "hann",
     "padding": "centred, reflect",
     "power": 2.0,
-    "logarithm": "natural, of power + 1.1920929e-07",
 }
+_FLOATS = ("f_min_hz", "f_max_hz", "mel_eps", "power_eps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +45,24 @@ class FrontEnd:
     """Lower edge of the lowest mel filter, Hz."""
     f_max_hz: float = 7800.0
     """Upper edge of the highest mel filter, Hz."""
+    mel_scale: MelScale = "htk"
+    """htk: logarithmic throughout; slaney: linear up to 1 kHz (librosa's default)."""
+    mel_norm: MelNorm = "none"
+    """none: filters have a peak of 1; slaney: an area of 1 (librosa's default)."""
+    mel_eps: float = LOG_EPS
+    """Added to the mel power, after the filters; 0 or more."""
+    power_eps: float = 0.0
+    """Added to the power of every frequency, before the filters; 0 or more."""
 
     def __post_init__(self) -> None:
+        for name, choices in (("mel_scale", MelScale), ("mel_norm", MelNorm)):
+            if getattr(self, name) not in get_args(choices):
+                wanted = " or ".join(get_args(choices))
+                raise UserError(f"{name} is {getattr(self, name)}, wanted {wanted}")
+        if not (0 <= self.mel_eps < math.inf and 0 <= self.power_eps < math.inf):
+            raise UserError(
+                f"mel_eps is {self.mel_eps} and power_eps {self.power_eps}; choose 0 or more"
+            )
         if not 0 <= self.f_min_hz < self.f_max_hz <= self.sample_rate / 2:
             raise UserError(
                 f"mel range is {self.f_min_hz}-{self.f_max_hz} Hz; "
@@ -55,8 +74,13 @@ class FrontEnd:
     def parameters(self) -> dict[str, str | int | float]:
         """Return everything that defines the numbers, as plain values for files."""
         # 60 and 60.0 are equal, but not as text, which the digest hashes.
-        edges = {"f_min_hz": float(self.f_min_hz), "f_max_hz": float(self.f_max_hz)}
-        return {**asdict(self), **edges, **_FIXED}
+        own: dict[str, str | int | float] = asdict(self)
+        own |= {name: float(own[name]) for name in _FLOATS}
+        # What was not a parameter once is left out at its default, so that older hashes hold.
+        for name, default in (("mel_eps", LOG_EPS), ("power_eps", 0.0)):
+            if own[name] == default:
+                del own[name]
+        return {**own, **_FIXED, "logarithm": f"natural, of power + {self.mel_eps:.8g}"}
 
     @property
     def least_samples(self) -> int:
@@ -72,7 +96,7 @@ class FrontEnd:
         """Rebuild from `parameters()`.
 
         Raises:
-            UserError: a property that this code cannot change differs, for instance the mel scale.
+            UserError: a property that this code cannot change differs, for instance the padding.
         """
         own = {name: parameters[name] for name in asdict(cls()) if name in parameters}
         front_end = cls(**own)  # type: ignore[arg-type]
@@ -117,6 +141,8 @@ class LogMel(nn.Module):
         window = torch.hann_window(self.front_end.window, dtype=torch.float64)
         self.window: Tensor
         self.register_buffer("window", window, persistent=False)
+        self.floor: Tensor
+        self.register_buffer("floor", self._floor(), persistent=False)
 
     def forward(self, wave: Tensor) -> Tensor:
         """Compute log-mel frames.
@@ -134,7 +160,18 @@ class LogMel(nn.Module):
             wave = wave / PCM16_SCALE
         with torch.autocast(wave.device.type, enabled=False):
             power = self._power_fft(wave) if wave.device.type == "cpu" else self._power(wave)
-            return torch.log(power + LOG_EPS).transpose(1, 2).contiguous()
+            return torch.log(power + self.floor).transpose(1, 2).contiguous()
+
+    def _floor(self) -> Tensor:
+        """Return what is added to the mel power of each bin, float32 [n_mels, 1].
+
+        The filters are linear: eps before them is eps times the sum of their weights after them.
+        """
+        weights = self.reference.get_buffer("mel_basis").double().sum(dim=1, keepdim=True)
+        floor = (self.front_end.mel_eps + self.front_end.power_eps * weights).float()
+        if not bool((floor > 0).all()):
+            raise UserError("a mel bin of silence has no logarithm; choose mel_eps above 0")
+        return floor
 
     def _power(self, wave: Tensor) -> Tensor:
         """Mel power by nnAudio's convolutions without TensorFloat-32, float32 [N, n_mels, T]."""
@@ -184,7 +221,7 @@ def _nnaudio(front_end: FrontEnd) -> nn.Module:
         center=True,
         pad_mode="reflect",
         power=2.0,
-        htk=True,
-        norm=None,
+        htk=front_end.mel_scale == "htk",
+        norm=1 if front_end.mel_norm == "slaney" else None,
         verbose=False,
     )

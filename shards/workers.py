@@ -113,8 +113,7 @@ def run_workers(
         function: importable; a `UserError` in any worker ends the run.
         arguments: for every worker the same.
         team: how many workers, and what each of them gets.
-        ask_to_stop: called here with SIGTERM or SIGINT once that came; `function` should then
-            return within STOP_S. A second signal ends all at once.
+        ask_to_stop: gets SIGTERM or SIGINT; `function` should then return within STOP_S.
 
     Raises:
         UserError: of a worker, or workers were lost more often than they may be.

@@ -24,8 +24,10 @@ OWNERS = {
     "tyro": {f"{room}/{name}.py" for room in ARROWS for name in ("config", "command", "__main__")},
 }
 MODULES = sorted(path for room in ARROWS for path in (ROOT / room).rglob("*.py"))
-LIGHT = ("train.loop", "train.views", "shards.reader", "shards.shardset", "model.checkpoint")
-HEAVY = ("ray", "yt_dlp", "ffmpeg", "imageio_ffmpeg", "webdataset", "matplotlib", "tensorboard")
+LIGHT = ("train.command", "shards.reader", "shards.shardset", "model.checkpoint")
+HEAVY = ("ray", "yt_dlp", "ffmpeg", "imageio_ffmpeg", "webdataset", "matplotlib", "tensorboard",
+    "soundfile", "fsspec",
+)  # fmt: skip
 
 
 def name_of(path: Path) -> str:

@@ -5,7 +5,15 @@ from collections import defaultdict
 
 import torch
 
-PARTS = ("waiting for data", "copy", "views", "forward and backward", "optimiser", "logging")
+PARTS = (
+    "waiting for data",
+    "copy",
+    "views",
+    "forward and backward",
+    "optimiser",
+    "logging",
+    "looks",
+)
 """What a step's time is divided into; together they are all of it."""
 
 

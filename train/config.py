@@ -3,9 +3,11 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from model.checkpoint import ENCODERS
+from tyro.conf import Positional, arg
+
+from model.encoders import encoder_options
 from shards.cache import CacheOptions
 from shards.cli import UserError
 from shards.logmel import FrontEnd
@@ -14,18 +16,21 @@ from train.views import PAPER, Ranges, ViewName, check_views
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
-    """LARS as in the paper; learning rates are for a batch of 128 and scale with the batch."""
+    """As the paper trains AudioNTT; learning rates are for a batch of 128 and scale with it."""
 
+    kind: Literal["lars", "adamw"] = "lars"
+    """LARS for convolutions, AdamW for transformers, as in the paper."""
     lr_weights: float = 0.4
     """Learning rate of weights at batch 128."""
     lr_biases: float = 0.0048
     """Learning rate of biases and norms at batch 128."""
     momentum: float = 0.9
-    """Share of the last step that is kept."""
+    """LARS: share of the last step that is kept."""
     trust: float = 0.001
-    """Trust coefficient: length of an adapted step relative to its weight."""
+    """LARS: trust coefficient, the length of an adapted step relative to its weight."""
     weight_decay: float = 1e-5
-    """Added to the gradient of weights, times the weight."""
+    """Of weights alone. LARS: added to the gradient, times the weight. AdamW: part of a weight that
+    goes in each step, times the learning rate."""
     warmup_epochs: float = 1.0
     """Length of the linear warm-up; a cosine to 0 follows."""
 
@@ -51,13 +56,17 @@ class TrainConfig:
     """Run folder: config.json, metrics.jsonl, TensorBoard events, checkpoints, loss.png."""
     resume: bool = False
     """Go on with the run in the run folder if there is one."""
-    encoder: Literal["audiontt"] = "audiontt"
+    encoder: str = "audiontt"
     """Network; `python -m model` lists them."""
+    encoder_options: tuple[str, ...] = ()
+    """What of the network can be set, as KEY=VALUE; `python -m model NAME` lists it."""
     projector_hidden: int = 8192
-    """Width of the projector's hidden layer."""
+    """Width of the projector's hidden layers."""
+    projector_layers: int = 1
+    """Number of the projector's hidden layers."""
     projector_out: int = 1024
     """Size of the projector's output, the D of the D x D cross-correlation."""
-    lambda_: float = 0.005
+    lambda_: Annotated[float, arg(name="lambda")] = 0.005
     """Weight of the off-diagonal term of the loss."""
     crop_frames: int = 96
     """Length of a crop, frames of 10 ms."""
@@ -66,7 +75,7 @@ class TrainConfig:
     epochs: float = 100.0
     """Passes over the shard set."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
-    """LARS and its schedule."""
+    """The optimiser and its schedule."""
     views: tuple[ViewName, ...] = PAPER
     """The augmentations, in the order in which they are applied."""
     ranges: Ranges = field(default_factory=Ranges)
@@ -88,6 +97,9 @@ class TrainConfig:
     """Threads that read crops."""
     log_every: int = 10
     """Steps between lines of metrics.jsonl; the losses are read from the device only then."""
+    look_epochs: float = 0.0
+    """Epochs from one look to the next at what was learnt so far: effective rank of the embeddings,
+    correlation.png, probe. 0: twelve looks over the run."""
     checkpoint_every_s: float = 300.0
     """Seconds between checkpoints; one more is written at the end and on SIGTERM."""
     workers: int = 1
@@ -102,8 +114,10 @@ class TrainConfig:
     """Measure reader and network before the first step and say which of them will limit."""
 
     def __post_init__(self) -> None:
-        if self.encoder not in ENCODERS:
-            raise UserError(f"encoder is {self.encoder}; known are {', '.join(ENCODERS)}")
+        try:
+            encoder_options(self.encoder, self.encoder_options)
+        except ValueError as error:
+            raise UserError(str(error)) from error
         if self.batch < 2:
             raise UserError(f"batch is {self.batch}; a correlation needs at least 2 clips")
         for name in ("projector_hidden", "projector_out", "crop_frames", "reader_threads"):
@@ -112,6 +126,10 @@ class TrainConfig:
         check_views(self.views)
         if self.block_shards < 0:
             raise UserError(f"block_shards is {self.block_shards}; choose 0 (all) or more")
+        if not 0 <= self.look_epochs < math.inf:
+            raise UserError(f"look_epochs is {self.look_epochs}; choose 0 (twelve a run) or more")
+        if self.projector_layers < 0:
+            raise UserError(f"projector_layers is {self.projector_layers}; choose 0 or more")
         if not 0 < self.epochs < math.inf or self.log_every < 1:
             raise UserError("epochs must be a number above 0 and log_every at least 1")
         if not 1 <= self.workers <= self.batch or self.restarts < 0:
@@ -121,3 +139,29 @@ class TrainConfig:
             )
         if not 0 < self.max_stall <= 1:
             raise UserError(f"max_stall is {self.max_stall}; choose a share from (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowConfig:
+    """Draw pairs of views of one clip beside the clip."""
+
+    clip: Positional[str]
+    """A sound file, or the key of a clip of the shard set."""
+    shards: str = "data/demo/logmel"
+    """Log-mel shard set: its statistics normalise, its clips are mixed in."""
+    out: Path = Path("views.png")
+    """Picture to write."""
+    views: tuple[ViewName, ...] = PAPER
+    """The augmentations, in the order in which they are applied."""
+    ranges: Ranges = field(default_factory=Ranges)
+    """How strong they are."""
+    pairs: int = 3
+    """Pairs of views."""
+    crop_frames: int = 96
+    """Length of a crop, frames of 10 ms."""
+    seed: int = 0
+    """Another seed, other views."""
+
+    def __post_init__(self) -> None:
+        if min(self.pairs, self.crop_frames) < 1:
+            raise UserError("pairs and crop_frames must be 1 or more")

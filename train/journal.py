@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from train.look import effective_rank, keep_correlation, look_steps, name_collapse
 from train.loop import Trainer
 from train.ranks import AgreedError
 from train.run import RunFolder
@@ -35,6 +36,8 @@ class Journal:
     def __init__(self, trainer: Trainer, folder: RunFolder | None) -> None:
         self.trainer, self.folder = trainer, folder
         self.losses: list[Tensor] = []
+        config = trainer.config
+        self.looks = look_steps(trainer.total_steps, trainer.steps_per_epoch, config.look_epochs)
         self.signal = 0
         self.stall = _Stall(trainer.config.max_stall)
         self.board = _tensorboard(folder, trainer.step) if folder else None
@@ -75,28 +78,47 @@ class Journal:
                 "with lower --optimiser.lr-weights and --optimiser.lr-biases"
             )
         trainer.clock.mark("logging")
+        seen = self._look()
+        trainer.clock.mark("looks")
         seconds, shares = trainer.clock.lap()
         agreed, wait = trainer.ranks.largest([float(signal), shares["waiting for data"]])
         self.signal = int(agreed)
         self.stall.add(len(self.losses), seconds, wait)
-        metrics = (
-            {
-                "epoch": trainer.step / trainer.steps_per_epoch,
-                "loss": loss,
-                "on_diagonal": on_diagonal,
-                "off_diagonal_weighted": trainer.config.lambda_ * off_diagonal,
-                "lr": trainer.optimiser.param_groups[0]["lr"],
-                "clips_per_s": len(self.losses) * trainer.config.batch / seconds,
-                "seconds": seconds,
-                "workers": trainer.ranks.world,
-                "longest_wait": round(wait, 5),
-            }
-            | _peak_memory(trainer.device)
-            | share_fields(shares)
-        )
+        progress = {
+            "epoch": trainer.step / trainer.steps_per_epoch,
+            "loss": loss,
+            "on_diagonal": on_diagonal,
+            "off_diagonal_weighted": trainer.config.lambda_ * off_diagonal,
+            "lr": trainer.optimiser.param_groups[0]["lr"],
+            "clips_per_s": len(self.losses) * trainer.config.batch / seconds,
+            "seconds": seconds,
+            "workers": trainer.ranks.world,
+            "longest_wait": round(wait, 5),
+        }
+        metrics = progress | _peak_memory(trainer.device) | share_fields(shares) | seen
         self.losses.clear()
         if self.folder:
             self._write(self.folder, metrics)
+
+    @property
+    def due(self) -> bool:
+        """Tell whether the last step is one after which to look."""
+        return self.trainer.step in self.looks
+
+    def _look(self) -> dict[str, float]:
+        """Look at what was learnt so far, if it is time; all processes must call it."""
+        trainer = self.trainer
+        if not self.due or trainer.latest is None:
+            return {}
+        correlation, mine = trainer.latest
+        embeddings = trainer.ranks.gather(mine.float(), trainer.config.batch)
+        if not self.folder:
+            return {}
+        rank = effective_rank(embeddings)
+        keep_correlation(self.folder.path, trainer.step, correlation)
+        if collapse := name_collapse(rank):
+            log.warning("step %d: %s", trainer.step, collapse)
+        return {"effective_rank": rank}
 
     def _write(self, folder: RunFolder, metrics: dict[str, float]) -> None:
         folder.write(self.trainer.step, **metrics)

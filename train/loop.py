@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from model.checkpoint import Checkpoint, build_encoder
+from model.checkpoint import Checkpoint
+from model.encoders import Size, build_encoder, encoder_options, option_kinds
 from shards.cli import UserError
 from shards.reader import Batch, CropReader
 from shards.shardset import ShardSet
@@ -15,9 +16,9 @@ from train.clock import Clock
 from train.config import TrainConfig
 from train.draws import sample_keys
 from train.feed import HOLD, feed
-from train.lars import LARS, lars_groups
-from train.network import BarlowTwins
+from train.network import BarlowTwins, Outcome
 from train.normalise import PPN_EPOCHS, RunningNorm, SetNorm
+from train.optimise import make_optimiser, set_rate
 from train.order import PartOrder
 from train.ranks import Ranks, choose_device
 from train.schedule import warmup_cosine
@@ -44,11 +45,16 @@ class Trainer:
         self.bf16 = config.precision == "bf16" or (
             config.precision == "auto" and has_bf16(self.device)
         )
-        self.sizes: dict[str, int | float] = {"n_mels": shard_set.form.frame_shape[0]}
+        self.sizes: dict[str, Size] = {
+            "n_mels": shard_set.form.frame_shape[0],
+            **encoder_options(config.encoder, config.encoder_options),
+        }
+        if "unit_frames" in option_kinds(config.encoder):  # a crop is one unit of a transformer
+            self.sizes.setdefault("unit_frames", config.crop_frames)
         self.network, self.model = self._networks()
         if config.compile != "no":
             self.model = torch.compile(self.model, mode=config.compile)  # type: ignore[assignment]
-        self.optimiser = _optimiser(self.network, config)
+        self.optimiser = make_optimiser(self.network, config.optimiser, config.batch)
         self.views = self.make_views()
         self.reader = _reader(config, shard_set, ranks)
         self.steps_per_epoch = len(shard_set) / config.batch
@@ -56,6 +62,8 @@ class Trainer:
         warmup = config.optimiser.warmup_epochs * self.steps_per_epoch
         self.warmup_steps = min(int(warmup), self.total_steps)
         self.step = 0
+        self.latest: tuple[Tensor, Tensor] | None = None
+        """Cross-correlation and this process's embeddings of the last step."""
         self.clock = Clock(self.device)
 
     def _networks(self) -> tuple[BarlowTwins, nn.Module]:
@@ -67,6 +75,7 @@ class Trainer:
             hidden=config.projector_hidden,
             out_features=config.projector_out,
             lambda_=config.lambda_,
+            layers=config.projector_layers,
         ).to(self.device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         synchronise(network, self.ranks, config.batch)
@@ -96,8 +105,7 @@ class Trainer:
         """Train on one batch; return loss and its two terms on the device, float32 [3]."""
         terms = self.compute(batch, self.views)
         factor = warmup_cosine(self.step, self.total_steps, self.warmup_steps)
-        for group in self.optimiser.param_groups:
-            group["lr"] = group["peak_lr"] * factor
+        set_rate(self.optimiser, factor)
         self.optimiser.step()
         self.step += 1
         self.clock.mark("optimiser")
@@ -112,11 +120,12 @@ class Trainer:
         # Dropout is a function of the step, so a resumed run drops what the interrupted one did.
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            terms = self.model(view_a, view_b)
+            outcome: Outcome = self.model(view_a, view_b)
         self.optimiser.zero_grad(set_to_none=True)
-        terms.loss.backward()
+        outcome.terms.loss.backward()
+        self.latest = outcome.correlation, outcome.embeddings
         self.clock.mark("forward and backward")
-        return torch.stack([term.detach().float() for term in terms])
+        return torch.stack([term.detach().float() for term in outcome.terms])
 
     def batches(self) -> Iterator[Batch]:
         """Read the batches that are left, this process's rows of each."""
@@ -172,19 +181,6 @@ class Trainer:
         stream = self.reader.batches(self.step - earlier, earlier)
         for batch in feed(stream, self.device, self.clock):
             self.views.remember(batch.crops.float())
-
-
-def _optimiser(network: BarlowTwins, config: TrainConfig) -> LARS:
-    given, scale = config.optimiser, config.batch / 128
-    optimiser = LARS(
-        lars_groups([network], given.lr_weights * scale, given.lr_biases * scale),
-        momentum=given.momentum,
-        trust=given.trust,
-        weight_decay=given.weight_decay,
-    )
-    for group in optimiser.param_groups:
-        group["peak_lr"] = group["lr"]
-    return optimiser
 
 
 def _reader(config: TrainConfig, shard_set: ShardSet, ranks: Ranks) -> CropReader:

@@ -1,8 +1,26 @@
 """Named configurations; each says where its numbers come from."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from train.config import TrainConfig
+from train.config import OptimiserConfig, TrainConfig
+
+_AUDIOSET = TrainConfig(
+    shards="data/audioset/logmel",
+    run=Path("runs/audiontt-audioset"),
+    block_shards=256,  # 28 GB: two of them fit into the cache of a remote set
+)
+_ADAMW = OptimiserConfig(kind="adamw", lr_weights=6.25e-5, lr_biases=6.25e-5, weight_decay=0.24)
+
+
+def _vitc(letter: str) -> TrainConfig:
+    return replace(
+        _AUDIOSET,
+        run=Path(f"runs/vitc-{letter}-audioset"),
+        encoder=f"vitc-{letter}-16x8",
+        optimiser=_ADAMW,
+    )
+
 
 PRESETS: dict[str, tuple[str, TrainConfig]] = {
     "demo": (
@@ -17,11 +35,21 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
         ),
     ),
     "audiontt-audioset": (
-        "AudioNTT as the paper trains it (section 3.3: batch 128, 100 epochs, LARS)",
+        "AudioNTT as the paper trains it (batch 128, 100 epochs, LARS)",
+        _AUDIOSET,
+    ),
+    "vitc-b-audioset": (
+        "ViT_C-B 16x8 as the paper trains it (batch 128, 100 epochs, AdamW)",
+        _vitc("b"),
+    ),
+    "vitc-s": ("ViT_C-S 16x8, otherwise as vitc-b-audioset (the authors' report)", _vitc("s")),
+    "vitc-t": ("ViT_C-T 16x8, otherwise as vitc-b-audioset (the authors' report)", _vitc("t")),
+    "audiontt-fsd50k-ablation": (
+        "AudioNTT on FSD50K dev, projector output 256, as in the paper's ablations",
         TrainConfig(
-            shards="data/audioset/logmel",
-            block_shards=256,  # 28 GB: two fit into the cache of a remote set
-            run=Path("runs/audiontt-audioset"),
+            shards="data/fsd50k/logmel",
+            run=Path("runs/audiontt-fsd50k-ablation"),
+            projector_out=256,
         ),
     ),
 }

@@ -1,11 +1,10 @@
 """What a run came to: the closing lines and the loss curve, both from metrics.jsonl alone."""
 
-import logging
 from pathlib import Path
 from statistics import fmean
 
-from shards.files import replacing
 from train.clock import PARTS
+from train.look import name_collapse
 from train.run import read_metrics
 
 STALL = 0.02
@@ -13,8 +12,6 @@ STALL = 0.02
 PAPER_EPOCHS = 100
 PAPER_CLIPS = 1_629_756
 """The pre-training of the paper: the AudioSet clips that its authors could get."""
-
-log = logging.getLogger(__name__)
 
 
 def summarise(run: Path) -> str:
@@ -35,13 +32,15 @@ def summarise(run: Path) -> str:
             f"loss     {fmean(line['loss'] for line in first):.2f} -> "
             f"{fmean(line['loss'] for line in last):.2f} "
             f"(means over the first and the last tenth of {lines[-1]['step']:.0f} steps)",
+            *[f"rank     {words}" for words in _ranks(lines)],
             f"speed    {clips / seconds:.1f} clips/s, {seconds / 60:.1f} min",
             f"time     {spent}",
             f"limit    {name_bottleneck(shares)}",
             f"memory   {_peak(lines)} at most, in each of {lines[-1].get('workers', 1):.0f} "
             "process(es)",
             f"AudioSet {_projection(clips / seconds)}",
-            f"run      {run}: config.json, metrics.jsonl, loss.png, checkpoint.pt, encoder.pt",
+            f"run      {run}: metrics.jsonl, loss.png, correlation.png, checkpoint.pt, encoder.pt, "
+            "config.json",
             f"next     make eval CHECKPOINT={run}/encoder.pt",
         ]
     )
@@ -66,6 +65,15 @@ def name_bottleneck(shares: dict[str, float]) -> str:
     return f"{words} ({100 * shares[largest]:.0f} % of the time is {largest})"
 
 
+def _ranks(lines: list[dict[str, float]]) -> list[str]:
+    """Say how the effective rank of the embeddings went."""
+    ranks = [line["effective_rank"] for line in lines if "effective_rank" in line]
+    if not ranks:
+        return []
+    words = f"effective rank of a batch's embeddings {ranks[0]:.1f} -> {ranks[-1]:.1f}"
+    return [f"{words}; {name_collapse(ranks[-1])}".rstrip("; ")]
+
+
 def _peak(lines: list[dict[str, float]]) -> str:
     """Name the memory that counts: the GPU's where there is one."""
     for name, where in (("peak_device_gb", "GPU memory"), ("peak_host_gb", "memory")):
@@ -88,32 +96,3 @@ def share_fields(shares: dict[str, float]) -> dict[str, float]:
 
 def _field(part: str) -> str:
     return "share_" + part.replace(" ", "_")
-
-
-def draw_curve(run: Path) -> None:
-    """Draw loss, its two terms and the learning rate over steps into loss.png."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        log.warning("no loss.png: install matplotlib (extra `train`)")
-        return
-    lines = read_metrics(run / "metrics.jsonl")
-    if not lines:
-        return
-    steps = [line["step"] for line in lines]
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
-    for name, label in (
-        ("loss", "loss"),
-        ("on_diagonal", "on-diagonal term"),
-        ("off_diagonal_weighted", "off-diagonal term x lambda"),
-    ):
-        axes.plot(steps, [line[name] for line in lines], label=label)
-    axes.set(xlabel="step", ylabel="loss", yscale="log", title=f"Audio Barlow Twins, {run.name}")
-    rate = axes.twinx()
-    rate.plot(steps, [line["lr"] for line in lines], color="grey", linestyle=":")
-    rate.set_ylabel("learning rate of weights (dotted)")
-    axes.legend()
-    axes.grid(alpha=0.3)
-    with replacing(run / "loss.png") as scratch:
-        figure.savefig(scratch, format="png", dpi=120)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from nnAudio.features.mel import MelSpectrogram
 from torch import Tensor
 
-from shards.logmel import FrontEnd, LogMel, stored_logmel
+from shards.cli import UserError
+from shards.logmel import FrontEnd, LogMel, MelNorm, MelScale, stored_logmel
 
 EPS = float(np.finfo(np.float32).eps)
 
@@ -80,6 +81,60 @@ def test_values_equal_librosa(waves: list[np.ndarray]) -> None:
         )  # fmt: skip
         ours = log_mel(torch.from_numpy(wave)[None])[0].numpy()
         assert np.abs(ours - np.log(power.T + EPS)).max() < 1e-5
+
+
+@pytest.mark.parametrize("scale", ["htk", "slaney"])
+@pytest.mark.parametrize("norm", ["none", "slaney"])
+def test_either_path_uses_the_filters_of_librosa(
+    waves: list[np.ndarray], scale: MelScale, norm: MelNorm
+) -> None:
+    log_mel = LogMel(FrontEnd(mel_scale=scale, mel_norm=norm))
+    for wave in waves[::20]:
+        power = librosa.feature.melspectrogram(
+            y=wave / 32768.0, sr=16000, n_fft=1024, hop_length=160, n_mels=64, fmin=60.0,
+            fmax=7800.0, pad_mode="reflect", htk=scale == "htk",
+            norm=None if norm == "none" else norm,
+        )  # fmt: skip
+        expected = torch.from_numpy(np.log(power.T + EPS))
+        samples = torch.from_numpy(wave)[None]
+        assert (log_mel(samples)[0] - expected).abs().max() < 1e-5
+        on_device = torch.log(log_mel.reference(samples / 32768) + log_mel.floor)[0].T
+        assert (on_device - expected).abs()[expected > -3].max() < 1e-4
+
+
+def test_the_front_end_of_byol_a_v1_is_its_published_sum(waves: list[np.ndarray]) -> None:
+    filters = librosa.filters.mel(sr=16000, n_fft=1024, n_mels=64, fmin=60, fmax=7800)
+    eps = np.finfo(float).eps
+    log_mel = LogMel(FrontEnd(mel_scale="slaney", mel_norm="slaney", power_eps=eps))
+    for wave in [*waves[::40], np.zeros(2000, dtype=np.int16)]:
+        spectrum = librosa.stft(wave / 32768, n_fft=1024, hop_length=160, pad_mode="reflect")
+        expected = np.log(filters @ (np.abs(spectrum) ** 2 + eps) + EPS).T
+        assert np.abs(log_mel(torch.from_numpy(wave)[None])[0].numpy() - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("power_eps", [1e-10, 1e-4])
+def test_an_eps_before_the_filters_is_weighted_by_them(
+    waves: list[np.ndarray], power_eps: float
+) -> None:
+    filters = librosa.filters.mel(
+        sr=16000, n_fft=1024, n_mels=64, fmin=60, fmax=7800, htk=True, norm=None
+    )
+    log_mel = LogMel(FrontEnd(mel_eps=0, power_eps=power_eps))
+    for wave in [waves[0], np.zeros(2000, dtype=np.int16)]:
+        spectrum = librosa.stft(wave / 32768, n_fft=1024, hop_length=160, pad_mode="reflect")
+        expected = np.log(filters @ (np.abs(spectrum) ** 2 + power_eps)).T
+        assert np.abs(log_mel(torch.from_numpy(wave)[None])[0].numpy() - expected).max() < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore:Empty filters")
+@pytest.mark.parametrize(
+    "front_end",
+    [FrontEnd(mel_eps=0), FrontEnd(mel_eps=0, power_eps=1e-9, n_mels=300)],
+    ids=["no eps", "empty filters"],
+)
+def test_silence_without_a_logarithm_is_refused(front_end: FrontEnd) -> None:
+    with pytest.raises(UserError, match="choose mel_eps above 0"):
+        LogMel(front_end)
 
 
 def test_integer_samples_give_what_float_samples_give(waves: list[np.ndarray]) -> None:

@@ -14,11 +14,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from shards.reader import Batch
 from shards.shardset import open_shards
-from train.command import train
 from train.config import OptimiserConfig, TrainConfig
 from train.launch import launch
 from train.loop import Trainer
 from train.ranks import Ranks, joined_ranks
+from train.session import train
 from train.synced import synchronise
 from train.views import Ranges
 

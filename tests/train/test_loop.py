@@ -197,7 +197,10 @@ def test_a_missing_gpu_is_said_in_words(config: TrainConfig, shard_set: ShardSet
         ({"epochs": 0.0}, "epochs must be a number above 0"),
         ({"epochs": float("nan")}, "epochs must be a number above 0"),
         ({"log_every": 0}, "log_every at least 1"),
-        ({"encoder": "resnet"}, "encoder is resnet; known are audiontt"),
+        ({"projector_layers": -1}, "projector_layers is -1"),
+        ({"encoder_options": ("depth=2",)}, "encoder option is .depth=2."),
+        ({"views": ("rrc", "rrc")}, "each at most once"),
+        ({"encoder": "resnet"}, "no encoder is called 'resnet'; choose from audiontt,"),
     ],
 )
 def test_values_that_cannot_work_are_refused_at_once(bad: dict[str, Any], reason: str) -> None:

@@ -20,9 +20,9 @@ from model.checkpoint import load_checkpoint, restore_encoder
 from shards.cli import UserError
 from shards.form import logmel_form
 from shards.logmel import FrontEnd
-from train.command import train
 from train.config import OptimiserConfig, TrainConfig
 from train.run import read_metrics
+from train.session import train
 
 pytestmark = pytest.mark.slow
 

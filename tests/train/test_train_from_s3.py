@@ -16,10 +16,10 @@ from shards.form import logmel_form
 from shards.logmel import FrontEnd
 from shards.place import place
 from shards.shardset import open_shards
-from train.command import train
 from train.config import TrainConfig
 from train.loop import Trainer
 from train.run import RunFolder
+from train.session import train
 
 
 @pytest.fixture

@@ -1,0 +1,107 @@
+"""All encoders by name, how they are built, and what of them can be set by KEY=VALUE."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, Literal, get_args, get_origin
+
+from torch import nn
+
+from model.audiontt import AudioNTT
+from model.resnet import ResNet18
+from model.vit import STRIDES, ViT
+
+Size = int | float | str
+"""Value of a constructor's argument, as checkpoints hold it."""
+
+VIT_SIZES: dict[str, dict[str, Any]] = {
+    "b": {"dim": 768, "heads": 12},
+    "s": {"dim": 384, "heads": 6},
+    "t": {"dim": 192, "heads": 3},
+}
+
+
+def _encoders() -> dict[str, partial[Any]]:
+    """List the encoders; what a name stands for is fixed, the other arguments are options."""
+    found: dict[str, partial[Any]] = {
+        "audiontt": partial(AudioNTT, blocks=2, stack=True, hidden=None)
+    }
+    for width in (512, 1024, 2048):
+        found[f"audiontt2020-{width}"] = partial(
+            AudioNTT, blocks=3, stack=False, hidden=None, width=width
+        )
+    for letter, size in VIT_SIZES.items():
+        for patch in STRIDES:
+            found[f"vitc-{letter}-{patch}"] = partial(ViT, stem="conv", patch=patch, **size)
+            found[f"vit-{letter}-{patch}"] = partial(ViT, stem="plain", patch=patch, **size)
+    found["resnet18"] = partial(ResNet18, regp_nrf=False)
+    found["resnet18-regp-nrf"] = partial(ResNet18, regp_nrf=True)
+    return found
+
+
+ENCODERS: dict[str, partial[Any]] = _encoders()
+"""Constructors by name; each takes `n_mels` and gives a module with `out_features`, which maps
+normalised log-mel [N, T, n_mels] to [N, out_features]."""
+
+
+def build_encoder(name: str, sizes: Mapping[str, Size]) -> nn.Module:
+    """Build an untrained encoder from its registered name and its constructor's arguments."""
+    return _constructor(name)(**sizes)
+
+
+def encoder_options(name: str, texts: Iterable[str]) -> dict[str, Size]:
+    """Read texts such as `pool=mean` as keyword arguments of an encoder.
+
+    Raises:
+        ValueError: in one line, what is wrong and what there is to choose from.
+    """
+    options = _options(name)
+    found: dict[str, Size] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or key not in options:
+            known = ", ".join(f"{key}={kind}" for key, kind in option_kinds(name).items())
+            raise ValueError(f"encoder option is {text!r}; {name} takes {known or 'none'}")
+        found[key] = _read(value, options[key], f"option {key} of {name}")
+    return found
+
+
+def option_kinds(name: str) -> dict[str, str]:
+    """Describe the values of an encoder's options, such as `cls|mean` or `int`."""
+    return {key: _kind(type_) for key, type_ in _options(name).items()}
+
+
+def _constructor(name: str) -> partial[Any]:
+    """Look up an encoder."""
+    if name not in ENCODERS:
+        raise ValueError(f"no encoder is called {name!r}; choose from {', '.join(ENCODERS)}")
+    return ENCODERS[name]
+
+
+def _options(name: str) -> dict[str, Any]:
+    """Return the types of the arguments that a name leaves open, but for the front-end's."""
+    constructor = _constructor(name)
+    arguments = inspect.signature(constructor.func, eval_str=True).parameters
+    closed = {*constructor.keywords, "n_mels"}
+    return {key: arguments[key].annotation for key in arguments if key not in closed}
+
+
+def _kind(type_: Any) -> str:
+    """Describe the values of a type: its choices, or its name."""
+    return "|".join(get_args(type_)) if get_origin(type_) is Literal else type_.__name__
+
+
+def _read(text: str, type_: Any, what: str) -> Size:
+    """Read the value of an option; whole numbers are sizes, so 1 or more."""
+    kind = _kind(type_)
+    if get_origin(type_) is Literal:
+        if text in get_args(type_):
+            return text
+    else:
+        with suppress(ValueError):
+            value = type_(text)
+            if type_ is not int or value >= 1:
+                return value
+        kind += " of 1 or more" * (type_ is int)
+    raise ValueError(f"{what} is {text!r}; wanted {kind}")

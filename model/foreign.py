@@ -1,0 +1,242 @@
+"""Other people's checkpoints: the published weights of BYOL-A, and the paper authors' own.
+
+Which one a file is follows from its keys and shapes, and so do the sizes of its encoder. The
+front-end is part of what was trained and comes with it:
+- BYOL-A v1 (a bare state dict of three blocks): Slaney mel filters with unit area; float64 eps
+  goes on the power before them, and float32 eps on the mel power after them. The statistics are
+  those of its README; its authors' evaluation takes those of each task.
+- BYOL-A v2 (a bare state dict of two blocks): the same filters, float32 eps after them only;
+  statistics of its README.
+- Audio Barlow Twins (a dictionary whose `model` has keys `backbone.encoder.…`): the front-end of
+  the paper; statistics of the data set in the file's arguments, AudioSet's if there are none.
+  Their mean pooling is taken to be that of the patches, [CLS] left out.
+
+None of them says what it was trained on as our fingerprint does, nor for how many steps.
+"""
+
+from argparse import Namespace
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from model.checkpoint import Checkpoint, CheckpointError, checkpoint_of, is_own, read_torch_file
+from model.encoders import ENCODERS, VIT_SIZES, Size, build_encoder
+from model.vit import STRIDES, patch_shape
+
+N_MELS, FRAMES = 64, 96
+"""Input of all of them."""
+
+HTK: dict[str, str | int | float] = {
+    "sample_rate": 16000,
+    "window": 1024,
+    "hop": 160,
+    "n_mels": N_MELS,
+    "f_min_hz": 60.0,
+    "f_max_hz": 7800.0,
+    "mel_scale": "htk",
+    "mel_norm": "none",
+    "stft_window": "hann",
+    "padding": "centred, reflect",
+    "power": 2.0,
+    "logarithm": "natural, of power + 1.1920929e-07",
+}
+SLANEY = HTK | {"mel_scale": "slaney", "mel_norm": "slaney"}
+SLANEY_V1 = SLANEY | {"power_eps": torch.finfo(torch.float64).eps}
+
+STATISTICS = {
+    "audioset": (-0.8294, 4.6230),
+    "fsd50k": (-4.950, 5.855),
+    "librispeech": (-3.332, 4.205),
+}
+"""Mean and standard deviation of the authors' log-mel, by data set."""
+
+
+class Origin(NamedTuple):
+    """Where weights come from, and the inputs that they were trained on."""
+
+    name: str
+    front_end: dict[str, str | int | float]
+    mean: float
+    std: float
+
+
+BYOLA_V1 = Origin("BYOL-A v1", SLANEY_V1, -5.4919195, 5.0389895)
+BYOLA_V2 = Origin("BYOL-A v2", SLANEY, -9.660292, 4.7219563)
+
+
+def load_any_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint of this project, or a known one from elsewhere.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or neither.
+    """
+    payload = read_torch_file(path)
+    return checkpoint_of(payload, path) if is_own(payload) else _foreign(payload, path)
+
+
+def load_foreign(path: Path) -> Checkpoint:
+    """Read a checkpoint of BYOL-A or of the paper's authors, for embedding with it.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or unknown; says what was found and wanted.
+    """
+    return _foreign(read_torch_file(path), path)
+
+
+def _foreign(payload: Any, path: Path) -> Checkpoint:
+    """Make a checkpoint of the content of a file from elsewhere."""
+    try:
+        origin, encoder, sizes, state = _recognise(payload)
+        _check_fit(encoder, sizes, state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    return Checkpoint(
+        encoder=encoder,
+        sizes=sizes,
+        state=state,
+        front_end=dict(origin.front_end),
+        mean=origin.mean,
+        std=origin.std,
+        fingerprint=f"unknown ({origin.name})",
+        step=0,
+    )
+
+
+def _recognise(payload: Any) -> tuple[Origin, str, dict[str, Size], dict[str, Tensor]]:
+    """Find the weights in a file, where they come from, and the encoder that they fit."""
+    if not isinstance(payload, Mapping):
+        raise CheckpointError(f"holds a {type(payload).__name__}; wanted a dictionary of weights")
+    if isinstance(payload.get("model"), Mapping):
+        state = _tensors(payload["model"])
+        inner, arguments = _without_prefix(state), payload.get("args", Namespace())
+        if "cls_token" in inner:
+            encoder, sizes = _vit(inner)
+            if getattr(arguments, "use_mean_pool", False):
+                sizes["pool"] = "mean"
+        elif "layer1.0.conv1.weight" in inner:
+            encoder, sizes = _resnet(state), {}
+        else:
+            encoder, sizes = _audiontt(inner)
+        return _authors(arguments), encoder, sizes, inner
+    state = _tensors(payload)
+    encoder, sizes = _audiontt(state)
+    return (BYOLA_V2 if encoder == "audiontt" else BYOLA_V1), encoder, sizes, state
+
+
+def _authors(arguments: Namespace) -> Origin:
+    """Name the statistics that the authors normalised their data set with."""
+    dataset = getattr(arguments, "dataset", "audioset")
+    if dataset not in STATISTICS:
+        known = ", ".join(STATISTICS)
+        raise CheckpointError(f"trained on {dataset!r}; statistics are known of {known}")
+    return Origin(f"Audio Barlow Twins, {dataset}", HTK, *STATISTICS[dataset])
+
+
+def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take the encoder's weights out of the authors' state dict, which has the projector too."""
+    for prefix in ("backbone.encoder.encoder.", "backbone.encoder."):
+        for start in (prefix, "module." + prefix):
+            if found := {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}:
+                return found
+    raise CheckpointError(f"model holds {_some(state)}; wanted backbone.encoder.…")
+
+
+def _audiontt(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Size]]:
+    """Tell which AudioNTT has these weights, and its sizes."""
+    blocks = sum(f"features.{4 * i}.weight" in state for i in range(4))
+    if blocks not in (2, 3):
+        raise CheckpointError(
+            f"holds {_some(state)}; wanted weights of BYOL-A (features.0, features.4, fc.0, fc.3 "
+            "and for v1 features.8), or of Audio Barlow Twins (model: backbone.encoder.…)"
+        )
+    channels, *_ = _shape(state, "features.0.weight", 4)
+    hidden, _ = _shape(state, "fc.0.weight", 2)
+    width, _ = _shape(state, "fc.3.weight", 2)
+    sizes: dict[str, Size] = {"n_mels": N_MELS, "channels": channels}
+    if blocks == 2:
+        return "audiontt", sizes | {"width": width, "hidden": hidden}
+    if (name := f"audiontt2020-{width}") not in ENCODERS:
+        raise CheckpointError(f"AudioNTT2020 of width {width}; published are 512, 1024, 2048")
+    return name, sizes
+
+
+def _vit(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Size]]:
+    """Tell which ViT has these weights, and its depth.
+
+    Strides leave no trace in a convolution's weights; the number of positions does.
+    """
+    *_, dim = _shape(state, "cls_token", 3)
+    tokens = _shape(state, "pos_embed", 3)[1] - 1
+    stem = [w.shape for k, w in state.items() if k.startswith("patch_embed.proj.") and w.ndim == 4]
+    depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
+    for letter, size in VIT_SIZES.items():
+        for patch, strides in STRIDES.items():
+            mels, frames = patch_shape(patch)
+            if (dim, tokens) != (size["dim"], (N_MELS // mels) * (FRAMES // frames)):
+                continue
+            if len(stem) == len(strides) + 1:
+                return f"vitc-{letter}-{patch}", {"n_mels": N_MELS, "depth": depth}
+            if [shape[2:] for shape in stem] == [(mels, frames)]:
+                return f"vit-{letter}-{patch}", {"n_mels": N_MELS, "depth": depth}
+    kernels = ", ".join(f"{shape[2]}x{shape[3]}" for shape in stem)
+    raise CheckpointError(
+        f"a ViT of width {dim} with {tokens} patches and kernels {kernels or 'none'}; known are "
+        f"widths 768, 384, 192 and patches {', '.join(STRIDES)} of {N_MELS} mels x {FRAMES} frames"
+    )
+
+
+def _resnet(state: Mapping[str, Tensor]) -> str:
+    """Tell ResNet-18 from ReGP-NRF, whose weights look alike, by the width of the projector."""
+    widths = {512: "resnet18", 4096: "resnet18-regp-nrf"}
+    keys = [key for key in state if key.endswith("projector.0.weight")]
+    found = [_shape(state, key, 2)[1] for key in keys]
+    if len(found) != 1 or found[0] not in widths:
+        raise CheckpointError(
+            f"a ResNet with projectors of width {found}; wanted one, of 512 (ResNet-18) or 4096 "
+            "(ReGP-NRF), since nothing else tells them apart"
+        )
+    return widths[found[0]]
+
+
+def _check_fit(name: str, sizes: Mapping[str, Size], state: Mapping[str, Tensor]) -> None:
+    """Compare names and shapes with those of the encoder, naming what differs."""
+    with torch.device("meta"):
+        wanted = build_encoder(name, sizes).state_dict()
+    for problem, keys in (
+        ("lacks", wanted.keys() - state.keys()),
+        ("has no place for", state.keys() - wanted.keys()),
+    ):
+        if keys:
+            raise CheckpointError(f"{name} {problem} {_some(sorted(keys))}")
+    for key, values in wanted.items():
+        if values.shape != state[key].shape:
+            raise CheckpointError(
+                f"shape of {key} is {list(state[key].shape)}, wanted {list(values.shape)} "
+                f"as in {name}"
+            )
+
+
+def _tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Require a state dict: texts to tensors."""
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise CheckpointError(
+                f"holds {key!r}, a {type(value).__name__}; wanted a state dict of tensors"
+            )
+    return dict(state)
+
+
+def _shape(state: Mapping[str, Tensor], key: str, ndim: int) -> torch.Size:
+    """Return the shape of a weight that must be there with a number of dimensions."""
+    if key not in state or state[key].ndim != ndim:
+        found = list(state[key].shape) if key in state else "missing"
+        raise CheckpointError(f"{key} is {found}; wanted {ndim} dimensions")
+    return state[key].shape
+
+
+def _some(keys: Collection[str]) -> str:
+    """List the first of some keys."""
+    return (", ".join(list(keys)[:4]) or "nothing") + ", …" * (len(keys) > 4)
