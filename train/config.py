@@ -96,7 +96,7 @@ class TrainConfig:
     reader_threads: int = 4
     """Threads that read crops."""
     log_every: int = 10
-    """Steps between lines of metrics.jsonl; the losses are read from the device only then."""
+    """Steps between lines of metrics.jsonl, which looks write, too; losses are read only then."""
     look_epochs: float = 0.0
     """Epochs from one look to the next at what was learnt so far: effective rank of the embeddings,
     correlation.png, probe. 0: twelve looks over the run."""
