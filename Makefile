@@ -15,7 +15,8 @@ PIP_ARGS ?=
 RUNNER := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install ingest shards train eval check fmt test bench bench-ingest
+.PHONY: help install ingest shards train eval listen ablation check fmt test bench bench-ingest bench-train bench-views bench-embed \
+	bench-gpu
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +46,19 @@ endif
 eval: install  ## score a checkpoint on HEAR tasks: CHECKPOINT=runs/demo/encoder.pt TASKS=data/demo/tasks
 	$(RUNNER) -m eval hear --checkpoint $(CHECKPOINT) --tasks-dir $(TASKS) $(ARGS)
 
+listen: install  ## a page to hear every view of waveforms: WAVE=data/demo/wave, ARGS="KEY --out page.html"
+ifeq ($(WAVE),data/demo/wave)
+	$(RUNNER) -m ingest demo
+endif
+	$(RUNNER) -m train listen --shards $(WAVE) $(ARGS)
+
+GRID ?= views
+ablation: install  ## compare settings: GRID=views (batch, lambda, projector) PRESET=demo TASKS=data/demo/tasks
+ifeq ($(SHARDS),data/demo/logmel)
+	$(RUNNER) -m ingest demo
+endif
+	$(RUNNER) -m train ablation $(PRESET) --grid $(GRID) --shards $(SHARDS) --tasks-dir $(TASKS) $(ARGS)
+
 check: install  ## lint, format, types
 	$(RUNNER) -m ruff check .
 	$(RUNNER) -m ruff format --check .
@@ -60,5 +74,21 @@ test: install  ## the whole test suite
 bench-ingest: install  ## the whole ingest stage beside bare ffmpeg on the same files
 	$(RUNNER) -m ingest bench $(ARGS)
 
-bench: install  ## the crop reader beside stock WebDataset and a bare preadv loop
+# LitData and MosaicML Streaming ask for another torch than the pinned one, and do without it.
+bench: install  ## the crop reader beside other libraries, a file a clip, and a bare preadv loop
+	$(RUNNER) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[bench]'
+	$(RUNNER) -m pip install --quiet $(PIP_ARGS) -c constraints.txt --no-deps litdata mosaicml-streaming
 	$(RUNNER) -m shards bench $(ARGS)
+
+bench-train: install  ## a training step here: streamed beside resident batches, its parts, FLOP/s
+	$(RUNNER) -m train bench --presets audiontt-audioset --profile 12 $(ARGS)
+
+bench-gpu: install  ## the same on a GPU, plain and compiled, from log-mel and from waves
+	$(RUNNER) -m train bench --device cuda --compile no reduce-overhead --profile 20 \
+	    --presets audiontt-audioset vitc-b-audioset waveform-light waveform-strong $(ARGS)
+
+bench-views: install  ## every view of waveforms beside other libraries, where they are installed
+	$(RUNNER) -m train bench-views $(ARGS)
+
+bench-embed: install  ## embedding of files beside the encoder's bare forward
+	$(RUNNER) -m eval bench $(ARGS)

@@ -1,4 +1,4 @@
-"""`python -m eval hear | embed`: see `--help`."""
+"""`python -m eval hear | embed | similar | export | validate | bench`: see `--help`."""
 
 from eval.command import main
 from shards.cli import run_command

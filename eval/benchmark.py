@@ -1,4 +1,4 @@
-"""A checkpoint and its baselines on HEAR scene tasks: embed, probe, compare."""
+"""A checkpoint and its baselines on HEAR tasks: embed, probe, compare."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,11 +11,20 @@ from tqdm import tqdm
 from eval.audio import AudioError, read_samples
 from eval.baselines import compared_systems
 from eval.config import HearConfig
-from eval.hear import HearModel, checkpoint_facts, get_scene_embeddings, read_checkpoint
-from eval.probe import GRID, Labelled, n_trainings, probe_task
+from eval.embedded import Embedded, join
+from eval.evaluate import evaluate, n_trainings
+from eval.events import Timeline
+from eval.hear import (
+    HearModel,
+    checkpoint_facts,
+    get_scene_embeddings,
+    get_timestamp_embeddings,
+    read_checkpoint,
+)
+from eval.protocol import PROTOCOLS, Protocol
 from eval.report import TaskReport, score_table, write_scores
-from eval.scores import SCORES, chance_level
-from eval.task import Clip, Task, TaskError, find_tasks, read_task
+from eval.scores import chance_level
+from eval.task import Clip, Task, find_tasks, read_task
 from shards.cli import UserError, say
 
 log = logging.getLogger(__name__)
@@ -27,73 +36,94 @@ def hear_command(config: HearConfig) -> None:
     systems = compared_systems(checkpoint, config.device)
     rate = systems["checkpoint"].sample_rate
     tasks = [read_task(folder, rate) for folder in find_tasks(config.tasks_dir, config.task)]
-    for task in tasks:
-        check_score(task)
+    protocol = PROTOCOLS[config.protocol]
     reports = []
     for task in tasks:
-        reports.append(score_systems(task, systems))
+        reports.append(score_systems(task, systems, protocol))
         facts = checkpoint_facts(config.checkpoint, checkpoint)
-        write_scores(config.scores_file, facts, reports)
+        write_scores(config.scores_file, facts, protocol, reports)
         log.info("%s: scored, %d of %d tasks", task.name, len(reports), len(tasks))
     say(score_table(reports))
     log.info("scores written to %s", config.scores_file)
 
 
-def check_score(task: Task) -> None:
-    """Refuse a task before any work if its primary score is not implemented."""
-    if task.evaluation[0] not in SCORES:
-        known = ", ".join(SCORES)
-        raise TaskError(f"{task.name}: primary score is {task.evaluation[0]!r}; known: {known}")
-
-
-def score_systems(task: Task, systems: Mapping[str, HearModel]) -> TaskReport:
+def score_systems(task: Task, systems: Mapping[str, HearModel], protocol: Protocol) -> TaskReport:
     """Embed a task's clips with every system, then probe each system."""
-    name = task.evaluation[0]
-    arrangements = task.arrangements()
     with tqdm(total=task.n_clips, desc=f"{task.name}: embed", unit="clip", disable=None) as bar:
         embedded = embed_task(task, systems, bar.update)
-    trainings = len(systems) * n_trainings(GRID, arrangements)
-    multilabel = task.prediction_type == "multilabel"
+    trainings = len(systems) * n_trainings(task.metadata, protocol)
     with tqdm(total=trainings, desc=f"{task.name}: probe", unit="probe", disable=None) as bar:
         results = {
-            system: probe_task(splits, arrangements, SCORES[name], multilabel, progress=bar.update)
+            system: evaluate(task.metadata, splits, protocol, progress=lambda _: bar.update())
             for system, splits in embedded.items()
         }
-    tested = np.concatenate([task.targets(arrangement.test) for arrangement in arrangements])
+    score, arrangements = task.metadata.evaluation[0], task.arrangements()
+    chance = None
+    if not task.metadata.is_event:
+        tested = np.concatenate([task.targets(arrangement.test) for arrangement in arrangements])
+        chance = chance_level(score, tested)
     return TaskReport(
         task=task.name,
-        score=name,
+        score=score,
         n_clips=task.n_clips,
         n_folds=len(arrangements),
-        chance=chance_level(name, tested),
+        chance=chance,
         systems=results,
     )
 
 
 def embed_task(
     task: Task, systems: Mapping[str, HearModel], progress: Callable[[int], object]
-) -> dict[str, dict[str, Labelled]]:
+) -> dict[str, dict[str, Embedded]]:
     """Read every clip once and embed it with each system.
 
     Returns:
         For each system and split, embeddings on the system's device, with their targets.
     """
-    embedded: dict[str, dict[str, Labelled]] = {system: {} for system in systems}
-    first = next(iter(systems.values()))
-    for split, clips in task.splits.items():
-        parts: dict[str, list[Tensor]] = {system: [] for system in systems}
-        waves = (read_clip(clip, first.sample_rate) for clip in clips)
-        for audio in equal_lengths(waves, first.clips_per_pass):
-            for system, model in systems.items():
-                parts[system].append(get_scene_embeddings(audio, model))
-            progress(len(audio))
-        for system in systems:
-            embeddings = torch.cat(parts[system])
-            if not embeddings.isfinite().all():
+    embedded: dict[str, dict[str, Embedded]] = {system: {} for system in systems}
+    embed = embed_events if task.metadata.is_event else embed_scenes
+    for split in task.splits:
+        for system, part in embed(task, split, systems, progress).items():
+            if not part.embeddings.isfinite().all():
                 raise UserError(f"{system}: embeddings of {task.name} are not finite; retrain it")
-            targets = torch.from_numpy(task.targets(split)).to(embeddings.device)
-            embedded[system][split] = Labelled(embeddings, targets)
+            embedded[system][split] = part
     return embedded
+
+
+def embed_scenes(
+    task: Task, split: str, systems: Mapping[str, HearModel], progress: Callable[[int], object]
+) -> dict[str, Embedded]:
+    """Embed every clip of a split as a whole."""
+    parts: dict[str, list[Tensor]] = {system: [] for system in systems}
+    first = next(iter(systems.values()))
+    waves = (read_clip(clip, first.sample_rate) for clip in task.splits[split])
+    for audio in equal_lengths(waves, first.clips_per_pass):
+        for system, model in systems.items():
+            parts[system].append(get_scene_embeddings(audio, model))
+        progress(len(audio))
+    targets = torch.from_numpy(task.targets(split))
+    return {
+        system: Embedded(torch.cat(some), targets.to(some[0].device))
+        for system, some in parts.items()
+    }
+
+
+def embed_events(
+    task: Task, split: str, systems: Mapping[str, HearModel], progress: Callable[[int], object]
+) -> dict[str, Embedded]:
+    """Embed every clip of a split at its timestamps."""
+    parts: dict[str, list[Embedded]] = {system: [] for system in systems}
+    first = next(iter(systems.values()))
+    for clip in task.splits[split]:
+        audio = torch.from_numpy(read_clip(clip, first.sample_rate))[None]
+        for system, model in systems.items():
+            embeddings, timestamps = get_timestamp_embeddings(audio, model)
+            times = timestamps[0].cpu().double().numpy()
+            targets = torch.from_numpy(task.frame_targets(clip, times)).to(embeddings.device)
+            timeline = Timeline(timestamps_ms=times, events=clip.events)
+            parts[system].append(Embedded(embeddings[0], targets, (timeline,)))
+        progress(1)
+    return {system: join(some) for system, some in parts.items()}
 
 
 def read_clip(clip: Clip, sample_rate: int) -> np.ndarray:

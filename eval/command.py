@@ -1,19 +1,38 @@
 """The command line of this stage."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import tyro
 
+from eval.bench import bench_command
 from eval.benchmark import hear_command
-from eval.config import Command, HearConfig
+from eval.config import (
+    BenchConfig,
+    Command,
+    EmbedConfig,
+    ExportConfig,
+    HearConfig,
+    SimilarConfig,
+    ValidateConfig,
+)
 from eval.embed import embed_command
+from eval.export import export_command
+from eval.similar import similar_command
+from eval.validate import validate_command
+
+COMMANDS: dict[type, Callable[[Any], None]] = {
+    HearConfig: hear_command,
+    EmbedConfig: embed_command,
+    SimilarConfig: similar_command,
+    ExportConfig: export_command,
+    ValidateConfig: validate_command,
+    BenchConfig: bench_command,
+}
 
 
 def main() -> None:
     """Parse the command line and run the subcommand that it names."""
-    description = "Score a checkpoint on HEAR tasks, or embed sound files with it."
+    description = "Score encoders, embed sound with them, and pass them on."
     config = tyro.cli(cast(Any, Command), prog="python -m eval", description=description)
-    if isinstance(config, HearConfig):
-        hear_command(config)
-    else:
-        embed_command(config)
+    COMMANDS[type(config)](config)

@@ -3,64 +3,24 @@
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from tqdm import tqdm
 
-from eval.audio import AudioError, find_audio, read_audio
+from eval.audio import find_audio
 from eval.config import EmbedConfig
-from eval.hear import (
-    HearModel,
-    checkpoint_facts,
-    frozen_model,
-    get_scene_embeddings,
-    read_checkpoint,
-)
+from eval.extract import Embedded, Failed, embed_files
+from eval.hear import checkpoint_facts, frozen_model, read_checkpoint
 from shards.cli import UserError
 from shards.files import replacing
 
 log = logging.getLogger(__name__)
 
-MAX_DURATION_S = 600
 ROWS_PER_GROUP = 1024
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """The embedding of one sound file."""
-
-    file: Path
-    duration_s: float
-    embedding: np.ndarray
-    """float32 [D]."""
-
-
-def embed_files(files: Iterable[Path], model: HearModel) -> Iterator[Embedded]:
-    """Embed sound files one after another, each as a whole.
-
-    Args:
-        files: of any format that libsndfile reads, any rate and number of channels.
-        model: from `load_model`.
-
-    Raises:
-        AudioError: a file cannot be read, is empty, or is longer than ten minutes.
-    """
-    for file in files:
-        wave = read_audio(Path(file), model.sample_rate)
-        duration_s = len(wave) / model.sample_rate
-        if duration_s > MAX_DURATION_S:
-            raise AudioError(
-                f"{file}: lasts {duration_s:.0f} s, but a clip is embedded as a whole, up to "
-                f"{MAX_DURATION_S} s; cut it"
-            )
-        embedding = get_scene_embeddings(torch.from_numpy(wave)[None], model)[0]
-        yield Embedded(Path(file), duration_s, embedding.cpu().numpy())
 
 
 def write_embeddings(
@@ -98,17 +58,43 @@ def record_batch(group: Sequence[Embedded], schema: pa.Schema) -> pa.RecordBatch
     )
 
 
+def write_failed(failed: Sequence[Failed], out: Path) -> None:
+    """Write a line of JSON for each file that could not be used; without any, remove the list."""
+    if not failed:
+        out.unlink(missing_ok=True)
+        return
+    lines = (json.dumps({"file": str(row.file), "reason": row.reason}) for row in failed)
+    with replacing(out) as scratch:
+        scratch.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def counted(rows: Iterable[Embedded], bar: tqdm) -> Iterator[Embedded]:
+    """Pass rows on and show how many there were."""
+    for row in rows:
+        bar.update()
+        yield row
+
+
 def embed_command(config: EmbedConfig) -> None:
     """Run `python -m eval embed`."""
     checkpoint = read_checkpoint(config.checkpoint)
     model = frozen_model(checkpoint, config.device)
     files = find_audio(config.files)
-    metadata = {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in checkpoint_facts(config.checkpoint, checkpoint).items()
-    }
+    facts = checkpoint_facts(config.checkpoint, checkpoint)
+    metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
+    failed: list[Failed] = []
+
+    def skip(bad: Failed) -> None:
+        failed.append(bad)
+        bar.update()
+
     width = model.scene_embedding_size
     # No bar where nobody watches: tqdm tells by the terminal when disable is None.
-    with tqdm(files, desc="embedding", unit="file", disable=None) as progress:
-        write_embeddings(embed_files(progress, model), config.out, width, metadata)
-    log.info("%d embeddings of %d features written to %s", len(files), width, config.out)
+    with tqdm(total=len(files), desc="embedding", unit="file", disable=None) as bar:
+        rows = embed_files(files, model, skip if config.skip_bad else None)
+        write_embeddings(counted(rows, bar), config.out, width, metadata)
+    write_failed(failed, config.failed_file)
+    n_written = len(files) - len(failed)
+    log.info("%d embeddings of %d features written to %s", n_written, width, config.out)
+    if failed:
+        log.warning("%d files could not be used: see %s", len(failed), config.failed_file)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eval.folder import WEIGHTS, read_folder
 from model.checkpoint import Checkpoint, CheckpointError, restore_encoder
 from model.foreign import load_any_checkpoint
 from shards.cli import UserError
@@ -64,21 +65,34 @@ class HearModel(nn.Module):
         super().train(False)
         return self
 
+    @property
+    def least_samples(self) -> int:
+        """How long a clip must be for front-end and encoder, in samples.
+
+        Of the encoders only AudioNTT needs several frames: what its poolings make one of.
+        """
+        least_frames = int(getattr(self.encoder, "stride", 1))
+        return max(self.front_end.least_samples, (least_frames - 1) * self.front_end.hop)
+
     @torch.no_grad()
     def forward(self, audio: Tensor) -> Tensor:
         """Embed clips, each as a whole, in one pass.
 
         Args:
-            audio: float [N, samples] in [-1, 1]. A clip that is too short for the front-end's
-                reflected edges (512 samples or fewer) is padded with zeros at its end.
+            audio: float [N, samples] in [-1, 1]. A clip of less than `least_samples` is padded
+                with zeros at its end.
 
         Returns:
             float32 [N, D] on the encoder's device.
         """
         audio = audio.to(self.device)
-        if (lacking := self.front_end.least_samples - audio.shape[1]) > 0:
+        if (lacking := self.least_samples - audio.shape[1]) > 0:
             audio = F.pad(audio, (0, lacking))
-        return self.encoder((self.log_mel(audio) - self.mean) / self.std).float()
+        return self.encode(self.log_mel(audio))
+
+    def encode(self, log_mel: Tensor) -> Tensor:
+        """Normalise and embed log-mel [N, T, F]; returns float32 [N, D] on the encoder's device."""
+        return self.encoder((log_mel - self.mean) / self.std).float()
 
     def clips_per_pass(self, n_samples: int) -> int:
         """Tell how many clips of a length go into one forward pass; at least one."""
@@ -89,8 +103,8 @@ def load_model(model_file_path: str | Path = "", device: str | None = None) -> H
     """Load a checkpoint as a frozen HEAR model.
 
     Args:
-        model_file_path: a checkpoint written by `python -m train`, or one of BYOL-A or of the
-            paper's authors.
+        model_file_path: a checkpoint written by `python -m train`, a folder written by
+            `save_pretrained`, or a checkpoint of BYOL-A or of the paper's authors.
         device: where to run, such as "cpu" or "cuda:1"; by default a GPU if there is one.
 
     Raises:
@@ -102,7 +116,9 @@ def load_model(model_file_path: str | Path = "", device: str | None = None) -> H
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint, with a one-line `ModelError` when that fails."""
+    """Read a checkpoint, or a folder that `save_pretrained` wrote; one line when that fails."""
+    if path.is_dir():
+        return read_folder(path)
     try:
         return load_any_checkpoint(path)
     except CheckpointError as error:
@@ -111,7 +127,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def checkpoint_facts(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     """Collect what identifies a checkpoint, as plain values for reports and file headers."""
-    with path.open("rb") as file:
+    with (path / WEIGHTS if path.is_dir() else path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "checkpoint": path.name,

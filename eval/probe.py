@@ -1,232 +1,157 @@
-"""The shallow probe of HEAR: a small MLP on frozen embeddings, chosen on validation clips.
+"""The shallow probe of HEAR: a small MLP on frozen embeddings, stopped on validation clips.
 
-Follows heareval 2021.1.3: the layers, their initialisation, Adam, batches in the given order,
-early stopping on the validation score, and a grid that is searched on the first arrangement only.
+Layers, initialisation, loss and optimiser are those of heareval 2021.1.3; see `eval.protocol` for
+the order in which random numbers are drawn. They come from torch's global generators.
 """
 
-import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eval.scores import Score
-from eval.task import Arrangement
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One point of the hyperparameter grid."""
-
-    hidden_layers: int
-    initialization: str
-    """Xavier: "uniform" or "normal"."""
-    learning_rate: float
-
-
-# The first three points that heareval tries of its default grid.
-GRID = (
-    Point(hidden_layers=1, initialization="normal", learning_rate=1e-4),
-    Point(hidden_layers=2, initialization="uniform", learning_rate=1e-3),
-    Point(hidden_layers=1, initialization="normal", learning_rate=1e-3),
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """What all points of the grid share."""
-
-    hidden_dim: int = 1024
-    dropout: float = 0.1
-    batch_size: int = 1024
-    max_epochs: int = 500
-    validate_every: int = 3
-    """Epochs from one validation to the next."""
-    patience: int = 20
-    """Validations without improvement after which training stops."""
-    seed: int = 42
+from eval.embedded import Embedded
+from eval.events import PostProcessing
+from eval.lowprecision import FastDropout, FastLinear
+from eval.protocol import Point, Protocol, draw_loader_seed, draw_made_up_batch
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Embeddings, float32 [N, D], with their targets, float32 0 or 1 [N, L]."""
+class Validation:
+    """What a probe is worth on validation data."""
 
-    embeddings: Tensor
-    targets: Tensor
-
-    def __len__(self) -> int:
-        """Number of clips."""
-        return len(self.embeddings)
+    value: float
+    """Score or loss."""
+    postprocessing: PostProcessing | None = None
+    """The best way to make events of probabilities, in event tasks."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A probe at its best validation."""
+    """The best validation of a training."""
 
-    network: nn.Module
-    valid_score: float
+    validation: Validation
     epoch: int
-    """Epochs trained up to that validation."""
+    """Counted from 0."""
+    state: dict[str, Tensor]
+    """The network at that time."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProbeResult:
-    """Test scores of the chosen grid point."""
-
-    point: Point
-    valid_score: float
-    """Of the chosen point, on the first arrangement."""
-    folds: tuple[float, ...]
-    """Test score of every arrangement."""
-
-    @property
-    def mean(self) -> float:
-        """Mean over arrangements."""
-        return float(np.mean(self.folds))
-
-    @property
-    def std(self) -> float | None:
-        """Sample standard deviation over arrangements; None if there is only one."""
-        return float(np.std(self.folds, ddof=1)) if len(self.folds) > 1 else None
-
-
-def probe_task(
-    splits: Mapping[str, Labelled],
-    arrangements: Sequence[Arrangement],
-    score: Score,
-    multilabel: bool,
-    grid: Sequence[Point] = GRID,
-    schedule: Schedule | None = None,
-    progress: Callable[[], object] = lambda: None,
-) -> ProbeResult:
-    """Choose a grid point on the first arrangement, then train and test it on every one.
-
-    Args:
-        splits: embeddings and targets of every split.
-        arrangements: which splits train, validate and test.
-        score: chooses the point and is reported.
-        multilabel: binary cross-entropy for each label, rather than softmax over classes.
-        grid: points to try; the earlier one wins a tie.
-        schedule: settings shared by all points; the defaults are heareval's.
-        progress: called after each of `n_trainings(grid, arrangements)` trainings.
-    """
-    schedule = schedule or Schedule()
-
-    def fit(point: Point, arrangement: Arrangement) -> Fitted:
-        train = join([splits[name] for name in sorted(arrangement.train)])
-        fitted = fit_probe(train, splits[arrangement.valid], point, schedule, score, multilabel)
-        progress()
-        return fitted
-
-    first, *others = arrangements
-    tried = [(fit(point, first), point) for point in grid]
-    best, point = max(tried, key=lambda pair: pair[0].valid_score)
-    folds = [score_on(splits[first.test], best.network, score, multilabel)]
-    for arrangement in others:
-        network = fit(point, arrangement).network
-        folds.append(score_on(splits[arrangement.test], network, score, multilabel))
-    return ProbeResult(point=point, valid_score=best.valid_score, folds=tuple(folds))
-
-
-def n_trainings(grid: Sequence[Point], arrangements: Sequence[Arrangement]) -> int:
-    """Count the probes that `probe_task` trains."""
-    return len(grid) + len(arrangements) - 1
+def build_probe(d_in: int, n_labels: int, point: Point, protocol: Protocol) -> nn.Sequential:
+    """Stack hidden layers of [Linear, BatchNorm, Dropout, ReLU] and an output Linear."""
+    linear_type, dropout_type = (
+        (FastLinear, FastDropout) if protocol.bfloat16 else (nn.Linear, nn.Dropout)
+    )
+    initialize = getattr(nn.init, point.initialization)
+    network = nn.Sequential()
+    gain, d = 1.0, d_in
+    for width in [point.hidden_dim] * point.hidden_layers + [n_labels]:
+        linear = linear_type(d, width)
+        initialize(linear.weight, gain=gain)
+        network.append(linear)
+        # heareval's gains: "linear" for the first layer, "relu" for all later ones.
+        gain, d = math.sqrt(2), width
+        if len(network) < 4 * point.hidden_layers:
+            network.extend([nn.BatchNorm1d(width), dropout_type(point.dropout), nn.ReLU()])
+    if protocol.chained:
+        draw_made_up_batch(d_in)
+    return network
 
 
 def fit_probe(
-    train: Labelled,
-    valid: Labelled,
+    network: nn.Module,
+    train: Embedded,
+    validate: Callable[[nn.Module], Validation],
+    maximize: bool,
     point: Point,
-    schedule: Schedule,
-    score: Score,
+    protocol: Protocol,
     multilabel: bool,
 ) -> Fitted:
-    """Train one probe and return it as it was at the best validation.
+    """Train a probe until its validations no longer improve.
 
-    Random numbers come from `schedule.seed`; torch's global generators are left as they were.
+    Args:
+        network: from `build_probe`, on the device of the data; it is trained in place.
+        train: training data.
+        validate: says what the network is worth; called with the network in evaluation mode.
+        maximize: whether more is better.
+        point: hyperparameters.
+        protocol: what else there is to know.
+        multilabel: binary cross-entropy for each label, rather than softmax over classes.
+
+    Returns:
+        The first of the best validations. A NaN counts as infinitely bad, but is kept if there
+        is nothing else.
     """
-    n_labels = train.targets.shape[1]
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(schedule.seed)
-        network = build_probe(train.embeddings.shape[1], n_labels, point, schedule)
-        network.to(train.embeddings.device)
-        best = Fitted(network, -math.inf, 0)
-        stale = 0
-        for epoch in train_epochs(network, train, point.learning_rate, schedule, multilabel):
-            if epoch % schedule.validate_every:
-                continue
-            reached = score_on(valid, network, score, multilabel)
-            if reached > best.valid_score:
-                best, stale = Fitted(copy.deepcopy(network), reached, epoch), 0
-            else:
-                stale += 1
-            # No score exceeds 1, so nothing after it could replace this probe.
-            if best.valid_score >= 1 or stale >= schedule.patience or math.isnan(reached):
-                break
+    best, best_merit, stale = None, -math.inf, 0
+    for epoch in train_epochs(network, train, point, protocol, multilabel):
+        if (epoch + 1) % point.check_val_every_n_epoch:
+            continue
+        if protocol.chained:
+            draw_loader_seed()
+        found = validate(network.eval())
+        finite = math.isfinite(found.value)
+        merit = -math.inf if math.isnan(found.value) else found.value * (1 if maximize else -1)
+        stale = 0 if finite and merit > best_merit else stale + 1
+        if best is None or merit > best_merit:
+            kept = replace(found, value=merit if maximize else -merit)
+            state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+            best, best_merit = Fitted(kept, epoch, state), merit
+        if stale >= point.patience or (protocol.stop_at_nan and not finite):
+            break
+    if best is None:
+        raise ValueError(
+            f"max_epochs is {point.max_epochs}, so no epoch is validated; "
+            f"wanted at least {point.check_val_every_n_epoch}"
+        )
     return best
 
 
 def train_epochs(
-    network: nn.Module, train: Labelled, learning_rate: float, schedule: Schedule, multilabel: bool
+    network: nn.Module, train: Embedded, point: Point, protocol: Protocol, multilabel: bool
 ) -> Iterator[int]:
-    """Train epoch after epoch, yielding the number of epochs done."""
-    # The fused step is the same arithmetic in one pass over the weights, which bounds the speed.
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
-    slices = batches(len(train), schedule.batch_size)
-    classes = train.targets.argmax(dim=1)
-    for epoch in range(1, schedule.max_epochs + 1):
+    """Train epoch after epoch, yielding the number of the epoch just done, from 0."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=point.lr, fused=protocol.bfloat16 or None)
+    slices = batches(len(train), point.batch_size)
+    embeddings, targets = train.embeddings, train.targets
+    for epoch in range(point.max_epochs):
         network.train()
+        if protocol.chained:
+            draw_loader_seed()
+        if protocol.shuffle:
+            order = torch.randperm(len(train)).to(embeddings.device)
+            embeddings, targets = train.embeddings[order], train.targets[order]
         for part in slices:
-            logits = network(train.embeddings[part])
-            if multilabel:
-                loss = F.binary_cross_entropy_with_logits(logits, train.targets[part])
-            else:
-                loss = F.cross_entropy(logits, classes[part])
+            loss = loss_of(network(embeddings[part]), targets[part], multilabel)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
         yield epoch
 
 
-def build_probe(d_in: int, n_labels: int, point: Point, schedule: Schedule) -> nn.Sequential:
-    """Stack hidden layers of [Linear, BatchNorm, Dropout, ReLU] and an output Linear."""
-    initialize = {"uniform": nn.init.xavier_uniform_, "normal": nn.init.xavier_normal_}
-    network = nn.Sequential()
-    gain, d = 1.0, d_in
-    for width in [schedule.hidden_dim] * point.hidden_layers + [n_labels]:
-        linear = nn.Linear(d, width)
-        initialize[point.initialization](linear.weight, gain=gain)
-        network.append(linear)
-        # heareval's gains: "linear" for the first layer, "relu" for all later ones.
-        gain, d = math.sqrt(2), width
-        if len(network) < 4 * point.hidden_layers:
-            network.extend([nn.BatchNorm1d(width), nn.Dropout(schedule.dropout), nn.ReLU()])
-    return network
+def loss_of(logits: Tensor, targets: Tensor, multilabel: bool) -> Tensor:
+    """Compare logits with targets, both [N, L]; a scalar, the mean over clips (and labels)."""
+    if multilabel:
+        return F.binary_cross_entropy_with_logits(logits, targets)
+    return F.cross_entropy(logits, targets.argmax(dim=1))
+
+
+@torch.no_grad()
+def predict(network: nn.Module, embeddings: Tensor, batch_size: int) -> Tensor:
+    """Compute logits [N, L], batch by batch."""
+    network.eval()
+    return torch.cat([network(batch) for batch in embeddings.split(batch_size)])
+
+
+def probabilities_of(logits: Tensor, multilabel: bool) -> Tensor:
+    """Turn logits into probabilities: of each label by itself, or of the classes by softmax."""
+    return logits.sigmoid() if multilabel else logits.softmax(dim=1)
 
 
 def batches(n: int, size: int) -> list[slice]:
-    """Cut n clips into consecutive batches; a last clip alone, which BatchNorm refuses, joins."""
+    """Cut n rows into consecutive batches; a last row alone, which BatchNorm refuses, joins."""
     starts = list(range(0, n, size))
     if len(starts) > 1 and n - starts[-1] == 1:
         starts.pop()
     return [slice(a, b) for a, b in zip(starts, [*starts[1:], n], strict=True)]
-
-
-def score_on(data: Labelled, network: nn.Module, score: Score, multilabel: bool) -> float:
-    """Score a probe's probabilities: of each label by itself, or of the classes by softmax."""
-    network.eval()
-    with torch.no_grad():
-        logits = network(data.embeddings)
-    probabilities = logits.sigmoid() if multilabel else logits.softmax(dim=1)
-    return score(data.targets.cpu().numpy(), probabilities.cpu().numpy())
-
-
-def join(parts: Sequence[Labelled]) -> Labelled:
-    """Concatenate splits."""
-    return Labelled(
-        torch.cat([part.embeddings for part in parts]), torch.cat([part.targets for part in parts])
-    )

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.probe import GRID, ProbeResult, Schedule
+from eval.protocol import Protocol
+from eval.result import TaskResult
 from shards.cli import UserError
 from shards.files import replacing
 
@@ -20,8 +21,9 @@ class TaskReport:
     n_clips: int
     n_folds: int
     """Number of test sets that a score is the mean of."""
-    chance: float
-    systems: Mapping[str, ProbeResult]
+    chance: float | None
+    """Score reached without listening; None for event tasks."""
+    systems: Mapping[str, TaskResult]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for the scores file."""
@@ -31,7 +33,12 @@ class TaskReport:
             "n_folds": self.n_folds,
             "chance": self.chance,
             "systems": {
-                name: asdict(result) | {"mean": result.mean, "std": result.std}
+                name: {
+                    "mean": result.mean,
+                    "std": result.std,
+                    "folds": [fold.test["test_score"] for run in result.runs for fold in run.folds],
+                    "runs": [run.as_heareval(result.score_mode) for run in result.runs],
+                }
                 for name, result in self.systems.items()
             },
         }
@@ -46,7 +53,8 @@ def score_table(reports: Sequence[TaskReport]) -> str:
     ]
     for system in reports[0].systems:
         rows.append([system, *(percent(report.systems[system]) for report in reports)])
-    rows.append(["chance", *(f"{100 * report.chance:.1f}" for report in reports)])
+    chances = (report.chance for report in reports)
+    rows.append(["chance", *("-" if p is None else f"{100 * p:.1f}" for p in chances)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for name, *cells in rows:
@@ -56,17 +64,19 @@ def score_table(reports: Sequence[TaskReport]) -> str:
     return "\n".join([*lines, caption + "for mAP a random ranking"])
 
 
-def percent(result: ProbeResult) -> str:
-    """Write a score in percent, with its deviation if there are several folds."""
+def percent(result: TaskResult) -> str:
+    """Write a score in percent, with its deviation if there is one."""
     mean = f"{100 * result.mean:.1f}"
     return mean if result.std is None else f"{mean} ± {100 * result.std:.1f}"
 
 
-def write_scores(out: Path, facts: Mapping[str, Any], reports: Sequence[TaskReport]) -> None:
+def write_scores(
+    out: Path, facts: Mapping[str, Any], protocol: Protocol, reports: Sequence[TaskReport]
+) -> None:
     """Write the scores file, complete or not at all."""
     content = {
         "checkpoint": dict(facts),
-        "probe": asdict(Schedule()) | {"grid": [asdict(point) for point in GRID]},
+        "protocol": asdict(protocol),
         "tasks": {report.task: report.as_json() for report in reports},
     }
     try:

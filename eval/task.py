@@ -6,7 +6,6 @@ for every split `<split>.json` and the clips in `<sample rate>/<split>/`.
 
 import csv
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from shards.cli import UserError
-
-log = logging.getLogger(__name__)
+from eval.events import Event, active_labels
+from eval.metadata import Arrangement, TaskError, TaskMetadata, parse_metadata
+from eval.protocol import embedding_order
 
 METADATA_FILE = "task_metadata.json"
-PREDICTION_TYPES = ("multiclass", "multilabel")
-FOLD_MODES = ("new_split_kfold", "presplit_kfold")
-SPLIT_MODES = ("trainvaltest", *FOLD_MODES)
-
-
-class TaskError(UserError):
-    """A task folder cannot be used as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,32 +25,32 @@ class Clip:
     """One labelled sound file of a task."""
 
     path: Path
-    labels: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arrangement:
-    """Which splits train, choose and test one probe."""
-
-    train: tuple[str, ...]
-    valid: str
-    test: str
+    labels: tuple[str, ...] = ()
+    """Of the whole clip, in scene tasks."""
+    events: tuple[Event, ...] = ()
+    """What happens when, in event tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A scene task: every clip has one class (multiclass) or any number of them (multilabel)."""
+    """A task and its clips.
 
-    name: str
-    """Name of the folder, with version and mode."""
-    prediction_type: str
-    split_mode: str
-    evaluation: tuple[str, ...]
-    """Names of the scores; the first one is reported and chooses the probe."""
-    labels: tuple[str, ...]
-    """Vocabulary in the order of its indices."""
+    The clips of each split are in the order in which heareval lines up their embeddings, since
+    the batches of training depend on it.
+    """
+
+    metadata: TaskMetadata
     splits: Mapping[str, tuple[Clip, ...]]
-    """Clips of each split, in the order of its JSON file."""
+
+    @property
+    def name(self) -> str:
+        """Name of the folder, with version and mode."""
+        return self.metadata.name
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Vocabulary in the order of its indices."""
+        return self.metadata.labels
 
     @property
     def n_clips(self) -> int:
@@ -66,31 +58,24 @@ class Task:
         return sum(map(len, self.splits.values()))
 
     def targets(self, split: str) -> np.ndarray:
-        """Mark the labels of each clip of a split, float32 0 or 1 [clips, labels]."""
+        """Mark the labels of each clip of a scene split, float32 0 or 1 [clips, labels]."""
         index = {label: i for i, label in enumerate(self.labels)}
         marks = np.zeros((len(self.splits[split]), len(self.labels)), dtype=np.float32)
         for row, clip in enumerate(self.splits[split]):
             marks[row, [index[label] for label in clip.labels]] = 1
         return marks
 
-    def arrangements(self) -> tuple[Arrangement, ...]:
-        """List the probes to train, as heareval arranges them.
+    def frame_targets(self, clip: Clip, timestamps_ms: np.ndarray) -> np.ndarray:
+        """Mark the labels of a clip of an event task, float32 0 or 1 [timestamps, labels]."""
+        return active_labels(clip.events, timestamps_ms, self.labels)
 
-        Of k sorted folds, fold i tests, fold i + 1 (cyclically) validates, the others train.
-        """
-        if self.split_mode not in FOLD_MODES:
-            return (Arrangement(train=("train",), valid="valid", test="test"),)
-        folds = sorted(self.splits)
-        arranged = []
-        for i, test in enumerate(folds):
-            valid = folds[(i + 1) % len(folds)]
-            train = tuple(fold for fold in folds if fold not in (test, valid))
-            arranged.append(Arrangement(train=train, valid=valid, test=test))
-        return tuple(arranged)
+    def arrangements(self) -> tuple[Arrangement, ...]:
+        """List the probes to train."""
+        return self.metadata.arrangements()
 
 
 def find_tasks(tasks_dir: Path, wanted: Sequence[str] = ()) -> list[Path]:
-    """List task folders of scene tasks by name, or just the wanted ones of them."""
+    """List task folders by name, or just the wanted ones of them."""
     if not tasks_dir.is_dir():
         raise TaskError(f"{tasks_dir}: no such folder; name the one that holds the task folders")
     if (tasks_dir / METADATA_FILE).is_file():
@@ -100,60 +85,32 @@ def find_tasks(tasks_dir: Path, wanted: Sequence[str] = ()) -> list[Path]:
     if unknown := [name for name in wanted if name not in present]:
         held = ", ".join(present) or "none"
         raise TaskError(f"{tasks_dir}: has no task {unknown[0]!r}; its tasks are: {held}")
-    if wanted:
-        return [folder for folder in folders if folder.name in wanted]
-    found = [folder for folder in folders if read_metadata(folder)["embedding_type"] == "scene"]
-    if not found:
-        raise TaskError(f"{tasks_dir}: holds no scene task (a folder with {METADATA_FILE})")
-    for skipped in sorted({*folders} - {*found}):
-        log.info("%s: skipped, timestamp (event) tasks cannot be scored yet", skipped.name)
-    return found
+    if not folders:
+        raise TaskError(f"{tasks_dir}: holds no task (a folder with {METADATA_FILE})")
+    return [folder for folder in folders if not wanted or folder.name in wanted]
 
 
-def read_metadata(folder: Path) -> dict[str, Any]:
-    """Read a task's metadata and check the keys that every kind of task has."""
-    metadata = read_json(folder / METADATA_FILE)
-    kind = metadata.get("embedding_type")
-    if kind not in ("scene", "event"):
-        raise TaskError(
-            f"{folder / METADATA_FILE}: embedding_type is {kind!r}; wanted 'scene' or 'event'"
-        )
-    return metadata
+def read_metadata(folder: Path) -> TaskMetadata:
+    """Read and check what a task asks for, and its vocabulary."""
+    where = folder / METADATA_FILE
+    labels = read_vocabulary(folder / "labelvocabulary.csv")
+    return parse_metadata(read_json(where), folder.name, labels, str(where))
 
 
 def read_task(folder: Path, sample_rate: int) -> Task:
-    """Read and check a scene task; the audio itself is not opened.
+    """Read and check a task; the audio itself is not opened.
 
     Args:
         folder: the task folder.
         sample_rate: which of its `<sample rate>` folders to use, in Hz.
     """
     metadata = read_metadata(folder)
-    where = folder / METADATA_FILE
-    if metadata["embedding_type"] != "scene":
-        raise TaskError(f"{where}: is an event task; only scene tasks can be scored so far")
-    prediction_type = one_of(metadata, "prediction_type", PREDICTION_TYPES, where)
-    split_mode = one_of(metadata, "split_mode", SPLIT_MODES, where)
-    evaluation = names(metadata, "evaluation", where)
-    splits = names(metadata, "splits", where)
-    if split_mode in FOLD_MODES and len(splits) < 3:
-        raise TaskError(f"{where}: {len(splits)} folds; at least 3 are needed")
-    if split_mode == "trainvaltest" and set(splits) != {"train", "valid", "test"}:
-        raise TaskError(f"{where}: splits are {', '.join(splits)}; wanted train, valid, test")
-    labels = read_vocabulary(folder / "labelvocabulary.csv")
-    exactly_one = prediction_type == "multiclass"
-    return Task(
-        name=folder.name,
-        prediction_type=prediction_type,
-        split_mode=split_mode,
-        evaluation=evaluation,
-        labels=labels,
-        splits={s: read_split(folder, s, sample_rate, labels, exactly_one) for s in splits},
-    )
+    splits = {name: read_split(folder, name, sample_rate, metadata) for name in metadata.splits}
+    return Task(metadata=metadata, splits=embedding_order(splits))
 
 
 def read_split(
-    folder: Path, split: str, sample_rate: int, labels: Sequence[str], exactly_one: bool
+    folder: Path, split: str, sample_rate: int, metadata: TaskMetadata
 ) -> tuple[Clip, ...]:
     """Read the clips of one split and check their labels and that their files are there."""
     listing = folder / f"{split}.json"
@@ -161,15 +118,18 @@ def read_split(
     if not audio.is_dir():
         raise TaskError(f"{audio}: no such folder; resample the task to {sample_rate} Hz")
     present = {file.name for file in audio.iterdir()}
-    vocabulary = set(labels)
     clips = []
     for name, raw in read_json(listing).items():
         if not isinstance(raw, list):
             raise TaskError(f"{listing}: labels of {name} are {raw!r}; wanted a list")
-        clip = Clip(path=audio / name, labels=tuple(map(str, raw)))
-        if unknown := sorted(set(clip.labels) - vocabulary):
+        if metadata.is_event:
+            clip = Clip(path=audio / name, events=read_events(raw, f"{listing}: {name}"))
+        else:
+            clip = Clip(path=audio / name, labels=tuple(map(str, raw)))
+        used = {*clip.labels, *(event.label for event in clip.events)}
+        if unknown := sorted(used - {*metadata.labels}):
             raise TaskError(f"{listing}: {name} has label {unknown[0]!r}, not in the vocabulary")
-        if exactly_one and len(clip.labels) != 1:
+        if not metadata.multilabel and len(clip.labels) != 1:
             raise TaskError(
                 f"{listing}: {name} has {len(clip.labels)} labels; multiclass wants exactly one"
             )
@@ -179,6 +139,19 @@ def read_split(
     if not clips:
         raise TaskError(f"{listing}: lists no clips")
     return tuple(clips)
+
+
+def read_events(raw: Sequence[Any], where: str) -> tuple[Event, ...]:
+    """Read the events of a clip: label, start and end in milliseconds."""
+    events = []
+    for event in raw:
+        if not isinstance(event, Mapping) or not {"label", "start", "end"} <= event.keys():
+            raise TaskError(f"{where}: has event {event!r}; wanted label, start and end")
+        start_ms, end_ms = event["start"], event["end"]
+        if not all(isinstance(t, int | float) for t in (start_ms, end_ms)) or start_ms > end_ms:
+            raise TaskError(f"{where}: has an event from {start_ms!r} to {end_ms!r} ms")
+        events.append(Event(label=str(event["label"]), start_ms=start_ms, end_ms=end_ms))
+    return tuple(events)
 
 
 def read_vocabulary(path: Path) -> tuple[str, ...]:
@@ -207,19 +180,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise TaskError(f"{path}: wanted a JSON object, got a {type(content).__name__}")
     return content
-
-
-def one_of(metadata: Mapping[str, Any], key: str, choices: Sequence[str], where: Path) -> str:
-    """Read a metadata value that must be one of a few words."""
-    value = metadata.get(key)
-    if not isinstance(value, str) or value not in choices:
-        raise TaskError(f"{where}: {key} is {value!r}; wanted one of {', '.join(choices)}")
-    return value
-
-
-def names(metadata: Mapping[str, Any], key: str, where: Path) -> tuple[str, ...]:
-    """Read a metadata value that must be a list of words, at least one."""
-    value = metadata.get(key)
-    if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
-        raise TaskError(f"{where}: {key} is {value!r}; wanted a list of names")
-    return tuple(value)

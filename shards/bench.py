@@ -1,60 +1,119 @@
-"""Measure the crop reader beside a stock WebDataset pipeline and a bare preadv loop, in one run."""
+"""Measure the crop reader beside other libraries, a file a clip, and a bare preadv loop."""
 
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import cycle, islice
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from torch import Tensor
 
+from shards.bench_clock import Way, cool, heat, in_own_process, missing, time_cold, time_warm
+from shards.bench_files import BATCH, FRAMES, per_file_ways
+from shards.bench_libraries import keep_shards, library_ways
+from shards.bench_report import BARE, FOUR, ONE, Rates, report
 from shards.cli import say
 from shards.form import logmel_form
 from shards.logmel import FrontEnd
 from shards.reader import CropReader
 from shards.shardset import ShardSet, open_shards
 from shards.sidecar import Row
+from shards.tars import read_at_random
 from shards.writer import shard_name, writing_shard
 
-FRAMES = 96
-BATCH = 128
+PLAN_STEPS = 4096
+"""Steps after which the bare loop begins again: fewer crops would stay in the cache of the CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Measure readers on synthetic shards (float16 log-mel, 10 s clips, crops of 96 frames)."""
+    """Measure ways to read crops of 96 frames from synthetic float16 log-mels of 10 s."""
 
-    clips: int = 2048
-    """Synthetic clips to write (128 KB each); they fit in memory, so files are warm."""
-    rounds: int = 5
-    """Each reader is timed this often, in turn; the median counts."""
+    clips: int = 8192
+    """Synthetic clips to write, 128 KB each, in each of seven forms."""
+    rounds: int = 3
+    """Each way is timed this often, in turn, each time in a fresh process; the median counts."""
     seconds: float = 2.0
-    """Length of one timing, s."""
+    """Length of one timing, s; one from cold files ends with its first pass."""
+    cold: bool = True
+    """Time also files that are not in the system's memory."""
+    index_clips: int = 2_000_000
+    """Clips of the index with which a reader's memory is measured."""
+    only: tuple[str, ...] = ()
+    """Measure just the ways whose names contain one of these; default: all."""
+    quick: bool = False
+    """One short round on few clips: shows that everything runs."""
+    json: Path | None = None
+    """Write every rate, ratio and version to this file."""
     folder: Path | None = None
-    """Where to write the synthetic shards; default: the system's temporary folder."""
+    """Where to write the clips; default: the system's temporary folder."""
 
     def run(self) -> None:
-        """Write the shards, time every reader, print crops/s and ratios."""
-        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-            shard_set = synthetic_shards(Path(folder), self.clips)
-            readers: dict[str, Callable[[], Iterator[int]]] = {
-                "stock WebDataset": lambda: stock_webdataset(shard_set),
-                "bare preadv loop, 1 thread": lambda: bare_loop(shard_set),
-                "CropReader, 1 thread": lambda: crop_reader(shard_set, threads=1),
-                "CropReader, 4 threads": lambda: crop_reader(shard_set, threads=4),
-            }
-            rates = measure(readers, self.rounds, self.seconds)
-            report(rates)
-            rss = peak_memory(Path(folder), n_clips=2_000_000)
-        say(f"memory of a process that reads from an index of 2,000,000 clips: {rss:,.0f} MB")
+        """Write the clips in every form, time all ways, print crops/s and ratios."""
+        if self.quick:
+            few = replace(self, clips=1536, rounds=1, seconds=0.1, index_clips=20_000, quick=False)
+            few.run()
+            return
+        with tempfile.TemporaryDirectory(dir=self.folder) as root:
+            shard_set = synthetic_shards(Path(root) / "shards", self.clips)
+            ways = [way for way in all_ways(shard_set) if self.wants(way)]
+            lacks = {way.name: lack for way in ways if (lack := in_own_process(missing, way))}
+            ready = [way for way in ways if way.name not in lacks]
+            write_forms(ready, shard_set, Path(root))
+            rates, disk = self.measure(ready, Path(root))
+            report(ways, lacks, rates, disk, self.json)
+            rss = peak_memory(shard_set.folder, self.index_clips)
+        say(f"memory of a reader of a set of {self.index_clips:,} clips: {rss:,.0f} MB")
+
+    def wants(self, way: Way) -> bool:
+        """Tell whether a way was asked for."""
+        return not self.only or any(part in way.name for part in self.only)
+
+    def measure(self, ways: list[Way], root: Path) -> tuple[Rates, list[float]]:
+        """Time every way in turn; return crops/s by (way, workers, heat), and the disk's MB/s."""
+        rates: Rates = {}
+        disk: list[float] = []
+        for _ in range(self.rounds):
+            if self.cold:
+                cool(root / "shards")
+                disk.append(heat(root / "shards"))
+            for way in ways:
+                for workers in way.workers:
+                    job = (way, root / way.form, workers, self.seconds)
+                    warm = in_own_process(time_warm, *job)
+                    rates.setdefault((way.name, workers, "warm"), []).append(warm)
+                    if self.cold:
+                        cold = in_own_process(time_cold, *job, self.clips)
+                        rates.setdefault((way.name, workers, "cold"), []).append(cold)
+        return rates, disk
+
+
+def all_ways(shard_set: ShardSet) -> list[Way]:
+    """List every way, ours last."""
+    return [
+        *library_ways(),
+        *per_file_ways(shard_set.statistics.mean, shard_set.statistics.std),
+        Way(name=BARE, form="shards", write=keep_shards, batches=bare_loop, workers=(0,)),
+        Way(name=ONE, form="shards", write=keep_shards, batches=partial(crop_reader, 1),
+            workers=(0,)),
+        Way(name=FOUR, form="shards", write=keep_shards, batches=partial(crop_reader, 4),
+            workers=(0,)),
+    ]  # fmt: skip
+
+
+def write_forms(ways: list[Way], shard_set: ShardSet, root: Path) -> None:
+    """Write the clips once in every form that a way reads."""
+    for form, write in {way.form: way.write for way in ways}.items():
+        (root / form).mkdir(exist_ok=True)
+        in_own_process(write, shard_set, root / form)
 
 
 def synthetic_shards(folder: Path, clips: int, per_shard: int = 256) -> ShardSet:
@@ -76,70 +135,32 @@ def _row(clip: int) -> Row:
     )  # fmt: skip
 
 
-def measure(
-    readers: dict[str, Callable[[], Iterator[int]]], rounds: int, seconds: float
-) -> dict[str, float]:
-    """Time all readers in turn, `rounds` times; return median crops/s of each."""
-    rates: dict[str, list[float]] = {name: [] for name in readers}
-    for _ in range(rounds):
-        for name, make in readers.items():
-            stream = make()
-            sum(islice(stream, 8))  # start threads, open files
-            begin, crops = time.perf_counter(), 0
-            while (elapsed := time.perf_counter() - begin) < seconds:
-                crops += next(stream)
-            rates[name].append(crops / elapsed)
-    return {name: float(np.median(values)) for name, values in rates.items()}
-
-
-def stock_webdataset(shard_set: ShardSet) -> Iterator[int]:
-    """Read, decode and crop as WebDataset's documentation shows; yield crops per batch."""
-    import webdataset
-
-    urls = [str(shard_set.folder / f"{name}.tar") for name in shard_set.names]
-    rng = np.random.default_rng(0)
-
-    def crop(sample: tuple[np.ndarray]) -> np.ndarray:
-        start = rng.integers(len(sample[0]) - FRAMES + 1)
-        return sample[0][start : start + FRAMES]
-
-    data = webdataset.WebDataset(urls, shardshuffle=len(urls), seed=0).shuffle(1000, initial=100)
-    for batch in data.repeat().decode().to_tuple("npy").map(crop).batched(BATCH):
-        yield len(batch)
-
-
-def bare_loop(shard_set: ShardSet) -> Iterator[int]:
-    """Read the same crops in the same order in a plain loop into one batch buffer."""
+def bare_loop(folder: Path, workers: int) -> Iterator[Tensor]:
+    """Read the reader's crops in its order in a plain loop into one batch buffer, endlessly."""
+    shard_set = open_shards(folder)
     reader = CropReader(shard_set, frames=FRAMES, batch=BATCH)
-    files = [os.open(shard_set.folder / f"{name}.tar", os.O_RDONLY) for name in shard_set.names]
-    buffer = memoryview(bytearray(BATCH * reader.crop_bytes))
-    rows = [buffer[i * reader.crop_bytes :][: reader.crop_bytes] for i in range(BATCH)]
-    plan = []
-    for step in range(len(shard_set) // BATCH):
-        epochs, clips = reader.order.clips(np.arange(step * BATCH, (step + 1) * BATCH))
-        starts = reader.order.starts(epochs, clips)
-        offsets = shard_set.offsets[clips] + starts * shard_set.form.frame_bytes
-        plan.append(([files[i] for i in shard_set.shard_of(clips)], offsets.tolist()))
+    files = [os.open(folder / f"{name}.tar", os.O_RDONLY) for name in shard_set.names]
+    for file in files:
+        read_at_random(file)
+    batch = torch.empty(BATCH, FRAMES, *shard_set.form.frame_shape, dtype=torch.float16)
+    flat = memoryview(batch.view(BATCH, -1).numpy().data).cast("B")
+    rows = [flat[i * reader.crop_bytes :][: reader.crop_bytes] for i in range(BATCH)]
+    epochs, clips = reader.order.clips(np.arange(PLAN_STEPS * BATCH))
+    starts = reader.order.starts(epochs, clips)
+    offsets = shard_set.offsets[clips] + starts * shard_set.form.frame_bytes
+    of_step = (PLAN_STEPS, BATCH)
+    chosen = np.array(files)[shard_set.shard_of(clips)].reshape(of_step).tolist()
+    plan = list(zip(chosen, offsets.reshape(of_step).tolist(), strict=True))
     for batch_files, batch_offsets in cycle(plan):
         for file, row, offset in zip(batch_files, rows, batch_offsets, strict=True):
             os.preadv(file, (row,), offset)
-        yield BATCH
+        yield batch
 
 
-def crop_reader(shard_set: ShardSet, threads: int) -> Iterator[int]:
-    """Read with our reader, order and buffers included."""
-    reader = CropReader(shard_set, frames=FRAMES, batch=BATCH, threads=threads)
-    return (len(batch.crops) for batch in reader.batches())
-
-
-def report(rates: dict[str, float]) -> None:
-    """Print crops/s and the two ratios that count."""
-    say(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}; warm files, "
-        f"crops of {FRAMES} x 64 float16 (12 KB), batch {BATCH}")  # fmt: skip
-    stock, bare = rates["stock WebDataset"], rates["bare preadv loop, 1 thread"]
-    for name, rate in rates.items():
-        say(f"{name:28s} {rate:10,.0f} crops/s  {rate / stock:7.1f} x stock"
-            f"  {rate / bare:5.2f} x bare loop")  # fmt: skip
+def crop_reader(threads: int, folder: Path, workers: int) -> Iterator[Tensor]:
+    """Read with our reader, order and buffers included, endlessly."""
+    reader = CropReader(folder, frames=FRAMES, batch=BATCH, threads=threads)
+    return (batch.crops for batch in reader.batches())
 
 
 def peak_memory(folder: Path, n_clips: int) -> float:

@@ -119,6 +119,7 @@ def fan_out(
     total_clips: int,
     slots: int | None = None,
     num_cpus: float = 1,
+    num_gpus: float = 0,
     describe: Callable[[], str] | None = None,
 ) -> Iterator[Result]:
     """Run `work` on every task, at most two tasks a slot in flight; yield results as they finish.
@@ -132,17 +133,16 @@ def fan_out(
         tasks: consumed as slots become free, so a long list costs nothing.
         total_clips: what the progress bar counts up to.
         slots: CPUs of a local Ray; default: all.
-        num_cpus: CPUs that a task takes; less than 1 for one that mostly waits.
+        num_cpus, num_gpus: what a task takes; less than 1 CPU if it mostly waits.
         describe: asked once a second for a text that is shown beside the progress bar.
     """
     # Spread: else a task that was given back returns to the node that gave it back, for ever.
-    remote = ray.remote(work).options(
-        num_cpus=num_cpus, max_retries=5, scheduling_strategy="SPREAD"
-    )
+    resources = {"num_cpus": num_cpus, "num_gpus": num_gpus}
+    remote = ray.remote(work).options(**resources, max_retries=5, scheduling_strategy="SPREAD")
     with (
         cluster(slots),
         tqdm(total=total_clips, unit="clip", smoothing=0.05) as bar,
-        closing(_finished(remote.remote, tasks, num_cpus)) as finished,
+        closing(_finished(remote.remote, tasks, num_cpus, num_gpus)) as finished,
     ):
         board = _Board(bar, describe)
         for references in finished:
@@ -155,14 +155,20 @@ def fan_out(
 
 
 def _finished(
-    submit: Callable[[Task], ray.ObjectRef], tasks: Iterable[Task], num_cpus: float
+    submit: Callable[[Task], ray.ObjectRef],
+    tasks: Iterable[Task],
+    num_cpus: float,
+    num_gpus: float,
 ) -> Generator[list[ray.ObjectRef], None, None]:
     """Keep two tasks a slot in flight; yield those that have ended, every second at least."""
     queue = iter(tasks)
     running: list[ray.ObjectRef] = []
     try:
         while True:
-            window = 2 * max(1, int(_cpus() / num_cpus))  # nodes come and go
+            at_once = _cpus() / num_cpus  # nodes come and go
+            if num_gpus:
+                at_once = min(at_once, ray.cluster_resources().get("GPU", 0) / num_gpus)
+            window = 2 * max(1, int(at_once))
             for task in islice(queue, max(0, window - len(running))):
                 running.append(submit(task))
             if not running:

@@ -193,8 +193,11 @@ class LogMel(nn.Module):
         basis = self.reference.get_buffer("mel_basis").double().T.contiguous()
         margin = (size // 2, size // 2)
         padded = pad(wave.double()[:, None], margin, mode="reflect")[:, 0]
+        framed = padded.unfold(-1, size, hop)
+        # What traces the module cannot unroll a loop over a number of frames that it does not know.
+        blocks = [framed] if torch.compiler.is_compiling() else framed.split(BLOCK, dim=1)
         power = []
-        for frames in padded.unfold(-1, size, hop).split(BLOCK, dim=1):
+        for frames in blocks:
             spectrum = torch.fft.rfft(frames * self.window)
             power.append((spectrum.real.square() + spectrum.imag.square()) @ basis)
         return torch.cat(power, dim=1).float().transpose(1, 2)

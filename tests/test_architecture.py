@@ -20,7 +20,7 @@ OWNERS = {
     "ray": {"shards/cluster.py", "shards/workers.py"},
     "ffmpeg": {"ingest/decode.py"},
     "yt_dlp": {"ingest/youtube.py"},
-    "webdataset": {"shards/writer.py", "shards/bench.py"},
+    "webdataset": {"shards/writer.py"},
     "tyro": {f"{room}/{name}.py" for room in ARROWS for name in ("config", "command", "__main__")},
 }
 MODULES = sorted(path for room in ARROWS for path in (ROOT / room).rglob("*.py"))

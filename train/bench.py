@@ -11,23 +11,29 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
+import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from shards.cli import UserError, say
 from shards.files import replacing
+from shards.form import logmel_form, wave_form
+from shards.logmel import FrontEnd
 from shards.reader import Batch
+from shards.shardset import ShardSet, open_shards
+from shards.sidecar import Row
 from train.loop import Trainer
 from train.presets import PRESETS
 from train.ranks import Ranks, choose_device
 from train.summary import PAPER_CLIPS, PAPER_EPOCHS
+from train.views import split_views
 
 WARM_UP = 5
 """Steps before the first timing: kernels are loaded, or compiled."""
 RESIDENT = 8
 """Batches that lie on the device for the step that streams nothing."""
-CLIPS = 2048
+CLIPS = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +67,6 @@ class Bench:
 
     def run(self) -> None:
         """Measure every preset in every mode, print a block for each."""
-        from shards.bench import synthetic_shards  # brings in webdataset, as writing shards does
-
         device = choose_device(self.device)
         peak = matmul_flops(device)
         say(
@@ -71,12 +75,15 @@ class Bench:
         )
         found = []
         with tempfile.TemporaryDirectory() as folder:
-            shard_set = synthetic_shards(Path(folder), CLIPS)
+            sets: dict[bool, ShardSet] = {}
             for name in self.presets:
                 for mode in self.compile:
                     given = PRESETS[name][1]
                     config = replace(given, batch=self.batch, compile=mode, device=self.device)
-                    trainer = Trainer(config, shard_set, Ranks(device=device))
+                    waves = bool(split_views(config.views)[0])
+                    if waves not in sets:
+                        sets[waves] = noise_set(Path(folder) / str(waves), waves)
+                    trainer = Trainer(config, sets[waves], Ranks(device=device))
                     with trainer.reader:
                         step = measure(trainer, f"{name}, compile {mode}", self.steps, self.rounds)
                         say(step.describe(peak))
@@ -119,6 +126,22 @@ class Step:
             f"TFLOP/s ({100 * rate / peak:.0f} % of the product)\n  {parts}\n"
             f"  {PAPER_EPOCHS} epochs of {PAPER_CLIPS:,} clips: {hours:,.1f} h"
         )
+
+
+def noise_set(folder: Path, waves: bool) -> ShardSet:
+    """Write CLIPS clips of 10 s of noise, as waves or as log-mel."""
+    from shards.writer import shard_name, writing_shard  # brings in webdataset
+
+    form = wave_form() if waves else logmel_form(FrontEnd())
+    rng = np.random.default_rng(0)
+    with writing_shard(folder, shard_name(0), form, plan="bench") as writer:
+        for clip in range(CLIPS):
+            values = rng.standard_normal((160_000,) if waves else (1001, 64), dtype=np.float32)
+            array = (values * 1000).astype("<i2") if waves else values.astype("<f2")
+            row = Row(key=f"{clip:06d}", status="ok", source="noise", source_version="numpy",
+                      origin=str(clip), labels=[])  # fmt: skip
+            writer.add(row, array)
+    return open_shards(folder)
 
 
 def measure(trainer: Trainer, name: str, steps: int, rounds: int) -> Step:

@@ -1,43 +1,48 @@
 """`python -m train PRESET`, and what else this room can do: see `--help`."""
 
 import os
+from collections.abc import Callable
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any, cast
 
 import tyro
 
+from shards.cli import UserError
 from train.bench import Bench
-from train.config import ShowConfig, TrainConfig
+from train.bench_views import BenchViews
+from train.config import AblationConfig, ListenConfig, ShowConfig, TrainConfig
 from train.launch import launch
+from train.listen import listen
 from train.presets import PRESETS
 from train.session import train
 from train.show import show
 
-OTHERS = [
-    Annotated[ShowConfig, tyro.conf.subcommand("views")],
-    Annotated[Bench, tyro.conf.subcommand("bench")],
-]
+OTHERS: dict[str, tuple[type, Callable[[Any], None]]] = {
+    "views": (ShowConfig, show),
+    "listen": (ListenConfig, listen),
+    "bench": (Bench, Bench.run),
+    "bench-views": (BenchViews, BenchViews.run),
+}
+"""Commands besides the presets: what they are told, and what runs them."""
 
 
 def main() -> None:
     """Parse the command line and run what it names."""
-    presets: list[Any] = [
+    choices: list[Any] = [
         Annotated[TrainConfig, tyro.conf.subcommand(name, default=preset, description=source)]
         for name, (source, preset) in PRESETS.items()
     ]
+    choices += [Annotated[kind, tyro.conf.subcommand(name)] for name, (kind, _) in OTHERS.items()]
+    choices.append(_ablations())
     command = tyro.cli(
-        cast(Any, reduce(or_, [*presets, *OTHERS])),
+        cast(Any, reduce(or_, choices)),
         prog="python -m train",
         description="Pre-train an encoder by a preset, every number of which can be overridden; "
-        "look at views, measure a step.",
+        "look at views, listen to them, measure a step, compare settings.",
     )
-    if isinstance(command, TrainConfig):
-        start(command)
-    elif isinstance(command, ShowConfig):
-        show(command)
-    else:
-        command.run()
+    runs = {kind: run for kind, run in OTHERS.values()} | {AblationConfig: _ablate}
+    runs.get(type(command), start)(command)
 
 
 def start(config: TrainConfig) -> None:
@@ -46,3 +51,29 @@ def start(config: TrainConfig) -> None:
         launch(train, config)
     else:
         train(config)
+
+
+def _ablations() -> Any:
+    """Offer ablations around every preset."""
+    choices: list[Any] = [
+        Annotated[
+            AblationConfig,
+            tyro.conf.subcommand(
+                name,
+                default=AblationConfig(base=preset, tasks_dir=tyro.MISSING),
+                description=f"Ablations around {name}: {source}",
+            ),
+        ]
+        for name, (source, preset) in PRESETS.items()
+    ]
+    return Annotated[cast(Any, reduce(or_, choices)), tyro.conf.subcommand("ablation")]
+
+
+def _ablate(config: AblationConfig) -> None:
+    try:
+        from train.ablation import ablate
+    except ImportError as error:
+        raise UserError(
+            f"ablations need {error.name}: `pip install 'audio-barlow-twins[shards,train,eval]'`"
+        ) from error
+    ablate(config)

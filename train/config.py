@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from tyro.conf import Positional, arg
 
@@ -11,7 +11,7 @@ from model.encoders import encoder_options
 from shards.cache import CacheOptions
 from shards.cli import UserError
 from shards.logmel import FrontEnd
-from train.views import PAPER, Ranges, ViewName, check_views
+from train.views import PAPER, LogmelName, Ranges, ViewName, WaveName, split_views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,14 +44,19 @@ class TrainConfig:
     """Pre-train an encoder with Audio Barlow Twins."""
 
     shards: str = "data/demo/logmel"
-    """Log-mel shard set to train on: a folder, or a URL such as s3://bucket/set."""
+    """Shard set to train on: a folder, or a URL such as s3://bucket/set. Of waves the log-mel is
+    made on the device, after the augmentations of waveforms."""
     block_shards: int = 0
     """Shards whose clips are mixed with each other; 0: all of the set. A set behind a URL that the
     cache cannot hold needs blocks of which it holds two. Another number is another order."""
     cache: CacheOptions = field(default_factory=CacheOptions)
     """Where the shards behind a URL are kept."""
     front_end: FrontEnd = field(default_factory=FrontEnd)
-    """The log-mel that the shards must hold; a set of another one is refused."""
+    """The log-mel that the shards must hold, or that is made of waves; a set of another one is
+    refused."""
+    statistics: str = ""
+    """Log-mel shard set whose mean and standard deviation normalise; default: the set's own, for
+    waves those of a few thousand of its crops."""
     run: Path = Path("runs/demo")
     """Run folder: config.json, metrics.jsonl, TensorBoard events, checkpoints, loss.png."""
     resume: bool = False
@@ -81,8 +86,8 @@ class TrainConfig:
     ranges: Ranges = field(default_factory=Ranges)
     """How strong the augmentations are."""
     normalise: Literal["set", "ppn"] = "set"
-    """set: by mean and standard deviation of the shard set. ppn: before the augmentations by
-    running statistics, after them each batch to mean 0 and variance 1, as BYOL-A does."""
+    """set: log-mel by the shard set's mean and standard deviation. ppn: by running statistics, and
+    after the augmentations each batch to mean 0 and variance 1, as BYOL-A does."""
     seed: int = 0
     """Of the weights, the order of the clips, the crops and the views."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -100,6 +105,12 @@ class TrainConfig:
     look_epochs: float = 0.0
     """Epochs from one look to the next at what was learnt so far: effective rank of the embeddings,
     correlation.png, probe. 0: twelve looks over the run."""
+    probe_tasks: tuple[Path, ...] = ()
+    """HEAR task folders, of scene tasks, on which every look scores the encoder: `probe_TASK` in
+    metrics.jsonl and the curve. The scores are those of the test clips."""
+    probe: Literal["knn", "linear"] = "knn"
+    """How they are scored. knn: votes of the nearest clips, nothing is trained. linear: one layer
+    is trained on the embeddings."""
     checkpoint_every_s: float = 300.0
     """Seconds between checkpoints; one more is written at the end and on SIGTERM."""
     workers: int = 1
@@ -123,7 +134,7 @@ class TrainConfig:
         for name in ("projector_hidden", "projector_out", "crop_frames", "reader_threads"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; choose 1 or more")
-        check_views(self.views)
+        split_views(self.views)
         if self.block_shards < 0:
             raise UserError(f"block_shards is {self.block_shards}; choose 0 (all) or more")
         if not 0 <= self.look_epochs < math.inf:
@@ -142,6 +153,56 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AblationConfig:
+    """Train one encoder a setting and seed, score each on HEAR tasks, and compare.
+
+    What is finished is not done again; a run that was interrupted goes on from its checkpoint. Runs
+    are tasks of Ray: one GPU each where the cluster of RAY_ADDRESS, or this machine, has some.
+    """
+
+    tasks_dir: Path
+    """Folder of HEAR task folders, with clips at the sample rate of the shards."""
+    task: tuple[str, ...] = ()
+    """Names of the task folders to score; all tasks if left out."""
+    grid: Literal["views", "batch", "lambda", "projector"] = "views"
+    """What is varied. views: the combinations of the paper's Figure 2. batch: 64 to 1024. lambda:
+    0.0005 to 0.05. projector: 0 to 3 hidden layers, 1024 to 16384 wide, 64 to 4096 out, one of them
+    at a time. The paper names no values for the last three; the choice is ours."""
+    cell: tuple[str, ...] = ()
+    """Which settings of the grid to do, such as rrc or batch-256; all if left out. Of the views
+    any others may be named, such as mixup+rrc or, from waves, time-stretch+pitch-shift."""
+    seeds: tuple[int, ...] = (0,)
+    """Each setting is trained once for each; the figure shows means and deviations."""
+    protocol: Literal["heareval", "fast", "robust"] = "heareval"
+    """How tasks are scored, as for `python -m eval hear`."""
+    out: Path | None = None
+    """Folder of the results and of all runs, CELL/seed-S; runs/ablation-GRID if left out. All nodes
+    of a cluster must see it, local shards and the tasks at the same paths."""
+    cpus: int = 1
+    """CPUs of a run, which it computes with as many threads."""
+    slots: int | None = None
+    """CPUs to use on this machine; default: all."""
+    base: Annotated[TrainConfig, arg(name="")]
+    """What the runs have in common; folder and seed of each come from above."""
+
+    @property
+    def folder(self) -> Path:
+        """Where everything goes."""
+        return self.out or Path(f"runs/ablation-{self.grid}")
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"seeds are {self.seeds}; give at least one, each once")
+        if self.cpus < 1 or (self.slots is not None and self.slots < self.cpus):
+            raise UserError(f"cpus is {self.cpus}, slots {self.slots}; give a run 1 to all of them")
+        if self.base.seed or self.base.resume or self.base.workers > 1:
+            raise UserError(
+                "--seed, --resume and --workers are for single runs; an ablation takes --seeds, "
+                "goes on by itself and gives each run one process"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ShowConfig:
     """Draw pairs of views of one clip beside the clip."""
 
@@ -151,7 +212,7 @@ class ShowConfig:
     """Log-mel shard set: its statistics normalise, its clips are mixed in."""
     out: Path = Path("views.png")
     """Picture to write."""
-    views: tuple[ViewName, ...] = PAPER
+    views: tuple[LogmelName, ...] = PAPER
     """The augmentations, in the order in which they are applied."""
     ranges: Ranges = field(default_factory=Ranges)
     """How strong they are."""
@@ -165,3 +226,32 @@ class ShowConfig:
     def __post_init__(self) -> None:
         if min(self.pairs, self.crop_frames) < 1:
             raise UserError("pairs and crop_frames must be 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListenConfig:
+    """Write a page to hear and see every view of waveforms, at three strengths."""
+
+    clip: Positional[tuple[str, ...]] = ()
+    """Sound files, or keys of clips of the shard set; default: some at random."""
+    shards: str = "data/demo/wave"
+    """Wave shard set, for the clips and what is put behind them."""
+    out: Path = Path("listen.html")
+    """Page to write, one file with all sounds and pictures inside."""
+    views: tuple[WaveName, ...] = get_args(WaveName)
+    """The views to show."""
+    ranges: Ranges = field(default_factory=Ranges)
+    """How strong they may be."""
+    clips: int = 2
+    """Clips at random, where none is named."""
+    seconds: float = 2.0
+    """Length of what is played of a clip, s; two clips of 2 s make a page of 10 MB."""
+    seed: int = 0
+    """Another seed, other clips and other draws."""
+
+    def __post_init__(self) -> None:
+        if self.clips < 1 or not 0.1 <= self.seconds <= 60:
+            raise UserError(
+                f"clips is {self.clips}, seconds {self.seconds}; choose 1 or more, and 0.1 to 60"
+            )
+        split_views(self.views)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from shards.cli import UserError
 from train.look import effective_rank, keep_correlation, look_steps, name_collapse
 from train.loop import Trainer
 from train.ranks import AgreedError
@@ -18,6 +19,8 @@ from train.summary import share_fields
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+    from train.probe import Probe
 
 STALL_STEPS = 20
 """Steps after the first line that are watched before a run may fail for waiting."""
@@ -37,6 +40,8 @@ class Journal:
         self.trainer, self.folder = trainer, folder
         self.losses: list[Tensor] = []
         config = trainer.config
+        self.probe: Probe | None = None
+        trainer.ranks.from_first(self._open_probe)
         self.looks = look_steps(trainer.total_steps, trainer.steps_per_epoch, config.look_epochs)
         self.signal = 0
         self.stall = _Stall(trainer.config.max_stall)
@@ -118,7 +123,23 @@ class Journal:
         keep_correlation(self.folder.path, trainer.step, correlation)
         if collapse := name_collapse(rank):
             log.warning("step %d: %s", trainer.step, collapse)
-        return {"effective_rank": rank}
+        scores = self.probe.scores(trainer.checkpoint()) if self.probe else {}
+        return {"effective_rank": rank} | scores
+
+    def _open_probe(self) -> None:
+        """Read the tasks of the probe, if there are any."""
+        config = self.trainer.config
+        if not config.probe_tasks:
+            return
+        try:
+            from train.probe import Probe
+        except ImportError as error:
+            raise UserError(
+                f"--probe-tasks needs {error.name}: `pip install 'audio-barlow-twins[eval]'`"
+            ) from error
+        self.probe = Probe(
+            config.probe_tasks, config.probe, self.trainer.checkpoint(), self.trainer.device
+        )
 
     def _write(self, folder: RunFolder, metrics: dict[str, float]) -> None:
         folder.write(self.trainer.step, **metrics)

@@ -17,13 +17,12 @@ from train.config import TrainConfig
 from train.draws import sample_keys
 from train.feed import HOLD, feed
 from train.network import BarlowTwins, Outcome
-from train.normalise import PPN_EPOCHS, RunningNorm, SetNorm
 from train.optimise import make_optimiser, set_rate
 from train.order import PartOrder
 from train.ranks import Ranks, choose_device
 from train.schedule import warmup_cosine
+from train.setting import AnyViews, build_views, crop_length, logmel_statistics
 from train.synced import synchronise
-from train.views import Views
 
 
 class Trainer:
@@ -46,7 +45,7 @@ class Trainer:
             config.precision == "auto" and has_bf16(self.device)
         )
         self.sizes: dict[str, Size] = {
-            "n_mels": shard_set.form.frame_shape[0],
+            "n_mels": config.front_end.n_mels,
             **encoder_options(config.encoder, config.encoder_options),
         }
         if "unit_frames" in option_kinds(config.encoder):  # a crop is one unit of a transformer
@@ -55,6 +54,7 @@ class Trainer:
         if config.compile != "no":
             self.model = torch.compile(self.model, mode=config.compile)  # type: ignore[assignment]
         self.optimiser = make_optimiser(self.network, config.optimiser, config.batch)
+        self.statistics = ranks.from_first(lambda: logmel_statistics(config, shard_set))
         self.views = self.make_views()
         self.reader = _reader(config, shard_set, ranks)
         self.steps_per_epoch = len(shard_set) / config.batch
@@ -85,19 +85,10 @@ class Trainer:
         model.broadcast_buffers = False  # statistics are the same in all processes anyway
         return network, model
 
-    def make_views(self) -> Views:
+    def make_views(self) -> AnyViews:
         """Build the augmentations, as they are before the first step."""
-        config, device, statistics = self.config, self.device, self.shard_set.statistics
-
-        def gather(x: Tensor) -> Tensor:
-            return self.ranks.gather(x, config.batch)
-
-        norm: SetNorm | RunningNorm = SetNorm(statistics.mean, statistics.std)
-        if config.normalise == "ppn":
-            norm = RunningNorm(PPN_EPOCHS * len(self.shard_set), device, gather)
-        shape = config.crop_frames, int(self.sizes["n_mels"])
-        views = Views(config.views, config.ranges, norm, shape, device, gather)
-        if config.compile != "no" and self.ranks.world == 1:  # gathering is no part of a graph
+        views = build_views(self.config, self.shard_set, self.statistics, self.ranks)
+        if self.config.compile != "no" and self.ranks.world == 1:  # gathering is no part of a graph
             views.compile()
         return views
 
@@ -111,11 +102,10 @@ class Trainer:
         self.clock.mark("optimiser")
         return terms
 
-    def compute(self, batch: Batch, views: Views) -> Tensor:
+    def compute(self, batch: Batch, views: AnyViews) -> Tensor:
         """Do all of a step but the optimiser's part; return loss and terms, float32 [3]."""
-        x = batch.crops.float()
         self.clock.mark("copy")
-        view_a, view_b = views(x, *self._keys(batch))
+        view_a, view_b = views(batch.crops, *self._keys(batch))
         self.clock.mark("views")
         # Dropout is a function of the step, so a resumed run drops what the interrupted one did.
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
@@ -147,7 +137,7 @@ class Trainer:
             encoder=self.config.encoder,
             sizes=self.sizes,
             state=self.network.encoder.state_dict(),
-            front_end=self.shard_set.form.parameters,
+            front_end=self.config.front_end.parameters(),
             mean=mean,
             std=std,
             fingerprint=self.shard_set.fingerprint,
@@ -177,10 +167,10 @@ class Trainer:
         self.optimiser.load_state_dict(checkpoint.training["optimiser"])
         self.views.norm.load_state_dict(checkpoint.training["norm"])
         self.step = checkpoint.step
-        earlier = min(self.step, -(-self.views.bank.capacity // self.config.batch))
+        earlier = min(self.step, -(-self.views.memory // self.config.batch))
         stream = self.reader.batches(self.step - earlier, earlier)
         for batch in feed(stream, self.device, self.clock):
-            self.views.remember(batch.crops.float())
+            self.views.remember(batch.crops)
 
 
 def _reader(config: TrainConfig, shard_set: ShardSet, ranks: Ranks) -> CropReader:
@@ -188,7 +178,7 @@ def _reader(config: TrainConfig, shard_set: ShardSet, ranks: Ranks) -> CropReade
     rows = ranks.rows(config.batch)
     reader = CropReader(
         shard_set,
-        frames=config.crop_frames,
+        frames=crop_length(config, shard_set),
         batch=len(rows),
         seed=config.seed,
         threads=config.reader_threads,

@@ -2,8 +2,11 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 from train.config import OptimiserConfig, TrainConfig
+from train.views import PAPER, Ranges, ViewName
+from train.wave_views import WAVE_PRESETS
 
 _AUDIOSET = TrainConfig(
     shards="data/audioset/logmel",
@@ -19,6 +22,19 @@ def _vitc(letter: str) -> TrainConfig:
         run=Path(f"runs/vitc-{letter}-audioset"),
         encoder=f"vitc-{letter}-16x8",
         optimiser=_ADAMW,
+    )
+
+
+def _waveform(name: str, *more: ViewName) -> TrainConfig:
+    """Train AudioNTT as the paper does, on waves and with a chain of views of them."""
+    chain = WAVE_PRESETS[name]
+    fields = {view.replace("-", "_"): given for view, given in chain.items()}
+    return replace(
+        _AUDIOSET,
+        shards="data/audioset/wave",
+        run=Path(f"runs/{name}"),
+        views=(*cast(tuple[ViewName, ...], tuple(chain)), *more),
+        ranges=Ranges(**cast(Any, fields)),
     )
 
 
@@ -51,5 +67,21 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
             run=Path("runs/audiontt-fsd50k-ablation"),
             projector_out=256,
         ),
+    ),
+    "waveform-light": (
+        "AudioNTT from wave shards: small changes of pitch, spectrum, level; our own numbers",
+        _waveform("waveform-light"),
+    ),
+    "waveform-strong": (
+        "AudioNTT from wave shards: every kind of change, strong; our own numbers",
+        _waveform("waveform-strong"),
+    ),
+    "waveform-keeping-pitch": (
+        "as waveform-strong without pitch shift, for tasks in which pitch counts; our own numbers",
+        _waveform("waveform-keeping-pitch"),
+    ),
+    "paper+waveform": (
+        "waveform-light, then the paper's views of the log-mel; our own numbers",
+        replace(_waveform("waveform-light", *PAPER), run=Path("runs/paper+waveform")),
     ),
 }

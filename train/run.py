@@ -13,7 +13,7 @@ from train.config import TrainConfig
 _FREE = (
     "run", "resume", "shards", "cache", "device", "reader_threads", "log_every",
     "checkpoint_every_s", "workers", "restarts", "max_stall", "preflight", "compile",
-    "look_epochs",
+    "look_epochs", "probe_tasks", "probe",
 )  # fmt: skip
 """What may differ when a run goes on: it does not change the numbers."""
 

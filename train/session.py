@@ -14,8 +14,6 @@ from types import FrameType
 
 from model.checkpoint import Checkpoint
 from shards.cli import say
-from shards.form import logmel_form
-from shards.shardset import open_shards
 from train.config import TrainConfig
 from train.journal import Journal
 from train.loop import Trainer
@@ -23,6 +21,7 @@ from train.pictures import draw_run
 from train.preflight import measure
 from train.ranks import AgreedError, Ranks, joined_ranks
 from train.run import STOP, RunFolder
+from train.setting import open_set
 from train.summary import summarise
 
 log = logging.getLogger(__name__)
@@ -51,8 +50,7 @@ def train(config: TrainConfig) -> None:
 
 def _train(config: TrainConfig, ranks: Ranks) -> int:
     """Train in one of the processes; return the number of the signal that stopped all, or 0."""
-    form = logmel_form(config.front_end)
-    shard_set = ranks.from_first(lambda: open_shards(config.shards, form))
+    shard_set = ranks.from_first(lambda: open_set(config))
     folder: RunFolder | None = None
 
     def open_run() -> Checkpoint | None:

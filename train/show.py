@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from shards.cli import UserError, say
+from shards.cli import say
 from shards.form import logmel_form
 from shards.logmel import FrontEnd, LogMel
 from shards.reader import CropReader
 from shards.shardset import ShardSet, open_shards
-from shards.sidecar import read_clip, read_rows
+from train.clips import read_file, read_key
 from train.config import ShowConfig
 from train.draws import sample_keys
 from train.normalise import SetNorm
@@ -40,23 +39,11 @@ def whole_clip(config: ShowConfig, shard_set: ShardSet) -> Tensor:
     Raises:
         UserError: there is no such file, nor such a key.
     """
-    if Path(config.clip).is_file():
-        from eval.audio import read_audio  # libsndfile, which training does without
-
-        wave = torch.from_numpy(read_audio(Path(config.clip), FrontEnd().sample_rate))
-        lacking = max(0, FrontEnd().least_samples - len(wave))
-        return LogMel()(torch.nn.functional.pad(wave, (0, lacking))[None])[0]
-    if config.clip not in shard_set.keys:
-        raise UserError(
-            f"{config.clip} is neither a file nor a key of {config.shards}, such as "
-            f"{shard_set.keys[0]}; `python -m shards ls {config.shards}` lists them"
-        )
-    number = np.array(shard_set.keys.index(config.clip))
-    shard = int(shard_set.shard_of(number))
-    stem = shard_set.folder / shard_set.names[shard]
-    rows = [row for row in read_rows(stem.with_suffix(".parquet")) if row.key == config.clip]
-    with stem.with_suffix(".tar").open("rb") as tar:
-        return torch.from_numpy(read_clip(tar, rows[0], shard_set.form)).float()
+    if not Path(config.clip).is_file():
+        return torch.from_numpy(read_key(config.clip, shard_set)).float()
+    wave = read_file(Path(config.clip))
+    lacking = max(0, FrontEnd().least_samples - len(wave))
+    return LogMel()(torch.nn.functional.pad(wave, (0, lacking))[None])[0]
 
 
 def make(config: ShowConfig, shard_set: ShardSet, crop: Tensor) -> tuple[Tensor, Tensor]:

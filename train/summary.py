@@ -33,6 +33,7 @@ def summarise(run: Path) -> str:
             f"{fmean(line['loss'] for line in last):.2f} "
             f"(means over the first and the last tenth of {lines[-1]['step']:.0f} steps)",
             *[f"rank     {words}" for words in _ranks(lines)],
+            *[f"probe    {words}" for words in _probes(lines)],
             f"speed    {clips / seconds:.1f} clips/s, {seconds / 60:.1f} min",
             f"time     {spent}",
             f"limit    {name_bottleneck(shares)}",
@@ -72,6 +73,15 @@ def _ranks(lines: list[dict[str, float]]) -> list[str]:
         return []
     words = f"effective rank of a batch's embeddings {ranks[0]:.1f} -> {ranks[-1]:.1f}"
     return [f"{words}; {name_collapse(ranks[-1])}".rstrip("; ")]
+
+
+def _probes(lines: list[dict[str, float]]) -> list[str]:
+    """Say how the scores of probes went."""
+    found = []
+    for name in sorted({name for line in lines for name in line if name.startswith("probe_")}):
+        scores = [line[name] for line in lines if name in line]
+        found.append(f"{name.removeprefix('probe_')} {scores[0]:.3f} -> {scores[-1]:.3f}")
+    return found
 
 
 def _peak(lines: list[dict[str, float]]) -> str:

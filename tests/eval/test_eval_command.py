@@ -11,6 +11,7 @@ import soundfile
 import torch
 
 from eval.hear import HearModel, get_scene_embeddings
+from eval.pretrained import from_pretrained
 from shards.logmel import FrontEnd
 
 ROOT = Path(__file__).parents[2]
@@ -107,3 +108,73 @@ def test_a_clip_at_the_wrong_rate_is_one_line(checkpoint_path: Path, task_folder
     line = refused("hear", "--checkpoint", checkpoint_path, "--tasks-dir", task_folder.parent)
     assert clip.name in line
     assert "8000 Hz" in line
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    path = tmp_path / "broken.wav"
+    path.write_bytes(b"not a sound")
+    return path
+
+
+def test_embed_with_skip_bad_says_how_many_files_it_skipped(
+    checkpoint_path: Path, tmp_path: Path, broken: Path
+) -> None:
+    good = DEMO / "bell" / "elec_chime.opus"
+    out = tmp_path / "embeddings.parquet"
+    done = run_eval(
+        "embed", good, broken, "--checkpoint", checkpoint_path, "--out", out, "--skip-bad"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-2:] == [
+        f"1 embeddings of 192 features written to {out}",
+        f"1 files could not be used: see {tmp_path / 'embeddings.failed.jsonl'}",
+    ]
+
+
+def test_similar_prints_the_nearest_sounds_and_embeds_them_once(
+    checkpoint_path: Path, tmp_path: Path
+) -> None:
+    arguments = [
+        "similar", DEMO / "kick" / min((DEMO / "kick").iterdir()).name, "--in", DEMO / "kick",
+        "--checkpoint", checkpoint_path, "--k", "3", "--cache", tmp_path / "cache.parquet",
+    ]  # fmt: skip
+    first, second = run_eval(*arguments), run_eval(*arguments)
+    assert first.returncode == 0, first.stderr
+    assert len(first.stdout.splitlines()) == 4
+    assert second.stdout == first.stdout
+    assert second.stderr.splitlines()[0].endswith("files, 0 to embed")
+
+
+def test_export_writes_a_program_beside_the_checkpoint(
+    checkpoint_path: Path, tmp_path: Path, sounds: torch.Tensor, hear_model: HearModel
+) -> None:
+    path = tmp_path / "encoder.pt"
+    path.write_bytes(checkpoint_path.read_bytes())
+    done = run_eval("export", path, "--format", "torch-export")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{tmp_path / 'encoder.pt2'}: torch-export")
+    embed = torch.export.load(tmp_path / "encoder.pt2").module()
+    torch.testing.assert_close(embed(sounds), hear_model(sounds), atol=1e-4, rtol=0)
+
+
+def test_export_writes_a_folder_that_from_pretrained_loads(
+    checkpoint_path: Path, tmp_path: Path, sounds: torch.Tensor, hear_model: HearModel
+) -> None:
+    folder = tmp_path / "folder"
+    done = run_eval("export", checkpoint_path, "--format", "pretrained", "--out", folder)
+    assert done.returncode == 0, done.stderr
+    assert torch.equal(from_pretrained(folder, "cpu")(sounds), hear_model(sounds))
+
+
+def test_validate_names_its_checks_and_ends_with_1_when_one_fails(
+    checkpoint_path: Path, broken: Path
+) -> None:
+    good = run_eval("validate", "eval.hear", "--checkpoint", checkpoint_path)
+    assert good.returncode == 0, good.stdout
+    assert good.stdout.splitlines()[-1] == "eval.hear: 54 pass, 0 warn, 0 fail"
+    bad = run_eval("validate", "eval.hear", "--model", broken)
+    assert bad.returncode == 1
+    assert "fail  load_model returns" in bad.stdout
+    assert "broken.wav: not a checkpoint" in bad.stdout

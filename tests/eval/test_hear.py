@@ -15,7 +15,10 @@ from eval.hear import (
     get_timestamp_embeddings,
     load_model,
 )
+from eval.pretrained import save_pretrained
 from model.checkpoint import Checkpoint
+from model.encoders import build_encoder
+from shards.logmel import FrontEnd
 
 
 def close(a: Tensor, b: Tensor) -> None:
@@ -158,3 +161,21 @@ def test_what_is_not_a_batch_of_float_waveforms_is_refused(
     for embed in (get_scene_embeddings, get_timestamp_embeddings):
         with pytest.raises(ModelError, match="wanted float"):
             embed(audio, hear_model)
+
+
+def test_a_folder_of_weights_is_loaded_like_a_checkpoint(
+    checkpoint: Checkpoint, hear_model: HearModel, sounds: Tensor, tmp_path: Path
+) -> None:
+    save_pretrained(checkpoint, tmp_path)
+    loaded = load_model(tmp_path, device="cpu")
+    assert torch.equal(
+        get_scene_embeddings(sounds, loaded), get_scene_embeddings(sounds, hear_model)
+    )
+
+
+def test_a_clip_too_short_for_the_encoder_is_padded_with_zeros() -> None:
+    net = build_encoder("audiontt2020-512", {})
+    model = HearModel(net, net.out_features, FrontEnd(), -4.95, 5.855)
+    short = torch.full((1, 600), 0.1)
+    padded = torch.nn.functional.pad(short, (0, 1120 - 600))
+    close(get_scene_embeddings(short, model), get_scene_embeddings(padded, model))

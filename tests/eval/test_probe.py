@@ -1,133 +1,210 @@
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from eval.embedded import Embedded, join
 from eval.probe import (
-    GRID,
-    Labelled,
-    Point,
-    ProbeResult,
-    Schedule,
+    Fitted,
+    Validation,
     batches,
     build_probe,
     fit_probe,
-    n_trainings,
-    probe_task,
+    predict,
+    probabilities_of,
+    train_epochs,
 )
-from eval.scores import mean_average_precision, top1_accuracy
-from eval.task import Arrangement
+from eval.protocol import FAST, HEAREVAL, ROBUST, Point, Protocol
 
-SMALL = Schedule(hidden_dim=32)
-FOLDS = [
-    Arrangement(train=("c",), valid="b", test="a"),
-    Arrangement(train=("a",), valid="c", test="b"),
-    Arrangement(train=("b",), valid="a", test="c"),
-]
+SMALL = Point(hidden_dim=8, check_val_every_n_epoch=2, patience=3)
 
 
-def clusters(n: int, seed: int, n_classes: int = 4, shuffled: bool = False) -> Labelled:
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def clusters(n: int, n_classes: int = 4) -> Embedded:
     """Make well separated clouds, one for each class, in 16 dimensions."""
-    g = torch.Generator().manual_seed(seed)
     classes = torch.arange(n) % n_classes
-    centres = 20 * torch.eye(16)[:n_classes]
-    embeddings = centres[classes] + torch.randn(n, 16, generator=g)
-    if shuffled:
-        classes = classes[torch.randperm(n, generator=g)]
-    return Labelled(embeddings, torch.eye(n_classes)[classes])
+    return Embedded(20 * torch.eye(16)[classes] + torch.randn(n, 16), torch.eye(n_classes)[classes])
 
 
-def three_folds(n: int, shuffled: bool = False) -> dict[str, Labelled]:
-    return {name: clusters(n, seed, shuffled=shuffled) for seed, name in enumerate("abc")}
+def fitted_to(
+    values: list[float], maximize: bool = True, protocol: Protocol = HEAREVAL
+) -> tuple[Fitted, int]:
+    """Train with validations that are made up; also return how many were asked for."""
+    data, asked = clusters(20), []
+
+    def validate(network: nn.Module) -> Validation:
+        assert not network.training
+        asked.append(values[len(asked)])
+        return Validation(asked[-1])
+
+    network = build_probe(16, 4, SMALL, protocol)
+    fitted = fit_probe(network, data, validate, maximize, SMALL, protocol, multilabel=False)
+    return fitted, len(asked)
 
 
-def test_separable_classes_are_learned_completely() -> None:
-    result = probe_task(three_folds(60), FOLDS, top1_accuracy, False, schedule=SMALL)
-    assert result.folds == (1.0, 1.0, 1.0)
-    assert (result.mean, result.std) == (1.0, 0.0)
+def test_the_best_validation_is_kept_and_patience_ends_training() -> None:
+    fitted, asked = fitted_to([0.2, 0.7, 0.5, 0.7, 0.6, 0.9])
+    assert (fitted.validation.value, fitted.epoch, asked) == (0.7, 3, 5)
 
 
-def test_shuffled_labels_are_guessed_at_chance() -> None:
-    result = probe_task(
-        three_folds(400, shuffled=True), FOLDS, top1_accuracy, False, schedule=SMALL
-    )
-    # Three times 400 clips at 1/4: the standard error of the mean is 1.25 %.
-    assert abs(result.mean - 0.25) < 0.06
+def test_a_loss_is_best_at_its_minimum() -> None:
+    fitted, asked = fitted_to([0.9, 0.3, 0.4, 0.3, 0.5, 0.1], maximize=False)
+    assert (fitted.validation.value, fitted.epoch, asked) == (0.3, 3, 5)
 
 
-def test_labels_that_occur_together_are_learned() -> None:
-    g = torch.Generator().manual_seed(0)
-    splits = {}
-    for name in "abc":
-        embeddings = torch.randn(200, 16, generator=g)
-        splits[name] = Labelled(embeddings, (embeddings[:, :3] > 0).float())
-    result = probe_task(splits, FOLDS, mean_average_precision, True, schedule=SMALL)
-    assert result.mean > 0.95
+@pytest.mark.parametrize("maximize", [True, False])
+def test_a_nan_ends_training_and_is_kept_if_there_is_nothing_else(maximize: bool) -> None:
+    fitted, asked = fitted_to([math.nan, 0.5], maximize)
+    assert (fitted.validation.value, fitted.epoch) == (-math.inf if maximize else math.inf, 1)
+    assert asked == 1
+    assert fitted_to([0.4, math.nan, 0.5], maximize)[0].validation.value == 0.4
 
 
-def test_probing_twice_gives_the_same_scores_and_leaves_the_generator_alone() -> None:
-    splits = three_folds(40, shuffled=True)
-    before = torch.get_rng_state()
-    once, again = (
-        probe_task(splits, FOLDS, top1_accuracy, False, schedule=SMALL) for _ in range(2)
-    )
-    assert once == again
-    assert torch.equal(torch.get_rng_state(), before)
+def test_a_steadier_protocol_trains_on_after_a_nan() -> None:
+    fitted, asked = fitted_to([math.nan, 0.2, math.nan, 0.5, 0.1, 0.1, 0.1], protocol=ROBUST)
+    assert (fitted.validation.value, fitted.epoch, asked) == (0.5, 7, 7)
 
 
-def test_the_probe_of_the_best_validation_is_returned_and_patience_ends_training() -> None:
-    seen: list[float] = []
+def test_the_network_of_the_best_validation_is_kept() -> None:
+    data, losses = clusters(20), []
 
-    def score(*_: object) -> float:
-        seen.append([0.2, 0.7, 0.5, 0.7, 0.6, 0.9][len(seen)])
-        return seen[-1]
+    def validate(network: nn.Module) -> Validation:
+        logits = predict(network, data.embeddings, 1024)
+        losses.append(nn.functional.cross_entropy(logits, data.targets).item())
+        return Validation(-losses[-1] if len(losses) < 4 else -math.inf)
 
-    schedule = Schedule(hidden_dim=8, patience=3, validate_every=2)
-    data = clusters(20, 0)
-    fitted = fit_probe(data, data, GRID[0], schedule, score, False)
-    assert seen == [0.2, 0.7, 0.5, 0.7, 0.6]
-    assert (fitted.valid_score, fitted.epoch) == (0.7, 4)
+    network = build_probe(16, 4, SMALL, ROBUST)
+    fitted = fit_probe(network, data, validate, True, SMALL, ROBUST, multilabel=False)
+    network.load_state_dict(fitted.state)
+    logits = predict(network, data.embeddings, 1024)
+    assert nn.functional.cross_entropy(logits, data.targets).item() == losses[2]
 
 
-def test_the_earlier_grid_point_wins_a_tie() -> None:
-    trained: list[None] = []
-    result = probe_task(
-        three_folds(12), FOLDS, lambda *_: 1.0, False, schedule=SMALL,
-        progress=lambda: trained.append(None),
-    )  # fmt: skip
-    assert result.point == GRID[0]
-    assert len(trained) == n_trainings(GRID, FOLDS) == 5
+def test_a_training_that_ends_before_it_is_validated_is_refused() -> None:
+    short = replace(SMALL, max_epochs=1)
+    with pytest.raises(ValueError, match="no epoch is validated; wanted at least 2"):
+        fit_probe(build_probe(16, 4, short, HEAREVAL), clusters(20), Validation, True, short,
+                  HEAREVAL, multilabel=False)  # fmt: skip
+
+
+@pytest.mark.parametrize("protocol", [HEAREVAL, FAST, ROBUST], ids=lambda p: p.name)
+def test_separable_classes_are_learned_completely(protocol: Protocol) -> None:
+    data, point = clusters(200), replace(SMALL, hidden_dim=32, lr=3.2e-3, max_epochs=60)
+    network = build_probe(16, 4, point, protocol)
+    for _ in train_epochs(network, data, point, protocol, multilabel=False):
+        pass
+    found = probabilities_of(predict(network, data.embeddings, 64), multilabel=False)
+    assert torch.equal(found.argmax(dim=1), data.targets.argmax(dim=1))
+
+
+def trained(point: Point, protocol: Protocol, data: Embedded, n_epochs: int) -> nn.Sequential:
+    network = build_probe(16, 4, point, protocol)
+    epochs = train_epochs(network, data, point, protocol, multilabel=True)
+    for _ in range(n_epochs):
+        next(epochs)
+    return network
+
+
+def test_training_is_adam_on_mean_binary_cross_entropy_batch_by_batch() -> None:
+    """Without hidden layers: against float64, gradients by hand, Adam by its paper."""
+    data, point = clusters(10), Point(hidden_layers=0, lr=1e-2, batch_size=4)
+    torch.manual_seed(5)
+    (start,) = build_probe(16, 4, point, HEAREVAL)
+    torch.manual_seed(5)
+    (reached,) = trained(point, HEAREVAL, data, 3)
+    w = torch.cat([start.weight.detach().double(), start.bias.detach().double()[:, None]], dim=1)
+    m, v = torch.zeros_like(w), torch.zeros_like(w)
+    ones = torch.ones(10, 1)
+    x, y = torch.cat([data.embeddings, ones], dim=1).double(), data.targets.double()
+    for step in range(1, 10):
+        rows = [slice(0, 4), slice(4, 8), slice(8, 10)][(step - 1) % 3]
+        error = torch.sigmoid(x[rows] @ w.T) - y[rows]
+        gradient = error.T @ x[rows] / error.numel()
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        w -= 1e-2 * (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-8)
+    torch.testing.assert_close(reached.weight.double(), w[:, :-1], rtol=1e-4, atol=1e-6)
+
+
+def test_only_a_shuffling_protocol_depends_on_more_than_the_rows_order() -> None:
+    point = Point(hidden_layers=0, batch_size=4)
+    data = clusters(12)
+    # Whole batches in another order inside: their gradients are sums, so nothing changes.
+    turned = [3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8]
+    other = Embedded(data.embeddings[turned], data.targets[turned])
+
+    def weights(protocol: Protocol, of: Embedded) -> torch.Tensor:
+        torch.manual_seed(1)
+        return trained(point, protocol, of, 2)[0].weight
+
+    torch.testing.assert_close(weights(HEAREVAL, data), weights(HEAREVAL, other))
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(weights(ROBUST, data), weights(ROBUST, other))
+
+
+def test_bfloat16_gradients_are_those_of_float32_but_for_rounding() -> None:
+    data, point = clusters(64), Point(hidden_layers=2, hidden_dim=32, dropout=0)
+    gradients = []
+    for protocol in (HEAREVAL, FAST):
+        torch.manual_seed(2)
+        network = build_probe(16, 4, point, protocol).train()
+        nn.functional.cross_entropy(network(data.embeddings), data.targets).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in network.parameters()]))
+    exact, coarse = gradients
+    assert 0 < (coarse - exact).norm() / exact.norm() < 0.03
+
+
+def dropout_of(protocol: Protocol) -> nn.Module:
+    network = build_probe(16, 4, Point(hidden_dim=8), protocol)
+    return network[2]
+
+
+@pytest.mark.parametrize("protocol", [HEAREVAL, FAST], ids=lambda p: p.name)
+def test_dropout_zeroes_a_tenth_and_scales_up_the_rest(protocol: Protocol) -> None:
+    dropout = dropout_of(protocol)
+    dropped = dropout.train()(torch.ones(1001, 1001))
+    # A million draws: the standard error is 3e-4.
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.1, abs=2e-3)
+    assert dropped.max().item() == pytest.approx(1 / 0.9)
+    assert torch.equal(dropout.eval()(torch.ones(9)), torch.ones(9))
 
 
 def test_dropout_stands_between_norm_and_relu() -> None:
-    point = Point(hidden_layers=2, initialization="uniform", learning_rate=1e-3)
-    layers = [type(layer) for layer in build_probe(16, 3, point, Schedule())]
+    layers = [type(layer) for layer in build_probe(16, 3, Point(hidden_layers=2), HEAREVAL)]
     hidden = [nn.Linear, nn.BatchNorm1d, nn.Dropout, nn.ReLU]
     assert layers == [*hidden, *hidden, nn.Linear]
 
 
-@pytest.mark.parametrize("initialization", ["uniform", "normal"])
+@pytest.mark.parametrize("initialization", ["xavier_uniform_", "xavier_normal_"])
 def test_later_layers_are_initialised_with_the_gain_of_relu(initialization: str) -> None:
-    point = Point(hidden_layers=2, initialization=initialization, learning_rate=1e-3)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        linears = [m for m in build_probe(512, 256, point, Schedule()) if isinstance(m, nn.Linear)]
+    point = Point(hidden_layers=2, initialization=initialization)
+    network = build_probe(512, 256, point, HEAREVAL)
+    linears = [layer for layer in network if isinstance(layer, nn.Linear)]
     for linear, gain in zip(linears, (1, 2**0.5, 2**0.5), strict=True):
         expected = gain * (2 / sum(linear.weight.shape)) ** 0.5
         assert linear.weight.std().item() == pytest.approx(expected, rel=0.02)
 
 
 @given(n=st.integers(1, 300), size=st.integers(2, 64))
-def test_batches_cover_all_clips_in_order_and_none_is_alone(n: int, size: int) -> None:
+def test_batches_cover_all_rows_in_order_and_none_is_alone(n: int, size: int) -> None:
     parts = [list(range(n))[part] for part in batches(n, size)]
     assert [i for part in parts for i in part] == list(range(n))
     assert all(len(part) > 1 for part in parts) or n == 1
     assert all(len(part) <= size + 1 for part in parts)
 
 
-def test_deviation_over_folds_is_that_of_a_sample() -> None:
-    result = ProbeResult(point=GRID[0], valid_score=1, folds=(0.2, 0.4, 0.9))
-    assert result.mean == pytest.approx(0.5)
-    assert result.std == pytest.approx((0.26 / 2) ** 0.5)
-    assert ProbeResult(point=GRID[0], valid_score=1, folds=(0.2,)).std is None
+@pytest.mark.parametrize("make", [
+    lambda: Embedded(torch.zeros(3, 2), torch.zeros(4, 2)),
+    lambda: join([clusters(4), Embedded(torch.zeros(3, 16), torch.zeros(2, 4))]),
+])  # fmt: skip
+def test_rows_without_targets_are_refused(make: Callable[[], Embedded]) -> None:
+    with pytest.raises(ValueError, match="embeddings have"):
+        make()

@@ -1,41 +1,17 @@
 import json
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from eval.task import Arrangement, Clip, Task, TaskError, find_tasks, read_task
-
-
-def task_of(split_mode: str, splits: list[str]) -> Task:
-    clips = (Clip(path=Path("a.wav"), labels=("x",)),)
-    return Task(
-        name="toy",
-        prediction_type="multiclass",
-        split_mode=split_mode,
-        evaluation=("top1_acc",),
-        labels=("x", "y"),
-        splits=dict.fromkeys(splits, clips),
-    )
+from eval.events import Event
+from eval.metadata import TaskError
+from eval.task import Task, find_tasks, read_task
 
 
 def edit(path: Path, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-@pytest.mark.parametrize("mode", ["new_split_kfold", "presplit_kfold"])
-def test_each_fold_tests_once_and_the_next_one_validates(mode: str) -> None:
-    arrangements = task_of(mode, ["fold02", "fold00", "fold03", "fold01"]).arrangements()
-    assert arrangements == (
-        Arrangement(train=("fold02", "fold03"), valid="fold01", test="fold00"),
-        Arrangement(train=("fold00", "fold03"), valid="fold02", test="fold01"),
-        Arrangement(train=("fold00", "fold01"), valid="fold03", test="fold02"),
-        Arrangement(train=("fold01", "fold02"), valid="fold00", test="fold03"),
-    )
-
-
-def test_a_fixed_split_has_one_arrangement() -> None:
-    arrangements = task_of("trainvaltest", ["train", "valid", "test"]).arrangements()
-    assert arrangements == (Arrangement(train=("train",), valid="valid", test="test"),)
 
 
 def test_a_task_folder_is_read(task_folder: Path) -> None:
@@ -47,7 +23,8 @@ def test_a_task_folder_is_read(task_folder: Path) -> None:
     }  # fmt: skip
     assert task.n_clips == 24
     assert all(clip.path.is_file() for clips in task.splits.values() for clip in clips)
-    assert task.targets("fold01").tolist() == [[1, 0]] * 4 + [[0, 1]] * 4
+    for clip, target in zip(task.splits["fold01"], task.targets("fold01"), strict=True):
+        assert target.tolist() == ([1, 0] if clip.path.name.startswith("kick") else [0, 1])
 
 
 def test_number_labels_are_compared_as_text(task_folder: Path) -> None:
@@ -56,36 +33,74 @@ def test_number_labels_are_compared_as_text(task_folder: Path) -> None:
         listing = json.loads((task_folder / f"{split}.json").read_text())
         numbered = {name: [60 + i % 2] for i, name in enumerate(listing)}
         (task_folder / f"{split}.json").write_text(json.dumps(numbered))
-    targets = read_task(task_folder, 16000).targets("fold00")
-    assert targets.tolist() == [[1, 0], [0, 1]] * 4
+    task = read_task(task_folder, 16000)
+    assert task.labels == ("60", "61")
+    assert {clip.labels for clip in task.splits["fold00"]} == {("60",), ("61",)}
 
 
 def test_a_multilabel_clip_has_any_number_of_labels(task_folder: Path) -> None:
     edit(task_folder / "task_metadata.json", prediction_type="multilabel")
     first, second, *_ = json.loads((task_folder / "fold00.json").read_text())
     edit(task_folder / "fold00.json", **{first: [], second: ["snare", "kick"]})
-    targets = read_task(task_folder, 16000).targets("fold00")
-    assert targets.tolist()[:3] == [[0, 0], [1, 1], [1, 0]]
+    task = read_task(task_folder, 16000)
+    names = [clip.path.name for clip in task.splits["fold00"]]
+    targets = task.targets("fold00")
+    assert targets[names.index(first)].tolist() == [0, 0]
+    assert targets[names.index(second)].tolist() == [1, 1]
+
+
+def test_clips_are_in_the_order_in_which_heareval_lines_them_up(task_folder: Path) -> None:
+    listed = {
+        split: list(json.loads((task_folder / f"{split}.json").read_text()))
+        for split in ("fold00", "fold01", "fold02")
+    }
+    generator = random.Random(0)  # one for all splits
+    for names in listed.values():
+        generator.shuffle(names)
+    task = read_task(task_folder, 16000)
+    assert listed == {
+        split: [clip.path.name for clip in clips] for split, clips in task.splits.items()
+    }
+
+
+def as_event_task(task_folder: Path, events: list[dict[str, object]]) -> Task:
+    """Make the folder an event task in which every clip has the same events."""
+    scores = ["event_onset_200ms_fms"]
+    edit(task_folder / "task_metadata.json", embedding_type="event", evaluation=scores,
+         prediction_type="multilabel")  # fmt: skip
+    for split in ("fold00", "fold01", "fold02"):
+        listing = json.loads((task_folder / f"{split}.json").read_text())
+        (task_folder / f"{split}.json").write_text(json.dumps(dict.fromkeys(listing, events)))
+    return read_task(task_folder, 16000)
+
+
+def test_an_event_task_has_events_in_milliseconds(task_folder: Path) -> None:
+    task = as_event_task(task_folder, [{"label": "snare", "start": 100, "end": 250.5}])
+    clip = task.splits["fold01"][0]
+    assert clip.events == (Event(label="snare", start_ms=100, end_ms=250.5),)
+    marks = task.frame_targets(clip, np.array([0.0, 100.0, 200.0, 300.0]))
+    assert marks.tolist() == [[0, 0], [0, 1], [0, 1], [0, 0]]
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("event", "message"),
     [
-        ({"embedding_type": "smell"}, "embedding_type is 'smell'"),
-        ({"embedding_type": "event"}, "event task"),
-        ({"prediction_type": "regression"}, "prediction_type is 'regression'"),
-        ({"split_mode": None}, "split_mode is None"),
-        ({"splits": ["fold00", "fold01"]}, "2 folds; at least 3"),
-        ({"split_mode": "trainvaltest"}, "wanted train, valid, test"),
-        ({"evaluation": []}, "evaluation is"),
-        ({"splits": ["fold00", "fold01", "fold07"]}, "fold07: no such folder"),
+        ({"label": "snare", "start": 5}, "wanted label, start and end"),
+        ({"label": "snare", "start": 5, "end": 4}, "from 5 to 4 ms"),
+        ({"label": "snare", "start": "5", "end": "6"}, "from '5' to '6' ms"),
+        ({"label": "horn", "start": 5, "end": 6}, "label 'horn', not in the vocabulary"),
     ],
 )
-def test_metadata_that_cannot_be_used_is_refused(
-    task_folder: Path, changes: dict[str, object], message: str
+def test_events_that_cannot_be_used_are_refused(
+    task_folder: Path, event: dict[str, object], message: str
 ) -> None:
-    edit(task_folder / "task_metadata.json", **changes)
     with pytest.raises(TaskError, match=message):
+        as_event_task(task_folder, [event])
+
+
+def test_splits_that_are_not_there_are_named(task_folder: Path) -> None:
+    edit(task_folder / "task_metadata.json", splits=["fold00", "fold01", "fold07"])
+    with pytest.raises(TaskError, match="fold07: no such folder"):
         read_task(task_folder, 16000)
 
 
@@ -131,11 +146,11 @@ def test_broken_json_is_named(task_folder: Path) -> None:
         read_task(task_folder, 16000)
 
 
-def test_event_tasks_are_left_out_unless_they_are_named(task_folder: Path) -> None:
+def test_all_tasks_are_found_unless_some_are_named(task_folder: Path) -> None:
     events = task_folder.with_name("maestro")
     events.mkdir()
-    (events / "task_metadata.json").write_text('{"embedding_type": "event"}')
-    assert find_tasks(task_folder.parent) == [task_folder]
+    (events / "task_metadata.json").write_text("{}")
+    assert find_tasks(task_folder.parent) == [events, task_folder]
     assert find_tasks(task_folder.parent, ["maestro"]) == [events]
 
 
@@ -144,11 +159,11 @@ def test_a_folder_without_the_wanted_task_lists_what_it_has(task_folder: Path) -
         find_tasks(task_folder.parent, ["esc50"])
     with pytest.raises(TaskError, match="is itself a task folder"):
         find_tasks(task_folder)
-    with pytest.raises(TaskError, match="holds no scene task"):
+    with pytest.raises(TaskError, match="holds no task"):
         find_tasks(task_folder / "16000")
 
 
 def test_hidden_folders_are_not_tasks(task_folder: Path) -> None:
     task_folder.rename(task_folder.with_name(".toy.tmp"))
-    with pytest.raises(TaskError, match="holds no scene task"):
+    with pytest.raises(TaskError, match="holds no task"):
         find_tasks(task_folder.parent)

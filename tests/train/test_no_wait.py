@@ -2,19 +2,23 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from shards.logmel import LogMel
 from shards.reader import Batch
-from shards.shardset import ShardSet
+from shards.shardset import ShardSet, open_shards
 from train.config import TrainConfig
 from train.draws import Draws, sample_keys
 from train.loop import Trainer
 from train.normalise import RunningNorm, SetNorm
-from train.views import Ranges, Views
+from train.setting import crop_length
+from train.views import Ranges, Views, WaveName
 
 ALL = ("mixup", "rrc", "rlf", "noise")
 
@@ -28,6 +32,23 @@ def no_values(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(nn.Module, "to", lambda self, *_, **__: self)  # fakes cannot be moved
     with FakeTensorMode():
         yield
+
+
+def test_a_step_from_waves_reads_no_value(
+    config: TrainConfig, waves: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shard_set = open_shards(waves)
+    names = (*get_args(WaveName), "mixup", "rrc")
+    config = replace(config, views=names, statistics=config.shards, shards=str(waves))
+    monkeypatch.setattr(nn.Module, "to", lambda self, *_, **__: self)
+    monkeypatch.setattr(LogMel, "_floor", lambda self: torch.ones(64, 1))  # it checks its values
+    samples = crop_length(config, shard_set)
+    with FakeTensorMode():
+        trainer = Trainer(config, shard_set)
+        crops = torch.empty(config.batch, samples, dtype=torch.int16)
+        numbers = torch.empty(config.batch, dtype=torch.int64)
+        for _ in range(2):
+            assert trainer.take_step(Batch(crops, numbers, numbers, numbers)).shape == (3,)
 
 
 @pytest.mark.parametrize("normalise", ["set", "ppn"])
@@ -56,6 +77,6 @@ def test_views_make_everything_on_the_device_of_the_clips(norm: str) -> None:
     x = torch.empty(6, 96, 64, device=meta)
     clips = torch.empty(12, dtype=torch.int64, device=meta)
     for _ in range(3):
-        made = views.make(x, Draws(sample_keys(0, clips, clips, 0)))
+        made = views.make(torch.cat([x, x]), x, Draws(sample_keys(0, clips, clips, 0)))
         views.remember(x)
         assert (made.device, made.shape) == (meta, (12, 96, 64))

@@ -6,6 +6,7 @@ import torch
 from model.encoders import build_encoder, encoder_options
 from train.network import BarlowTwins
 from train.presets import PRESETS
+from train.views import split_views
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -29,9 +30,21 @@ def test_presets_of_the_paper_have_what_it_says_of_all_runs(name: str) -> None:
     assert (config.batch, config.epochs, config.crop_frames) == (128, 100, 96)
     assert (config.lambda_, config.projector_hidden, config.projector_layers) == (0.005, 8192, 1)
     assert config.optimiser.warmup_epochs == 1
-    assert config.views == ("mixup", "rrc", "rlf")
+    assert config.views == ("mixup", "rrc", "rlf") or "waveform" in name
     assert (config.ranges.mixup.alpha, config.ranges.bank) == (0.2, 2048)
     assert (config.ranges.rrc.scale, config.ranges.rlf.gain) == ((0.6, 1.5), 1.0)
+
+
+def test_presets_of_waveforms_change_waveforms_and_the_one_keeps_the_pitch() -> None:
+    waveform = {name: config for name, (_, config) in PRESETS.items() if "waveform" in name}
+    assert len(waveform) == 4
+    for config in waveform.values():
+        assert config.shards.endswith("/wave")
+        assert split_views(config.views)[0]
+    assert waveform["paper+waveform"].views[-3:] == ("mixup", "rrc", "rlf")
+    keeping = waveform["waveform-keeping-pitch"].views
+    assert not {"pitch-shift", "rrc"} & {*keeping}
+    assert waveform["waveform-light"].ranges.pitch_shift.cents == (-100, 100)
 
 
 def test_transformers_train_with_adamw_and_convolutions_with_lars() -> None:

@@ -187,7 +187,8 @@ def test_the_run_folder_holds_what_the_docs_say(story: Story) -> None:
     assert json.loads((run / "config.json").read_text())["batch"] == 8
     kinds = {path.name.split(".")[0] for path in run.iterdir()}
     assert kinds == {
-        "config", "metrics", "checkpoint", "encoder", "loss", "correlation", "correlations", "events",
+        "config", "metrics", "checkpoint", "encoder", "loss", "correlation", "correlations",
+        "events",
     }  # fmt: skip
 
 
@@ -243,9 +244,11 @@ def test_a_resume_on_other_shards_is_refused(
         train(replace(story.config, resume=True, shards=str(fewer)))
 
 
-def test_a_wave_set_is_refused(config: TrainConfig, waves: Path) -> None:
-    with pytest.raises(UserError, match="holds wave clips, wanted logmel"):
-        train(replace(config, shards=str(waves)))
+def test_views_of_waveforms_are_refused_on_log_mel_and_leave_no_run_folder(
+    config: TrainConfig,
+) -> None:
+    with pytest.raises(UserError, match="holds log-mel, but gain change waveforms"):
+        train(replace(config, views=("gain",)))
     assert not config.run.exists()
 
 

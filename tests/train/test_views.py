@@ -12,7 +12,7 @@ from train.draws import Draws, sample_keys
 from train.logmel_views import Mixup, Noise, RandomLinearFader, RandomResizeCrop
 from train.normalise import SetNorm
 from train.resize import resize_weights
-from train.views import PAPER, Ranges, ViewName, Views
+from train.views import PAPER, Ranges, ViewName, Views, split_views
 
 T, MELS, CANVAS = 96, 64, 144
 NO_BANK = Bank(1, (1, 1))
@@ -293,5 +293,5 @@ def test_impossible_settings_are_refused(view: type, bad: dict) -> None:
 
 @pytest.mark.parametrize("names", [("rrc", "rrc"), ("rrc", "reverse")])
 def test_unknown_and_repeated_views_are_refused(names: tuple[ViewName, ...]) -> None:
-    with pytest.raises(ValueError, match="choose from mixup, rrc, rlf, noise"):
-        make_views(names)
+    with pytest.raises(ValueError, match=r"choose from time-stretch, .*mixup, rrc, rlf, noise"):
+        split_views(names)

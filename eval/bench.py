@@ -1,0 +1,92 @@
+"""Measure the embedding of sound files beside the encoder's bare forward on the same clips."""
+
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+
+from eval.audio import find_audio
+from eval.config import BenchConfig
+from eval.extract import embed_files, log_mel_of, passes, read_ahead
+from eval.hear import HearModel, frozen_model, on_device, read_checkpoint
+from model.checkpoint import build_encoder
+from shards.cli import say
+from shards.logmel import FrontEnd
+
+GOAL = 0.8
+
+
+def bench_command(config: BenchConfig) -> None:
+    """Run `python -m eval bench`."""
+    model = benched_model(config)
+    with tempfile.TemporaryDirectory() as folder:
+        files = find_audio(config.files) or noise_files(
+            Path(folder), config.clips, config.seconds, model.sample_rate
+        )
+        extraction, bare, heard_s = measure(files, model, config.rounds)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else machine
+    say(f"{device}, torch {torch.__version__}, {torch.get_num_threads()} threads; {len(files)} "
+        f"clips, {heard_s:.0f} s of sound, warm files; medians of {config.rounds}")  # fmt: skip
+    for name, seconds in (("files to embeddings", extraction), ("bare encoder forward", bare)):
+        say(f"{name:22s} {len(files) / seconds:8.1f} clips/s {heard_s / seconds:9.0f} x real time")
+    ratio = bare / extraction
+    say(f"{'ratio':22s} {ratio:8.2f}         goal {GOAL}: {'met' if ratio >= GOAL else 'missed'}")
+
+
+def benched_model(config: BenchConfig) -> HearModel:
+    """Load the checkpoint, or build the encoder with random weights, which cost as much."""
+    if config.checkpoint is not None:
+        return frozen_model(read_checkpoint(config.checkpoint), config.device)
+    encoder: Any = build_encoder(config.encoder, {})
+    model = HearModel(encoder, encoder.out_features, FrontEnd(), mean=-4.95, std=5.855)
+    return on_device(model, config.device)
+
+
+def noise_files(folder: Path, count: int, seconds: float, sample_rate: int) -> list[Path]:
+    """Write clips of noise as 16-bit WAV files."""
+    rng = np.random.default_rng(0)
+    files = [folder / f"{i:05d}.wav" for i in range(count)]
+    for file in files:
+        soundfile.write(file, rng.uniform(-0.5, 0.5, round(seconds * sample_rate)), sample_rate)
+    return files
+
+
+def measure(files: Sequence[Path], model: HearModel, rounds: int) -> tuple[float, float, float]:
+    """Time both in turn.
+
+    The bare forward takes log-mels that are on the device already, in the same passes.
+
+    Returns:
+        Median seconds of files to embeddings and of the bare forward, and seconds of sound.
+    """
+    inputs, heard = [], 0
+    for part in passes(read_ahead(files, model.sample_rate), model):
+        inputs.append(log_mel_of(part, model))
+        heard += sum(len(sound.wave) for _, sound in part)
+
+    def extract() -> None:
+        for _ in embed_files(files, model):
+            pass
+
+    def forward() -> None:
+        for log_mel in inputs:
+            model.encode(log_mel).cpu()
+
+    taken: dict[Callable[[], None], list[float]] = {extract: [], forward: []}
+    for run in (extract, forward):  # to warm up
+        run()
+    for _ in range(rounds):
+        for run, seconds in taken.items():
+            begin = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - begin)
+    return median(taken[extract]), median(taken[forward]), heard / model.sample_rate

@@ -1,0 +1,146 @@
+"""One task, one set of embeddings, one protocol: what is the probe worth?
+
+    result = evaluate(metadata, splits, HEAREVAL)
+
+Nothing is read or written, so it runs wherever the embeddings are.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from eval.embedded import Embedded, join
+from eval.judge import Judge
+from eval.metadata import Arrangement, TaskMetadata
+from eval.probe import build_probe, fit_probe
+from eval.protocol import (
+    HEAREVAL,
+    Point,
+    Protocol,
+    generator_state,
+    own_generators,
+    points_of,
+    set_generator_state,
+    training_seed,
+)
+from eval.result import Run, TaskResult, Training
+
+
+def evaluate(
+    metadata: TaskMetadata,
+    splits: Mapping[str, Embedded],
+    protocol: Protocol = HEAREVAL,
+    finished: Sequence[Training] = (),
+    progress: Callable[[Training], object] = lambda training: None,
+) -> TaskResult:
+    """Choose hyperparameters on the first arrangement, then train and test on every one.
+
+    Args:
+        metadata: what the task asks for.
+        splits: embeddings of every split, all on the device where probes are to be trained; rows
+            in the order of `protocol.embedding_order`.
+        protocol: how it is done.
+        finished: what `progress` was given in an interrupted call with the same arguments; the
+            result is then the same as without the interruption.
+        progress: called after each of `n_trainings(metadata, protocol)` trainings.
+    """
+    device = splits[metadata.splits[0]].embeddings.device
+    known = iter(finished)
+    with own_generators(device):
+        runs = tuple(
+            _Repetition(metadata, splits, protocol, seed, device, known, progress).run()
+            for seed in protocol.seeds
+        )
+    return TaskResult(
+        task=metadata.name,
+        protocol=protocol.name,
+        score=metadata.evaluation[0],
+        score_mode=metadata.score_mode,
+        runs=runs,
+    )
+
+
+def n_trainings(metadata: TaskMetadata, protocol: Protocol) -> int:
+    """Count the probes that `evaluate` trains."""
+    n_points = len(points_of(metadata, protocol))
+    return len(protocol.seeds) * (n_points + len(metadata.arrangements()) - 1)
+
+
+@dataclass
+class _Repetition:
+    """Grid, folds and tests for one seed."""
+
+    metadata: TaskMetadata
+    splits: Mapping[str, Embedded]
+    protocol: Protocol
+    seed: int
+    device: torch.device
+    known: Iterator[Training]
+    progress: Callable[[Training], object]
+    done: int = 0
+
+    def run(self) -> Run:
+        """Train every point on the first arrangement, then the best one on the others."""
+        torch.manual_seed(self.seed)
+        first, *others = self.metadata.arrangements()
+        tried = [self.next(point, first) for point in points_of(self.metadata, self.protocol)]
+        # Of equally good points, max and min take the one that was tried first.
+        choose = max if self.metadata.score_mode == "max" else min
+        best = choose(tried, key=lambda training: training.validation_score)
+        folds = (best, *(self.next(best.point, arrangement) for arrangement in others))
+        return Run(seed=self.seed, tried=tuple(tried), folds=folds)
+
+    def next(self, point: Point, arrangement: Arrangement) -> Training:
+        """Return the next training: one that is known, or a new one."""
+        known = next(self.known, None)
+        if known is None:
+            if not self.protocol.chained:
+                torch.manual_seed(training_seed(self.seed, self.done))
+            training = self.train(point, arrangement)
+            self.progress(training)
+        else:
+            training = known
+            if (known.point, known.test_split) != (point, arrangement.test):
+                raise ValueError(
+                    f"{self.metadata.name}: a finished training is of {known.point} on "
+                    f"{known.test_split}; wanted {point} on {arrangement.test}"
+                )
+            if known.generator:
+                set_generator_state(known.generator, self.device)
+        self.done += 1
+        return training
+
+    def train(self, point: Point, arrangement: Arrangement) -> Training:
+        """Train and test one probe."""
+        started = time.perf_counter()
+        train = join([self.splits[name] for name in arrangement.train])
+        valid, test = (
+            Judge(self.metadata, self.splits[split], point.batch_size)
+            for split in (arrangement.valid, arrangement.test)
+        )
+        d_in, n_labels = train.embeddings.shape[1], train.targets.shape[1]
+        network = build_probe(d_in, n_labels, point, self.protocol).to(self.device)
+        fitted = fit_probe(
+            network,
+            train,
+            valid.validate,
+            maximize=self.metadata.score_mode == "max",
+            point=point,
+            protocol=self.protocol,
+            multilabel=self.metadata.multilabel,
+        )
+        time_in_min = (time.perf_counter() - started) / 60
+        network.load_state_dict(fitted.state)
+        way = fitted.validation.postprocessing
+        return Training(
+            point=point,
+            test_split=arrangement.test,
+            validation_score=fitted.validation.value,
+            epoch=fitted.epoch,
+            postprocessing=way,
+            test=test.test(network, way),
+            time_in_min=time_in_min,
+            generator=generator_state(self.device) if self.protocol.chained else "",
+        )

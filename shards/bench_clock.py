@@ -1,0 +1,174 @@
+"""Time ways to read crops, each in a process of its own, from warm files and from cold ones."""
+
+import atexit
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from mmap import PAGESIZE, PROT_READ, mmap
+from multiprocessing import get_context, set_start_method
+from multiprocessing.util import Finalize
+from pathlib import Path
+from types import ModuleType
+from typing import Literal, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from shards.cli import UserError
+from shards.shardset import ShardSet
+
+Heat = Literal["warm", "cold"]
+Result = TypeVar("Result")
+WARM_UP = 8
+"""Batches that a warm timing leaves out after every start of a pass."""
+PIECE = 1 << 20
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """One way to read crops."""
+
+    name: str
+    batches: Callable[[Path, int], Iterable[Tensor]]
+    """(folder of its files, DataLoader workers) to batches of crops; an endless iterator, or what
+    makes a pass over the clips each time it is iterated over."""
+    write: Callable[[ShardSet, Path], None]
+    """Write the clips of a set into a folder in this way's form."""
+    form: str
+    """Name of that folder; ways that read the same files share it."""
+    library: Callable[[], ModuleType] | None = None
+    """Imports the package that it measures, which may not be installed."""
+    workers: tuple[int, ...] = (0, 2)
+    """Numbers of DataLoader workers to try."""
+
+
+def in_own_process(run: Callable[..., Result], *args: object) -> Result:
+    """Call a function of a module in a fresh process, so that nothing of it stays behind."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["shards.bench"])  # torch is loaded once
+    with ProcessPoolExecutor(1, context, settle_in, max_tasks_per_child=1) as pool:
+        return pool.submit(run, *args).result()
+
+
+def settle_in() -> None:
+    """Make a process of `multiprocessing` begin and end as one that was started by hand."""
+    set_start_method("fork", force=True)  # of a DataLoader's workers: what it is on Linux
+    Finalize(None, tidy_up, exitpriority=0)
+
+
+def tidy_up() -> None:
+    """End threads and free shared memory as the libraries have it: in this order at exit."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+
+
+def missing(way: Way) -> str:
+    """Say what a way lacks to run here; nothing if it can."""
+    if way.library:
+        try:
+            way.library()
+        except ImportError as error:
+            return str(error)
+    return ""
+
+
+def time_warm(way: Way, folder: Path, workers: int, seconds: float) -> float:
+    """Measure crops/s; the start of a pass (workers, first batches) is not counted."""
+    heat(folder)
+    loader = way.batches(folder, workers)
+    crops, elapsed = 0, 0.0
+    while elapsed < seconds:
+        stream = started(loader, WARM_UP)
+        begin = time.perf_counter()
+        for batch in stream:
+            crops += len(batch)
+            now = time.perf_counter() - begin
+            if elapsed + now >= seconds:
+                break
+        elapsed += now
+    return crops / elapsed
+
+
+def time_cold(way: Way, folder: Path, workers: int, seconds: float, clips: int) -> float:
+    """Measure crops/s of one pass, or its first seconds, over files that are not in memory.
+
+    The clock starts with the first batch.
+    """
+    cool(folder)
+    stream = started(way.batches(folder, workers), 1)
+    begin, crops = time.perf_counter(), 0
+    for batch in stream:
+        crops += len(batch)
+        elapsed = time.perf_counter() - begin
+        if elapsed >= seconds or crops + 2 * len(batch) > clips:  # the first one was read too
+            break
+    return crops / elapsed
+
+
+def started(loader: Iterable[Tensor], skip: int) -> Iterator[Tensor]:
+    """Begin a pass and leave out its first batches.
+
+    Raises:
+        UserError: there is nothing behind them.
+    """
+    stream = iter(loader)
+    if len(list(islice(stream, skip))) < skip:
+        raise UserError(f"a pass must have more than {skip} batches to be timed; write more clips")
+    return stream
+
+
+def heat(folder: Path) -> float:
+    """Read every file of a folder in order; return MB/s."""
+    begin, size = time.perf_counter(), 0
+    piece = bytearray(PIECE)
+    for path in files_of(folder):
+        with path.open("rb", buffering=0) as file:
+            while count := file.readinto(piece):
+                size += count
+    return size / 1e6 / (time.perf_counter() - begin)
+
+
+def cool(folder: Path) -> None:
+    """Drop every file of a folder from the system's memory.
+
+    Raises:
+        UserError: it stays there.
+    """
+    for path in files_of(folder):
+        with path.open("rb", buffering=0) as file:
+            os.fsync(file)  # only what is on the disk can be dropped
+            for pause_s in (0, 0.01, 0.1, 1):  # a page that is in use just now stays
+                time.sleep(pause_s)
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                if not in_memory(path):
+                    break
+            else:
+                raise UserError(
+                    f"{path} stays in memory, so it cannot be read cold; name a folder on a disk "
+                    "with --folder, or leave cold files out with --no-cold"
+                )
+
+
+def in_memory(path: Path) -> float:
+    """Return the share of a file's pages that the system holds in memory."""
+    if not path.stat().st_size:
+        return 0.0
+    with path.open("rb") as file, mmap(file.fileno(), 0, prot=PROT_READ) as mapped:
+        data = np.frombuffer(mapped, np.uint8)
+        pages = np.empty(-(-len(data) // PAGESIZE), np.uint8)
+        begin, answer = (ctypes.c_void_p(array.ctypes.data) for array in (data, pages))
+        if LIBC.mincore(begin, ctypes.c_size_t(len(data)), answer):
+            raise OSError(ctypes.get_errno(), f"mincore: {path}")
+        del data  # or the mapping cannot be closed
+    return float((pages & 1).mean())
+
+
+def files_of(folder: Path) -> list[Path]:
+    """List all files below a folder by name."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())

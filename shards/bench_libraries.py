@@ -1,0 +1,256 @@
+"""Other libraries at this job: random crops of stored clips, shuffled, in batches.
+
+Each reads its own form of the same clips as its documentation advises, and where it can read less
+than a clip or skip its usual decoding, once more in that way. A crop is cut before it joins a
+batch.
+"""
+
+import importlib
+import importlib.util
+import json
+import os
+import random
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from shards.bench_clock import Way
+from shards.bench_files import BATCH, FRAMES, clips_of, random_crop
+from shards.shardset import ShardSet
+
+MELS = 64
+CHUNK_BYTES = 1 << 26
+"""Size of a file of LitData and MosaicML; that of both by default."""
+
+
+def library_ways() -> list[Way]:
+    """List all libraries, whether they are installed or not."""
+    return [
+        Way(name="WebDataset", library=webdataset, form="shards",
+            write=keep_shards, batches=read_webdataset),
+        Way(name="LitData StreamingDataset", library=litdata, form="litdata",
+            write=write_litdata, batches=read_litdata),
+        Way(name="LitData read_window", library=litdata, form="litdata-windows",
+            write=write_windows, batches=read_windows),
+        Way(name="MosaicML StreamingDataset", library=mosaicml, form="mds",
+            write=write_mds, batches=stream_mds),
+        Way(name="MosaicML LocalDataset", library=mosaicml, form="mds",
+            write=write_mds, batches=read_mds),
+        Way(name="HF datasets, torch format", library=hf_datasets, form="arrow",
+            write=write_arrow, batches=read_torch_format),
+        Way(name="HF datasets, Arrow format", library=hf_datasets, form="arrow",
+            write=write_arrow, batches=read_arrow_format),
+    ]  # fmt: skip
+
+
+def webdataset() -> ModuleType:
+    """Import WebDataset."""
+    return importlib.import_module("webdataset")
+
+
+def litdata() -> ModuleType:
+    """Import LitData without its question to PyPI for a newer release."""
+    os.environ["LITDATA_DISABLE_VERSION_CHECK"] = "1"
+    return importlib.import_module("litdata")
+
+
+def mosaicml() -> ModuleType:
+    """Import the base of MosaicML Streaming.
+
+    Its package imports torchvision for image sets that nobody reads here; without running the
+    package's own first lines, torchvision need not be there.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    if "streaming" not in sys.modules:
+        if (spec := importlib.util.find_spec("streaming")) is None:
+            raise ModuleNotFoundError("No module named 'streaming'")
+        sys.modules["streaming"] = importlib.util.module_from_spec(spec)
+    return importlib.import_module("streaming.base")
+
+
+def hf_datasets() -> ModuleType:
+    """Import Hugging Face datasets."""
+    return importlib.import_module("datasets")
+
+
+def keep_shards(shard_set: ShardSet, folder: Path) -> None:
+    """Do nothing: the tars of a shard set are what WebDataset reads."""
+
+
+def read_webdataset(folder: Path, workers: int) -> Iterable:
+    """Read stock tars: shuffled shards, and a buffer that shuffles the crops."""
+    wds = webdataset()
+    urls = sorted(str(path) for path in folder.glob("*.tar"))
+    data = wds.WebDataset(urls, shardshuffle=len(urls)).decode().to_tuple("npy")
+    crops = data.map(crop_sample).shuffle(1000, initial=100)
+    batches = crops.batched(BATCH, collation_fn=torch.stack)
+    return wds.WebLoader(batches, batch_size=None, num_workers=workers)
+
+
+def crop_sample(sample: tuple[np.ndarray]) -> Tensor:
+    """Cut a random crop from a WebDataset sample."""
+    return random_crop(sample[0])
+
+
+def write_litdata(shard_set: ShardSet, folder: Path) -> None:
+    """Optimise the clips as tensors."""
+    optimize(tensors_of, shard_set, folder)
+
+
+def write_windows(shard_set: ShardSet, folder: Path) -> None:
+    """Optimise the clips as records from which frames can be read alone."""
+    optimize(records_of, shard_set, folder, item_loader=litdata().TemporalArrayLoader())
+
+
+def optimize(clips: Callable[[ShardSet], Iterator], shard_set: ShardSet, out: Path, **how) -> None:
+    """Run LitData's optimizer on one input, the set; its scratch files go beside `out`."""
+    os.environ["DATA_OPTIMIZER_CACHE_FOLDER"] = str(out.with_name(f"{out.name}-scratch"))
+    litdata().optimize(
+        clips, [shard_set], str(out), chunk_bytes=CHUNK_BYTES, num_workers=1, verbose=False, **how
+    )
+
+
+def tensors_of(shard_set: ShardSet) -> Iterator[Tensor]:
+    """Yield all clips of a set as tensors."""
+    for clip in clips_of(shard_set):
+        yield torch.from_numpy(clip.copy())
+
+
+def records_of(shard_set: ShardSet) -> Iterator[dict[str, np.ndarray]]:
+    """Yield all clips of a set as records of one field."""
+    for clip in clips_of(shard_set):
+        yield {"clip": np.array(clip)}
+
+
+def read_litdata(folder: Path, workers: int) -> Iterable:
+    """Stream whole clips and crop them in the data set's transform."""
+    lit = litdata()
+    data = lit.StreamingDataset(str(folder), shuffle=True, transform=crop_tensor)
+    return lit.StreamingDataLoader(data, batch_size=BATCH, num_workers=workers)
+
+
+def crop_tensor(clip: Tensor) -> Tensor:
+    """Cut a random crop from a clip [T, F]."""
+    return random_crop(clip.numpy())
+
+
+class LitWindows(Dataset):
+    """Random access to windows of frames, which LitData reads without the rest of the clip."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.frames = np.concatenate([
+            chunk["temporal_frames"]
+            for chunk in json.loads((folder / "index.json").read_text())["chunks"]
+        ]).tolist()  # fmt: skip
+        self.opened: Any = None
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Tensor:
+        if self.opened is None:  # every process must open its own
+            lit = litdata()
+            self.opened = lit.StreamingDataset(
+                str(self.folder), item_loader=lit.TemporalArrayLoader()
+            )
+        start = random.randrange(self.frames[index] - FRAMES + 1)
+        return torch.from_numpy(self.opened.read_window(index, start, FRAMES)["clip"])
+
+
+def read_windows(folder: Path, workers: int) -> Iterable:
+    """Read windows in shuffled order."""
+    return DataLoader(LitWindows(folder), BATCH, shuffle=True, num_workers=workers)
+
+
+def write_mds(shard_set: ShardSet, folder: Path) -> None:
+    """Write the clips as arrays of one shape."""
+    shape = ",".join(map(str, (shard_set.n_frames[0], *shard_set.form.frame_shape)))
+    columns = {"clip": f"ndarray:float16:{shape}"}
+    with mosaicml().MDSWriter(out=str(folder), columns=columns, size_limit=CHUNK_BYTES) as writer:
+        for clip in clips_of(shard_set):
+            writer.write({"clip": clip})
+
+
+def stream_mds(folder: Path, workers: int) -> Iterable:
+    """Stream whole clips and crop them."""
+    mds = mosaicml()
+    data = mds.StreamingDataset(local=str(folder), shuffle=True, batch_size=BATCH)
+    return mds.StreamingDataLoader(
+        data, batch_size=BATCH, num_workers=workers, collate_fn=crop_records
+    )
+
+
+def read_mds(folder: Path, workers: int) -> Iterable:
+    """Read whole clips in shuffled order from the library's set for random access."""
+    data = mosaicml().LocalDataset(str(folder))
+    return DataLoader(data, BATCH, shuffle=True, num_workers=workers, collate_fn=crop_records)
+
+
+def crop_records(records: list[dict]) -> Tensor:
+    """Cut a random crop from the clip [T, F] of every record."""
+    return default_collate([random_crop(record["clip"]) for record in records])
+
+
+def write_arrow(shard_set: ShardSet, folder: Path) -> None:
+    """Write one Arrow file of clips laid flat; the clips must be of one length."""
+    hf = hf_datasets()
+    hf.disable_progress_bars()
+    size = int(shard_set.n_frames[0]) * shard_set.form.frame_bytes // 2
+    schema = pa.schema({"clip": pa.list_(pa.float16(), size)})
+    scratch = folder / "clips.parquet"
+    with pq.ParquetWriter(scratch, schema, compression="none") as writer:
+        for clip in clips_of(shard_set):
+            flat = pa.FixedSizeListArray.from_arrays(pa.array(clip.ravel()), size)
+            writer.write_table(pa.table([flat], schema))
+    data = hf.Dataset.from_parquet(str(scratch), cache_dir=str(folder / "cache"))
+    data.save_to_disk(str(folder))
+    del data
+    scratch.unlink()
+    shutil.rmtree(folder / "cache")
+
+
+def read_torch_format(folder: Path, workers: int) -> Iterable:
+    """Read whole clips as tensors, as the documentation has it for PyTorch, and crop them."""
+    data = hf_datasets().load_from_disk(str(folder)).with_format("torch", dtype=torch.float16)
+    return DataLoader(data, BATCH, shuffle=True, num_workers=workers, collate_fn=crop_flat)
+
+
+def crop_flat(records: list[dict]) -> Tensor:
+    """Cut a random crop from the flat clip of every record."""
+    return default_collate([crop_tensor(record["clip"].view(-1, MELS)) for record in records])
+
+
+class ArrowRows(Dataset):
+    """Crops from batches of rows that stay Arrow: nothing is converted but the crops."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data = hf_datasets().load_from_disk(str(folder)).with_format("arrow")
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitems__(self, indices: list[int]) -> list[Tensor]:
+        column = self.data[indices].column("clip")
+        return [
+            random_crop(clip)
+            for chunk in column.chunks
+            for clip in chunk.flatten().to_numpy().reshape(len(chunk), -1, MELS)
+        ]
+
+
+def read_arrow_format(folder: Path, workers: int) -> Iterable:
+    """Read the rows of a batch at once, without conversion."""
+    return DataLoader(ArrowRows(folder), BATCH, shuffle=True, num_workers=workers)

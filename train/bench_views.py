@@ -1,0 +1,207 @@
+"""Time every view of waveforms beside the same operation of other libraries, in one run."""
+
+import json
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shards.cli import UserError, say
+from shards.files import replacing
+from train.bank import Bank
+from train.bench import chip, synchronise
+from train.draws import Draws, sample_keys
+from train.ranks import choose_device
+from train.views import Ranges, WaveName
+from train.wave_view import Setting
+from train.wave_views import WAVE_PRESETS, Chain, make_views, needed_samples
+
+RATE = 16000
+LEAST_S = 0.2
+"""A round calls an operation until this much time has gone by."""
+OURS, LOOP = "ours", "loop over samples"
+OTHERS: dict[str, dict[str, tuple[str, tuple[Any, ...]]]] = {
+    "time-stretch": {
+        "audiomentations": ("TimeStretch", ()), "pedalboard": ("time_stretch", (1.2,)),
+    },
+    "pitch-shift": {
+        "audiomentations": ("PitchShift", ()),
+        "torch_audiomentations": ("PitchShift", ()),
+        "pedalboard": ("PitchShift", (3.0,)),
+    },
+    "equaliser": {"audiomentations": ("SevenBandParametricEQ", ())},
+    "low-pass": {
+        "audiomentations": ("LowPassFilter", ()),
+        "torch_audiomentations": ("LowPassFilter", ()),
+        "pedalboard": ("LowpassFilter", (2000,)),
+    },
+    "high-pass": {
+        "audiomentations": ("HighPassFilter", ()),
+        "torch_audiomentations": ("HighPassFilter", ()),
+        "pedalboard": ("HighpassFilter", (200,)),
+    },
+    "band-pass": {
+        "audiomentations": ("BandPassFilter", ()),
+        "torch_audiomentations": ("BandPassFilter", ()),
+    },
+    "compression": {"pedalboard": ("Compressor", (-20, 4, 5, 50))},
+    "clipping": {
+        "audiomentations": ("ClippingDistortion", ()), "pedalboard": ("Clipping", (-6,)),
+    },
+    "reverb": {"pedalboard": ("Reverb", ())},
+    "coloured-noise": {
+        "audiomentations": ("AddColorNoise", ()), "torch_audiomentations": ("AddColoredNoise", ()),
+    },
+    "time-shift": {"audiomentations": ("Shift", ()), "torch_audiomentations": ("Shift", ())},
+    "time-mask": {"audiomentations": ("TimeMask", ())},
+    "fade": {"audiomentations": ("GainTransition", ())},
+    "polarity": {
+        "audiomentations": ("PolarityInversion", ()),
+        "torch_audiomentations": ("PolarityInversion", ()),
+    },
+    "gain": {
+        "audiomentations": ("Gain", ()), "torch_audiomentations": ("Gain", ()),
+        "pedalboard": ("Gain", (3,)),
+    },
+}  # fmt: skip
+"""The nearest operation of each library, and the arguments it must be given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchViews:
+    """Time every view of waveforms beside audiomentations, pedalboard, torch-audiomentations.
+
+    Those that are not installed (extra `bench`) are named. The loop over samples calls our own view
+    with one clip at a time.
+    """
+
+    batch: int = 128
+    """Clips that are changed together."""
+    seconds: float = 0.95
+    """Length of a clip, s."""
+    rounds: int = 3
+    """Each operation is timed this often, in turn; the median counts."""
+    views: tuple[WaveName, ...] = get_args(WaveName)
+    """The views to time."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where our views run; auto takes a GPU if there is one. Other libraries use the CPU."""
+    json: Path | None = None
+    """Write all times to this file."""
+
+    def __post_init__(self) -> None:
+        if min(self.batch, self.rounds) < 1 or not self.seconds >= 0.1:
+            raise UserError("batch and rounds must be 1 or more, seconds 0.1 or more")
+
+    def run(self) -> None:
+        """Time everything and print a table."""
+        device = choose_device(self.device)
+        x = torch.randn(self.batch, round(self.seconds * RATE)) * 0.1
+        ways = all_ways(self.views, x, device)
+        found: dict[tuple[str, str], list[float]] = {}
+        for _ in range(self.rounds):
+            for key, call in ways.items():
+                found.setdefault(key, []).append(timed(call, device))
+        times = {key: median(values) for key, values in found.items()}
+        say(
+            f"{chip(device)}, torch {torch.__version__}, {self.batch} clips of {self.seconds} s; ms"
+        )
+        say(table(times))
+        if self.json:
+            with replacing(self.json) as scratch:
+                named = [{"view": view, "way": way, "ms": ms} for (view, way), ms in times.items()]
+                scratch.write_text(json.dumps({"chip": chip(device), "times": named}, indent=1))
+
+
+def all_ways(
+    views: tuple[WaveName, ...], x: Tensor, device: torch.device
+) -> dict[tuple[str, str], Callable[[], object]]:
+    """List what is timed by (view, way): our views, other libraries, and both presets."""
+    ways: dict[tuple[str, str], Callable[[], object]] = {}
+    waves = x.numpy()
+    for name, view in Ranges().chain(views).items():
+        chain = {name: replace(view, probability=1.0)}
+        ways[name, OURS] = ours(chain, x, device)
+        ways[name, LOOP] = loop(chain, x)
+        for library, (operation, arguments) in OTHERS.get(name, {}).items():
+            if call := other(library, operation, arguments, waves):
+                ways[name, library] = call
+    for name, chain in WAVE_PRESETS.items():
+        ways[name, OURS] = ours(chain, x, device)
+        ways[name, LOOP] = loop(chain, x)
+    return ways
+
+
+def ours(chain: Chain, x: Tensor, device: torch.device) -> Callable[[], object]:
+    """Apply a chain to a whole batch [N, T]."""
+    n_out = x.shape[1]
+    x = x.repeat(1, 2)[:, : needed_samples(chain, n_out, RATE)].to(device)
+    bank = Bank(len(x), (n_out,), device)
+    bank.push(x[:, :n_out])
+    setting = Setting(sample_rate=RATE, n_out=n_out, bank=bank)
+    clips = torch.arange(len(x), device=device)
+    keys = sample_keys(0, clips * 0, clips, 0)
+    return lambda: make_views(chain, x, Draws(keys), setting)
+
+
+def loop(chain: Chain, x: Tensor) -> Callable[[], object]:
+    """Apply a chain to one clip after the other."""
+    one_by_one = [ours(chain, clip[None], torch.device("cpu")) for clip in x]
+    return lambda: [call() for call in one_by_one]
+
+
+def other(
+    library: str, operation: str, arguments: tuple[Any, ...], waves: np.ndarray
+) -> Callable[[], object] | None:
+    """Apply another library's operation to a batch, [N, T]; None if it is not installed."""
+    try:
+        made = getattr(import_module(library), operation)
+    except ImportError:
+        return None
+    if library == "pedalboard":
+        if operation == "time_stretch":
+            return lambda: [made(wave, float(RATE), *arguments) for wave in waves]
+        effect = made(*arguments)
+        return lambda: [effect(wave, RATE) for wave in waves]
+    if library == "torch_audiomentations":
+        batched = made(p=1.0, sample_rate=RATE, output_type="tensor")
+        channels = torch.from_numpy(waves)[:, None]
+        return lambda: batched(channels, sample_rate=RATE)
+    change = made(p=1.0)
+    return lambda: [change(wave, sample_rate=RATE) for wave in waves]
+
+
+def timed(call: Callable[[], object], device: torch.device) -> float:
+    """Return ms a call, after one that is not counted."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # other libraries warn of clipping, and of torch
+        call()
+        synchronise(device)
+        begin, calls = time.perf_counter(), 0
+        while not calls or time.perf_counter() - begin < LEAST_S:
+            call()
+            synchronise(device)
+            calls += 1
+    return 1000 * (time.perf_counter() - begin) / calls
+
+
+def table(times: dict[tuple[str, str], float]) -> str:
+    """Write times by view and way, and how many times as fast as the best other way ours is."""
+    ways = list(dict.fromkeys(way for _, way in times))
+    lines = [" " * 24 + "".join(f"{way:>23}" for way in ways) + f"{'ratio':>8}"]
+    for name in dict.fromkeys(view for view, _ in times):
+        cells = [times.get((name, way)) for way in ways]
+        best = min(times[name, way] for way in ways if way != OURS and (name, way) in times)
+        written = "".join(f"{'-' if ms is None else f'{ms:.2f}':>23}" for ms in cells)
+        lines.append(f"{name:<24}{written}{best / times[name, OURS]:>8.1f}")
+    missing = sorted({lib for each in OTHERS.values() for lib in each} - {*ways})
+    if missing:
+        lines.append(f"not installed: {', '.join(missing)}")
+    return "\n".join(lines)

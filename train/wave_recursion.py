@@ -1,0 +1,106 @@
+"""Recursive filters without a loop over time: blocks as matrices, block ends by doubling.
+
+A linear recursion s' = A s + B x, y = C s + D x over a block of samples is one matrix, different
+for every sample of the batch; the state at the blocks' ends is again such a recursion, which
+log2(blocks) steps solve (Blelloch, 1990). The result is the recursion's own, without the cut-off
+tails and wrapped ends of a product of spectra.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+BLOCK = 64
+
+
+@dataclass(frozen=True)
+class Recursion:
+    """One linear recursion per sample, float64: s' = A s + B x, y = C s + D x."""
+
+    a: Tensor
+    """From state to next state [N, S, S]."""
+    b: Tensor
+    """From input to next state [N, S]."""
+    c: Tensor
+    """From state to output [N, S]."""
+    d: Tensor
+    """From input to output [N]."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Filter waveforms, float32 [N, T], from a state of zeros.
+
+        Matrices and states are float64, the sums over a block float32.
+        """
+        n_samples = x.shape[1]
+        blocks = pad(x, (0, -n_samples % BLOCK)).unflatten(1, (-1, BLOCK))
+        powers = _powers(self.a, BLOCK)
+        reach = (powers @ self.b[:, None, :, None])[..., 0]  # A^i B [N, L, S]
+        response = torch.cat([self.d[:, None], (reach @ self.c[..., None])[:, :-1, 0]], 1)
+        inputs = (blocks @ reach.flip(1).to(x.dtype)).double()
+        states = scan(inputs, self.a @ powers[:, -1])
+        before = pad(states[:, :-1], (0, 0, 1, 0)).to(x.dtype)
+        ringing = (self.c[:, None, None] @ powers)[:, :, 0].mT.to(x.dtype)  # C A^i [N, S, L]
+        answers = blocks @ toeplitz(response.to(x.dtype))
+        return answers.baddbmm_(before, ringing).flatten(1)[:, :n_samples]
+
+
+def smoother(time_constant: Tensor) -> Recursion:
+    """Smooth exponentially: y' = y + (1 - e^(-1/t)) (x - y).
+
+    Args:
+        time_constant: samples after which 63 % of a step is reached [N].
+    """
+    keep = (-1 / time_constant.double()).exp()
+    return Recursion(keep[:, None, None], 1 - keep[:, None], keep[:, None], 1 - keep)
+
+
+def decaying_maximum(x: Tensor, time_constant: Tensor) -> Tensor:
+    """Follow the peaks and decay between them: y' = max(x, y e^(-1/t)).
+
+    Args:
+        x: values, float32 [N, T]; those below 0 count as 0.
+        time_constant: samples in which a peak decays to 1/e [N]; 1 or more.
+
+    Returns:
+        Envelope, float32 [N, T].
+    """
+    n_samples = x.shape[1]
+    blocks = pad(x.clamp_min(0), (0, -n_samples % BLOCK)).unflatten(1, (-1, BLOCK))
+    steps = torch.arange(1, BLOCK + 1, device=x.device)
+    decay = (-steps / time_constant[:, None]).exp()[:, None]
+    # Divided by its decay an old peak stays level, so that a running maximum finds it.
+    own = (blocks / decay).cummax(2).values
+    ends = own[:, :, -1] * decay[:, :, -1]
+    factor, step = decay[:, :, -1], 1
+    while step < ends.shape[1]:
+        ends = ends.maximum(pad(ends[:, :-step], (step, 0)) * factor)
+        factor, step = factor * factor, 2 * step
+    before = pad(ends[:, :-1], (1, 0))[..., None]
+    return (own.maximum(before) * decay).flatten(1)[:, :n_samples]
+
+
+def scan(inputs: Tensor, a: Tensor) -> Tensor:
+    """Solve s' = A s + u for all steps: inputs u [N, K, S] and A [N, S, S] to s [N, K, S]."""
+    states, step = inputs, 1
+    while step < states.shape[1]:
+        states = states + pad(states[:, :-step], (0, 0, step, 0)) @ a.mT
+        a, step = a @ a, 2 * step
+    return states
+
+
+def toeplitz(response: Tensor) -> Tensor:
+    """Write causal filters as matrices from the right: [N, L] to [N, L, L], y = x @ matrix."""
+    length = response.shape[1]
+    rows = pad(response, (length - 1, 0)).unfold(1, length, 1)  # row i begins L - 1 - i early
+    return rows.flip(1)
+
+
+def _powers(a: Tensor, count: int) -> Tensor:
+    """List A^0 to A^(count - 1): [N, S, S] to [N, count, S, S]."""
+    powers = torch.eye(a.shape[1], dtype=a.dtype, device=a.device).expand(len(a), 1, -1, -1)
+    while powers.shape[1] < count:
+        powers = torch.cat([powers, powers @ a[:, None]], 1)
+        a = a @ a
+    return powers[:, :count]
