@@ -14,7 +14,7 @@ import torch
 from eval.embedded import Embedded, join
 from eval.judge import Judge
 from eval.metadata import Arrangement, TaskMetadata
-from eval.probe import build_probe, fit_probe
+from eval.probe import build_probe, fit_probe, train_epochs
 from eval.protocol import (
     HEAREVAL,
     Point,
@@ -122,15 +122,9 @@ class _Repetition:
         )
         d_in, n_labels = train.embeddings.shape[1], train.targets.shape[1]
         network = build_probe(d_in, n_labels, point, self.protocol).to(self.device)
-        fitted = fit_probe(
-            network,
-            train,
-            valid.validate,
-            maximize=self.metadata.score_mode == "max",
-            point=point,
-            protocol=self.protocol,
-            multilabel=self.metadata.multilabel,
-        )
+        epochs = train_epochs(network, train, point, self.protocol, self.metadata.multilabel)
+        maximize = self.metadata.score_mode == "max"
+        fitted = fit_probe(network, epochs, valid.validate, maximize, point, self.protocol)
         time_in_min = (time.perf_counter() - started) / 60
         network.load_state_dict(fitted.state)
         way = fitted.validation.postprocessing

@@ -35,13 +35,14 @@ class FastLinear(nn.Linear):
 
 
 class FastDropout(nn.Dropout):
-    """Dropout with a sixteen-bit random number an element."""
+    """Dropout with a sixteen-bit random number an element, in place."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Zero a share `p` of the elements, to a precision of 2^-16, and scale up the others."""
+        """Zero a share `p` of `x`, to a precision of 2^-16, and scale up the rest."""
         if not self.training or not self.p:
             return x
         words = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
         words.random_(-(2**63), None)
         drawn = words.view(torch.int16)[: x.numel()].view_as(x)
-        return x * (drawn >= round(2**16 * self.p) - 2**15).to(x.dtype).div_(1 - self.p)
+        kept = drawn >= round(2**16 * self.p) - 2**15
+        return x.mul_(torch.where(kept, 1 / (1 - self.p), 0.0))

@@ -5,7 +5,7 @@ the order in which random numbers are drawn. They come from torch's global gener
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -54,7 +54,8 @@ def build_probe(d_in: int, n_labels: int, point: Point, protocol: Protocol) -> n
         # heareval's gains: "linear" for the first layer, "relu" for all later ones.
         gain, d = math.sqrt(2), width
         if len(network) < 4 * point.hidden_layers:
-            network.extend([nn.BatchNorm1d(width), dropout_type(point.dropout), nn.ReLU()])
+            relu = nn.ReLU(inplace=protocol.bfloat16)
+            network.extend([nn.BatchNorm1d(width), dropout_type(point.dropout), relu])
     if protocol.chained:
         draw_made_up_batch(d_in)
     return network
@@ -62,30 +63,28 @@ def build_probe(d_in: int, n_labels: int, point: Point, protocol: Protocol) -> n
 
 def fit_probe(
     network: nn.Module,
-    train: Embedded,
+    epochs: Iterable[int],
     validate: Callable[[nn.Module], Validation],
     maximize: bool,
     point: Point,
     protocol: Protocol,
-    multilabel: bool,
 ) -> Fitted:
     """Train a probe until its validations no longer improve.
 
     Args:
-        network: from `build_probe`, on the device of the data; it is trained in place.
-        train: training data.
-        validate: says what the network is worth; called with the network in evaluation mode.
+        network: what `epochs` trains in place.
+        epochs: from `train_epochs`.
+        validate: says what the network is worth; called with it in evaluation mode.
         maximize: whether more is better.
         point: hyperparameters.
-        protocol: what else there is to know.
-        multilabel: binary cross-entropy for each label, rather than softmax over classes.
+        protocol: whether a NaN ends training, and what is drawn before a validation.
 
     Returns:
         The first of the best validations. A NaN counts as infinitely bad, but is kept if there
         is nothing else.
     """
     best, best_merit, stale = None, -math.inf, 0
-    for epoch in train_epochs(network, train, point, protocol, multilabel):
+    for epoch in epochs:
         if (epoch + 1) % point.check_val_every_n_epoch:
             continue
         if protocol.chained:
@@ -100,11 +99,7 @@ def fit_probe(
             best, best_merit = Fitted(kept, epoch, state), merit
         if stale >= point.patience or (protocol.stop_at_nan and not finite):
             break
-    if best is None:
-        raise ValueError(
-            f"max_epochs is {point.max_epochs}, so no epoch is validated; "
-            f"wanted at least {point.check_val_every_n_epoch}"
-        )
+    assert best is not None, "a Point sees to it that an epoch is validated"
     return best
 
 
@@ -115,15 +110,16 @@ def train_epochs(
     optimizer = torch.optim.Adam(network.parameters(), lr=point.lr, fused=protocol.bfloat16 or None)
     slices = batches(len(train), point.batch_size)
     embeddings, targets = train.embeddings, train.targets
+    if protocol.bfloat16:
+        embeddings = embeddings.bfloat16()
     for epoch in range(point.max_epochs):
         network.train()
         if protocol.chained:
             draw_loader_seed()
-        if protocol.shuffle:
-            order = torch.randperm(len(train)).to(embeddings.device)
-            embeddings, targets = train.embeddings[order], train.targets[order]
+        order = torch.randperm(len(train)) if protocol.shuffle else None
         for part in slices:
-            loss = loss_of(network(embeddings[part]), targets[part], multilabel)
+            rows = part if order is None else order[part].to(embeddings.device)
+            loss = loss_of(network(embeddings[rows]), targets[rows], multilabel)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

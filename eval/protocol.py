@@ -28,6 +28,7 @@ import numpy as np
 import torch
 
 from eval.metadata import TaskError, TaskMetadata
+from shards.cli import UserError
 
 T = TypeVar("T")
 
@@ -47,6 +48,13 @@ class Point:
     check_val_every_n_epoch: int = 3
     patience: int = 20
     """Validations without improvement after which training stops."""
+
+    def __post_init__(self) -> None:
+        if self.max_epochs < self.check_val_every_n_epoch:
+            raise UserError(
+                f"max_epochs is {self.max_epochs}, so no epoch is validated; "
+                f"wanted at least {self.check_val_every_n_epoch}"
+            )
 
 
 Grid = Mapping[str, Sequence[Any]]

@@ -47,8 +47,8 @@ def fitted_to(
         return Validation(asked[-1])
 
     network = build_probe(16, 4, SMALL, protocol)
-    fitted = fit_probe(network, data, validate, maximize, SMALL, protocol, multilabel=False)
-    return fitted, len(asked)
+    epochs = train_epochs(network, data, SMALL, protocol, multilabel=False)
+    return fit_probe(network, epochs, validate, maximize, SMALL, protocol), len(asked)
 
 
 def test_the_best_validation_is_kept_and_patience_ends_training() -> None:
@@ -83,17 +83,16 @@ def test_the_network_of_the_best_validation_is_kept() -> None:
         return Validation(-losses[-1] if len(losses) < 4 else -math.inf)
 
     network = build_probe(16, 4, SMALL, ROBUST)
-    fitted = fit_probe(network, data, validate, True, SMALL, ROBUST, multilabel=False)
+    epochs = train_epochs(network, data, SMALL, ROBUST, multilabel=False)
+    fitted = fit_probe(network, epochs, validate, True, SMALL, ROBUST)
     network.load_state_dict(fitted.state)
     logits = predict(network, data.embeddings, 1024)
     assert nn.functional.cross_entropy(logits, data.targets).item() == losses[2]
 
 
 def test_a_training_that_ends_before_it_is_validated_is_refused() -> None:
-    short = replace(SMALL, max_epochs=1)
     with pytest.raises(ValueError, match="no epoch is validated; wanted at least 2"):
-        fit_probe(build_probe(16, 4, short, HEAREVAL), clusters(20), Validation, True, short,
-                  HEAREVAL, multilabel=False)  # fmt: skip
+        replace(SMALL, max_epochs=1)
 
 
 @pytest.mark.parametrize("protocol", [HEAREVAL, FAST, ROBUST], ids=lambda p: p.name)

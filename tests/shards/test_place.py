@@ -70,6 +70,6 @@ def test_a_store_that_never_answers_is_one_line(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        with pytest.raises(UserError, match="cannot be used .*check the bucket") as caught:
+        with pytest.raises(UserError, match=r"cannot be used .*check the bucket") as caught:
             open_shards("s3://bucket/set")
     assert "\n" not in str(caught.value)

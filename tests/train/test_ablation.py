@@ -91,7 +91,7 @@ def test_a_pair_is_done_if_it_is_named(ablation: AblationConfig) -> None:
 def test_any_combination_of_views_can_be_named(ablation: AblationConfig) -> None:
     (cell,) = cells_of(replace(ablation, cell=("time-stretch+pitch-shift",)))
     assert cell.config.views == ("time-stretch", "pitch-shift")
-    with pytest.raises(UserError, match="no cell 'rrc.shout'"):
+    with pytest.raises(UserError, match=r"no cell 'rrc.shout'"):
         cells_of(replace(ablation, cell=("rrc+shout",)))
 
 
