@@ -15,7 +15,7 @@ PIP_ARGS ?=
 RUNNER := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install ingest shards train eval listen ablation check fmt test bench bench-ingest bench-train bench-views bench-embed \
+.PHONY: help install ingest shards train eval oracle listen ablation check fmt test bench bench-ingest bench-train bench-views bench-embed \
 	bench-gpu
 
 help:  ## this list
@@ -45,6 +45,9 @@ endif
 
 eval: install  ## score a checkpoint on HEAR tasks: CHECKPOINT=runs/demo/encoder.pt TASKS=data/demo/tasks
 	$(RUNNER) -m eval hear --checkpoint $(CHECKPOINT) --tasks-dir $(TASKS) $(ARGS)
+
+oracle: install  ## remake the fixtures of the HEAR protocol with the real heareval
+	$(RUNNER) tests/eval/oracle/make.py .oracle $(PIP_ARGS)
 
 listen: install  ## a page to hear every view of waveforms: WAVE=data/demo/wave, ARGS="KEY --out page.html"
 ifeq ($(WAVE),data/demo/wave)
