@@ -12,7 +12,7 @@ from shards.cli import UserError
 THREADS = 16
 """Remote files that are read at the same time."""
 CONNECT_S, ANSWER_S = 10, 60
-"""Longest wait for an S3 server to take a connection, and to answer; s3fs tries five times."""
+"""Longest wait for an S3 server to take a connection, and to answer a request."""
 
 Result = TypeVar("Result")
 
@@ -57,11 +57,11 @@ def _remote_place(url: str, scheme: str) -> Path:
         ) from error
     # Other processes write there: a listing that is kept would soon be wrong.
     settings: dict[str, Any] = {"use_listings_cache": False}
-    if scheme == "s3":  # botocore's own tries would multiply with those of s3fs
+    if scheme == "s3":  # s3fs tries five times for no answer, botocore for a server's error, too
         settings["config_kwargs"] = {
             "connect_timeout": CONNECT_S,
             "read_timeout": ANSWER_S,
-            "retries": {"total_max_attempts": 1},
+            "retries": {"total_max_attempts": 3, "mode": "standard"},
         }
     return cast(Path, UPath(url, **settings))
 

@@ -49,7 +49,7 @@ def serving_s3(folder: Path, seconds: float = 60) -> Iterator[S3Server]:
     ports = free_ports(2 * len(SERVICES))
     command = [
         str(Path(sys.executable).with_name("weed")), "server", f"-dir={folder}", "-filer", "-s3",
-        "-ip=127.0.0.1", "-volume.max=100", "-master.volumeSizeLimitMB=64",
+        "-ip=127.0.0.1", "-volume.max=1000", "-master.volumeSizeLimitMB=64",
         "-s3.port.iceberg=0", "-s3.port.lance=0",
         f"-filer.localSocket={folder}/f", f"-s3.localSocket={folder}/s",
     ]  # fmt: skip
