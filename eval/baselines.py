@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from eval.hear import HearModel, frozen_model, wrap_encoder
-from model.checkpoint import Checkpoint, build_encoder
+from model.checkpoint import Checkpoint
+from model.encoders import build_encoder
 
 RANDOM_SEED = 0
 

@@ -17,7 +17,7 @@ from eval.audio import find_audio
 from eval.config import BenchConfig
 from eval.extract import embed_files, log_mel_of, passes, read_ahead
 from eval.hear import HearModel, frozen_model, on_device, read_checkpoint
-from model.checkpoint import build_encoder
+from model.encoders import build_encoder
 from shards.cli import say
 from shards.logmel import FrontEnd
 

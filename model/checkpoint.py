@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.encoders import ENCODERS as ENCODERS
 from model.encoders import Size, build_encoder
 
 FORMAT = "audio-barlow-twins checkpoint"

@@ -21,7 +21,7 @@ from shards.bench_files import BATCH, FRAMES, per_file_ways
 from shards.bench_libraries import keep_shards, library_ways
 from shards.bench_report import BARE, FOUR, ONE, Rates, report
 from shards.cli import say
-from shards.form import logmel_form
+from shards.form import Form, logmel_form
 from shards.logmel import FrontEnd
 from shards.reader import CropReader
 from shards.shardset import ShardSet, open_shards
@@ -116,15 +116,18 @@ def write_forms(ways: list[Way], shard_set: ShardSet, root: Path) -> None:
         in_own_process(write, shard_set, root / form)
 
 
-def synthetic_shards(folder: Path, clips: int, per_shard: int = 256) -> ShardSet:
-    """Write noise as a shard set of 10 s clips."""
-    form = logmel_form(FrontEnd())
+def synthetic_shards(
+    folder: Path, clips: int, per_shard: int = 256, form: Form | None = None
+) -> ShardSet:
+    """Write noise as a shard set of 10 s clips, of log-mel unless another form is given."""
+    form = form or logmel_form(FrontEnd())
+    shape, gain = ((160_000,), 1000) if form.kind == "wave" else ((1001, 64), 1)
     rng = np.random.default_rng(0)
     for number, begin in enumerate(range(0, clips, per_shard)):
         with writing_shard(folder, shard_name(number), form, plan="bench") as writer:
             for clip in range(begin, min(begin + per_shard, clips)):
-                values = rng.standard_normal((1001, 64), dtype=np.float32).astype(np.float16)
-                writer.add(_row(clip), values)
+                values = gain * rng.standard_normal(shape, dtype=np.float32)
+                writer.add(_row(clip), values.astype(form.dtype))
     return open_shards(folder)
 
 

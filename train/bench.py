@@ -11,7 +11,6 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -21,8 +20,7 @@ from shards.files import replacing
 from shards.form import logmel_form, wave_form
 from shards.logmel import FrontEnd
 from shards.reader import Batch
-from shards.shardset import ShardSet, open_shards
-from shards.sidecar import Row
+from shards.shardset import ShardSet
 from train.loop import Trainer
 from train.presets import PRESETS
 from train.ranks import Ranks, choose_device
@@ -67,6 +65,8 @@ class Bench:
 
     def run(self) -> None:
         """Measure every preset in every mode, print a block for each."""
+        from shards.bench import synthetic_shards  # brings in webdataset, as writing shards does
+
         device = choose_device(self.device)
         peak = matmul_flops(device)
         say(
@@ -82,7 +82,10 @@ class Bench:
                     config = replace(given, batch=self.batch, compile=mode, device=self.device)
                     waves = bool(split_views(config.views)[0])
                     if waves not in sets:
-                        sets[waves] = noise_set(Path(folder) / str(waves), waves)
+                        form = wave_form() if waves else logmel_form(FrontEnd())
+                        sets[waves] = synthetic_shards(
+                            Path(folder) / form.kind, CLIPS, per_shard=CLIPS, form=form
+                        )
                     trainer = Trainer(config, sets[waves], Ranks(device=device))
                     with trainer.reader:
                         step = measure(trainer, f"{name}, compile {mode}", self.steps, self.rounds)
@@ -126,22 +129,6 @@ class Step:
             f"TFLOP/s ({100 * rate / peak:.0f} % of the product)\n  {parts}\n"
             f"  {PAPER_EPOCHS} epochs of {PAPER_CLIPS:,} clips: {hours:,.1f} h"
         )
-
-
-def noise_set(folder: Path, waves: bool) -> ShardSet:
-    """Write CLIPS clips of 10 s of noise, as waves or as log-mel."""
-    from shards.writer import shard_name, writing_shard  # brings in webdataset
-
-    form = wave_form() if waves else logmel_form(FrontEnd())
-    rng = np.random.default_rng(0)
-    with writing_shard(folder, shard_name(0), form, plan="bench") as writer:
-        for clip in range(CLIPS):
-            values = rng.standard_normal((160_000,) if waves else (1001, 64), dtype=np.float32)
-            array = (values * 1000).astype("<i2") if waves else values.astype("<f2")
-            row = Row(key=f"{clip:06d}", status="ok", source="noise", source_version="numpy",
-                      origin=str(clip), labels=[])  # fmt: skip
-            writer.add(row, array)
-    return open_shards(folder)
 
 
 def measure(trainer: Trainer, name: str, steps: int, rounds: int) -> Step:

@@ -10,7 +10,8 @@ import soxr
 import torch
 
 from eval.hear import HearModel, load_model
-from model.checkpoint import Checkpoint, build_encoder, save_checkpoint
+from model.checkpoint import Checkpoint, save_checkpoint
+from model.encoders import build_encoder
 from shards.logmel import FrontEnd
 
 DEMO = Path(__file__).parents[2] / "ingest" / "demo" / "audio"

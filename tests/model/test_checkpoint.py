@@ -18,11 +18,11 @@ from model.audiontt import AudioNTT
 from model.checkpoint import (
     Checkpoint,
     CheckpointError,
-    build_encoder,
     load_checkpoint,
     restore_encoder,
     save_checkpoint,
 )
+from model.encoders import build_encoder
 
 SIZES: dict[str, int | float] = {"n_mels": 16, "width": 12, "channels": 4, "dropout": 0.1}
 

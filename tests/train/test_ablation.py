@@ -22,7 +22,8 @@ from eval.hear import load_model
 from eval.protocol import HEAREVAL
 from eval.result import Training
 from eval.task import read_task
-from model.checkpoint import build_encoder, load_checkpoint
+from model.checkpoint import load_checkpoint
+from model.encoders import build_encoder
 from shards.cli import UserError
 from train.ablation import ablate, keep_plan, last_epoch, plan_jobs
 from train.ablation_report import Result, panels_of, published, table_of

@@ -14,7 +14,8 @@ import pytest
 import rank_worker
 import torch
 
-from model.checkpoint import Checkpoint, build_encoder, load_checkpoint
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.encoders import build_encoder
 from shards.cli import UserError
 from train.config import TrainConfig
 from train.launch import launch

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from model.checkpoint import Checkpoint, build_encoder, load_checkpoint
+from model.checkpoint import Checkpoint, load_checkpoint
+from model.encoders import build_encoder
 from shards.cli import UserError
 from train.config import OptimiserConfig, TrainConfig
 from train.run import RunFolder, read_metrics
