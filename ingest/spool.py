@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Set
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -48,7 +49,15 @@ class Spool:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def remove_if_empty(folder: Path) -> None:
-    """Remove the folder of all spools if every shard is finished; a store has no folders."""
+def clear_spools(folder: Path, finished: Set[str]) -> None:
+    """Forget what is kept of finished shards: a task may be killed between commit and `clear`.
+
+    Args:
+        folder: of all spools; it goes as well if nothing is left in it. A store has no folders.
+        finished: names of shards.
+    """
+    for spool in folder.glob("*"):
+        if spool.name in finished:
+            Spool(spool).clear()
     if not is_remote(folder) and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()

@@ -20,7 +20,7 @@ from ingest.governor import Governor, Pace
 from ingest.identity import Identities
 from ingest.plan import Plan, PlannedShard
 from ingest.runlog import RunLog, write_plan
-from ingest.spool import Spool, remove_if_empty
+from ingest.spool import Spool, clear_spools
 from ingest.take import Taker, in_order
 from shards.cluster import cluster, fan_out, host, node_address
 from shards.files import remove_scratch
@@ -162,7 +162,8 @@ def ingest(job: Job, plan: Sequence[PlannedShard], slots: int | None) -> Counter
                 outcomes.update(report.outcomes)
     for folder in job.sets():
         remove_scratch(folder)
-    remove_if_empty(job.out / "spool")
+    if job.downloading:
+        clear_spools(job.out / "spool", {name for name, _ in _outline(plan)})
     return outcomes
 
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from interrupted_run import ROOT, command_line, parent_of, processes
+from interrupted_run import ROOT
 from local_site import LocalSite
+from process_tree import command_line, parent_of, processes
 from ray.cluster_utils import Cluster
 
 from shards.place import place
@@ -124,7 +125,9 @@ class Stage:
             about = KINDS[row.kind][1]
             good = "good" if KINDS[row.kind][0] == "ok" else row.kind
             site.add(row.ytid, **({"kind": good} | about))
-        head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": free_port()}
+        # An agent of an earlier cluster may still hold the usual port; jobs go through the agent.
+        ports = {"dashboard_port": free_port(), "dashboard_agent_listen_port": free_port()}
+        head = {"num_cpus": 0, "include_dashboard": True, **ports}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.dashboard = f"http://{self.cluster.head_node.webui_url}"
         self.nodes = [self.cluster.add_node(num_cpus=1) for _ in range(2)]

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from process_tree import command_line, descendants, parent_of
+
 from shards.verify import verify
 
 ROOT = Path(__file__).parents[2]
@@ -57,35 +59,7 @@ class Driver:
 
     def descendants(self) -> dict[int, str]:
         """List the command lines of all processes below the driver by process id."""
-        parents = {pid: parent_of(pid) for pid in processes()}
-        below: dict[int, str] = {}
-        front = {self.process.pid}
-        while front:
-            front = {pid for pid, parent in parents.items() if parent in front}
-            below |= {pid: command_line(pid) for pid in front}
-        return below
-
-
-def processes() -> list[int]:
-    """List the ids of all processes."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
-
-
-def parent_of(pid: int) -> int:
-    """Return the parent of a process, 0 if it is gone or a zombie."""
-    try:
-        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
-    except OSError:
-        return 0
-    return 0 if state == "Z" else int(parent)
-
-
-def command_line(pid: int) -> str:
-    """Return the command line of a process, '' if it is gone or a zombie."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-    except OSError:
-        return ""
+        return descendants(self.process.pid)
 
 
 def still_there(before: dict[int, str], seconds: float = 20) -> list[str]:

@@ -26,6 +26,7 @@ from ingest.errors import BotCheck
 from ingest.governor import Governor, Pace
 from ingest.identity import Identities
 from ingest.plan import Plan, PlannedShard
+from ingest.spool import Spool
 from ingest.stage import IngestReport, Job, ingest, ingest_shard
 from ingest.video import Identity, Media
 from shards.cli import UserError
@@ -136,6 +137,19 @@ def test_another_machine_makes_it_and_asks_only_for_what_is_not_there(
     rows = read_rows(town.job.out / "wave" / "shard-000000.parquet")
     assert [(row.key, row.attempts) for row in rows] == [(clip.key, 1) for clip in shard.clips]
     assert not (town.job.out / "spool" / "shard-000000").exists()
+
+
+def test_what_a_kill_after_the_commit_left_in_the_spool_is_cleared_by_the_next_run(
+    town: Town,
+) -> None:
+    plan = planned(16)
+    reports = [town.make(HERE, shard) for shard in plan]
+    assert [report.clips for report in reports] == [8, 8]
+    (row, *_) = read_rows(town.job.out / "wave" / "shard-000000.parquet")
+    for name in ("shard-000000", "of-another-plan"):
+        Spool(town.job.out / "spool" / name).put(row, None)
+    assert not ingest(town.job, plan, None)
+    assert [path.name for path in (town.job.out / "spool").iterdir()] == ["of-another-plan"]
 
 
 def test_two_machines_write_the_same_tars_as_one(town: Town, tmp_path: Path) -> None:

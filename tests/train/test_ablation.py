@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from process_tree import descendants
 from toy_task import write_toy_task
 
 from eval.benchmark import embed_task
@@ -302,7 +304,9 @@ def story(
         process = subprocess.Popen(command, stdout=file, stderr=file, **place)
         runs = {cell: folder / "out" / cell / "seed-0" for cell in CELLS}
         done, going = wait_until_one_is_done_and_one_goes(runs, process, log)
-        os.kill(process.pid, signal.SIGKILL)
+        for pid in (process.pid, *descendants(process.pid)):  # a worker would finish its run
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.wait()
     saved = load_checkpoint(going / "checkpoint.pt").step
     lines = read_metrics(going / "metrics.jsonl")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from process_tree import command_line, parent_of, processes
 from ray.cluster_utils import Cluster
 from test_lost_worker import ROOT, STEPS, distance, end, wait_for_step
 
@@ -93,16 +94,12 @@ def on_the_nodes(cluster: Cluster) -> dict[int, str]:
     """List the processes that the nodes of this cluster have started, but Ray's helpers."""
     nodes = cluster.list_all_nodes()
     raylets = {node.all_processes["raylet"][0].process.pid for node in nodes}
-    found = {}
-    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
-        try:
-            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-            line = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
-        except OSError:  # it has just ended
-            continue
-        if parent in raylets and line.startswith("ray::") and not line.startswith(OF_RAY):
-            found[pid] = line
-    return found
+    lines = {pid: command_line(pid) for pid in processes() if parent_of(pid) in raylets}
+    return {
+        pid: line
+        for pid, line in lines.items()
+        if line.startswith("ray::") and not line.startswith(OF_RAY)
+    }
 
 
 def assert_empty(cluster: Cluster) -> None:
