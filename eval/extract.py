@@ -5,11 +5,10 @@ together. None is padded to another's length, so an embedding does not depend on
 """
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, groupby, islice, pairwise
+from functools import partial
+from itertools import chain, groupby, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from eval.ahead import MOST_THREADS, ahead, buckets
 from eval.audio import AudioError, read_audio
 from eval.hear import HearModel
 
@@ -94,31 +94,21 @@ def embed_files(
 def reading_threads(device: torch.device) -> int:
     """Choose how many threads read: an encoder on the CPU needs most cores itself."""
     cores = os.cpu_count() or 1
-    return max(1, cores // 4) if device.type == "cpu" else min(16, cores)
+    return max(1, cores // 4) if device.type == "cpu" else min(MOST_THREADS, cores)
 
 
 def read_ahead(
     files: Iterable[Path], sample_rate: int, on_bad: OnBad | None = None, threads: int = 1
 ) -> Iterator[Sound]:
     """Read files in threads, and yield them in order; see `embed_files` for `on_bad`."""
-    remaining = map(Path, files)
-    pool = ThreadPoolExecutor(threads, "read")
-    reading: deque[tuple[Path, Future[np.ndarray]]] = deque()
-    try:
-        while True:
-            for file in islice(remaining, READ_AHEAD - len(reading)):
-                reading.append((file, pool.submit(read_clip, file, sample_rate)))
-            if not reading:
-                return
-            file, wave = reading.popleft()
-            try:
-                yield Sound(file, wave.result())
-            except AudioError as error:
-                if on_bad is None:
-                    raise
-                on_bad(Failed(file, str(error).removeprefix(f"{file}: ")))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    read = partial(read_clip, sample_rate=sample_rate)
+    for file, wave in ahead(read, map(Path, files), threads, READ_AHEAD):
+        try:
+            yield Sound(file, wave.result())
+        except AudioError as error:
+            if on_bad is None:
+                raise
+            on_bad(Failed(file, str(error).removeprefix(f"{file}: ")))
 
 
 def read_clip(file: Path, sample_rate: int) -> np.ndarray:
@@ -133,25 +123,13 @@ def read_clip(file: Path, sample_rate: int) -> np.ndarray:
 
 
 def passes(sounds: Iterable[Sound], model: HearModel) -> Iterator[Pass]:
-    """Number sounds, and group those that may go through the encoder together.
-
-    A group is yielded when it is full, or when too much waits and it has waited longest.
-    """
+    """Number sounds, and group those that may go through the encoder together."""
     per_pass = FRAMES_PER_PASS["cpu" if model.device.type == "cpu" else "cuda"]
-    waiting: dict[int, list[tuple[int, Sound]]] = {}
-    n_waiting = 0
-    for i, sound in enumerate(sounds):
-        n_samples = max(len(sound.wave), model.least_samples)
-        n_frames = n_samples // model.front_end.hop + 1
-        waiting.setdefault(n_frames, []).append((i, sound))
-        n_waiting += n_frames
-        full = (len(waiting[n_frames]) + 1) * n_frames > per_pass
-        due = [n_frames] if full else []
-        while due or n_waiting > FRAMES_WAITING:
-            chosen = due.pop() if due else next(iter(waiting))
-            n_waiting -= chosen * len(waiting[chosen])
-            yield waiting.pop(chosen)
-    yield from waiting.values()
+
+    def n_frames(sound: Sound) -> int:
+        return max(len(sound.wave), model.least_samples) // model.front_end.hop + 1
+
+    return buckets(sounds, n_frames, lambda frames: max(1, per_pass // frames), FRAMES_WAITING)
 
 
 @torch.no_grad()

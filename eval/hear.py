@@ -10,8 +10,9 @@ in evaluation mode, so an embedding depends on its own clip alone.
 """
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,8 @@ from shards.logmel import FrontEnd, LogMel
 # Bound on the frames of one forward pass; 128 windows of 950 ms, about 200 MB per feature map.
 FRAMES_PER_PASS = 128 * 96
 
+Model = TypeVar("Model", bound=nn.Module)
+
 
 class ModelError(UserError):
     """An encoder cannot be loaded, or was given something that is not audio."""
@@ -38,6 +41,7 @@ class HearModel(nn.Module):
         sample_rate: of the audio it takes, in Hz.
         scene_embedding_size: width of a scene embedding.
         timestamp_embedding_size: width of a timestamp embedding.
+        source: the checkpoint that it was made of, without its weights; None if there is none.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class HearModel(nn.Module):
         self.timestamp_embedding_size = out_features
         self.log_mel = LogMel(front_end=front_end)
         self.encoder = encoder
+        self.source: Checkpoint | None = None
         self.requires_grad_(False).eval()
 
     @property
@@ -97,6 +102,21 @@ class HearModel(nn.Module):
     def clips_per_pass(self, n_samples: int) -> int:
         """Tell how many clips of a length go into one forward pass; at least one."""
         return max(1, FRAMES_PER_PASS // (n_samples // self.front_end.hop + 1))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write model.safetensors, config.json and a README.md; see `eval/pretrained.py`."""
+        from eval.pretrained import save_pretrained  # which imports this module
+
+        if self.source is None:
+            raise ModelError(f"{folder}: not written: the model has no encoder of a checkpoint")
+        save_pretrained(replace(self.source, state=self.encoder.state_dict()), folder)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, device: str | None = None) -> "HearModel":
+        """Load what `save_pretrained` wrote, here or on the hub; see `eval/pretrained.py`."""
+        from eval.pretrained import from_pretrained
+
+        return from_pretrained(name, device)
 
 
 def load_model(model_file_path: str | Path = "", device: str | None = None) -> HearModel:
@@ -147,7 +167,9 @@ def frozen_model(checkpoint: Checkpoint, device: str | None = None) -> HearModel
         encoder = restore_encoder(checkpoint)
     except ValueError as error:
         raise ModelError(str(error)) from error
-    return wrap_encoder(encoder, checkpoint, device)
+    model = wrap_encoder(encoder, checkpoint, device)
+    model.source = replace(checkpoint, state={}, training=None)
+    return model
 
 
 def wrap_encoder(
@@ -168,13 +190,18 @@ def wrap_encoder(
     return on_device(model, device)
 
 
-def on_device(model: HearModel, device: str | None) -> HearModel:
+def on_device(model: Model, device: str | None) -> Model:
     """Move a model to a named device, or to a GPU if there is one."""
     try:
-        return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return model.to(device_name(device))
     except (RuntimeError, AssertionError) as error:  # what torch raises depends on its build
         reason = str(error).splitlines()[0]
         raise ModelError(f"device {device!r} cannot be used: {reason}") from error
+
+
+def device_name(device: str | None) -> str:
+    """Name the device that was asked for, or else a GPU if there is one."""
+    return device or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @torch.no_grad()

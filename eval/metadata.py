@@ -110,6 +110,9 @@ def parse_metadata(
     if unknown := [score for score in evaluation if score not in KNOWN_SCORES[kind]]:
         known = ", ".join(KNOWN_SCORES[kind])
         raise TaskError(f"{where}: score {unknown[0]!r} of {kind} tasks; wanted one of {known}")
+    duration = raw.get("sample_duration")
+    if duration is not None and not isinstance(duration, int | float):
+        raise TaskError(f"{where}: sample_duration is {duration!r}; wanted seconds, or null")
     params = raw.get("evaluation_params", {})
     metadata = TaskMetadata(
         name=name,
@@ -120,7 +123,7 @@ def parse_metadata(
         splits=words(raw, "splits", where),
         evaluation=evaluation,
         labels=tuple(labels),
-        sample_duration_s=raw.get("sample_duration"),
+        sample_duration_s=duration,
         score_chooses=bool(raw.get("use_scoring_for_early_stopping", True)),
         postprocessing_grid=lists(
             params.get("event_postprocessing_grid", POSTPROCESSING_GRID),

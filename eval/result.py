@@ -57,6 +57,15 @@ class Run:
     folds: tuple[Training, ...]
     """The best point on every arrangement; the first is one of `tried`."""
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Run":
+        """Read back what `asdict` made."""
+        parts = {
+            name: tuple(Training.from_json(each) for each in values[name])
+            for name in ("tried", "folds")
+        }
+        return cls(seed=values["seed"], **parts)
+
     @property
     def point(self) -> Point:
         """The chosen hyperparameters."""
@@ -102,6 +111,11 @@ class TaskResult:
     """Whether the number that chose the probe was best at its "max" or its "min"."""
     runs: tuple[Run, ...]
     """One for each seed."""
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "TaskResult":
+        """Read back what `asdict` made."""
+        return cls(**{**values, "runs": tuple(Run.from_json(each) for each in values["runs"])})
 
     @property
     def mean(self) -> float:

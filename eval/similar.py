@@ -10,20 +10,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from eval.audio import AudioError, find_audio, read_audio
+from eval.audio import AudioError, find_audio
 from eval.config import SimilarConfig
 from eval.extract import Failed, embed_files
 from eval.hear import HearModel, checkpoint_facts, frozen_model, read_checkpoint
+from eval.similar_page import listening_page
 from shards.cli import UserError, say
 from shards.files import replacing
-from shards.page import element, join, page, player, table
+from shards.logmel import FrontEnd
 
 log = logging.getLogger(__name__)
 
 CLAIM = "checkpoint_sha256"
 """Which model embeddings are of, in a Parquet file's metadata."""
-PLAYED_S = 20
-"""A page holds this much of the beginning of each sound, s."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +64,11 @@ def similar_command(config: SimilarConfig) -> None:
     for near in nearest:
         say(f"{near.cosine:6.4f}  {near.file}")
     if config.html:
-        rate = int(checkpoint.front_end["sample_rate"])
+        front_end = FrontEnd.from_parameters(checkpoint.front_end)
+        pairs = [(near.file, near.cosine) for near in nearest]
+        text = listening_page(config.clip, pairs, front_end, config.collection)
         with replacing(config.html) as scratch:
-            scratch.write_text(listening_page(config.clip, nearest, rate), encoding="utf-8")
+            scratch.write_text(text, encoding="utf-8")
         log.info("page written to %s", config.html)
 
 
@@ -203,22 +204,3 @@ def _claim_of(stored: pa.Table) -> str:
 def _embeddings(stored: pa.Table) -> np.ndarray:
     column = stored["embedding"].combine_chunks()
     return column.flatten().to_numpy().reshape(len(column), -1)
-
-
-def listening_page(clip: Path, nearest: Sequence[Near], sample_rate: int) -> str:
-    """Build a page with a player for a clip and for each sound that is near to it."""
-    rows = [(near.cosine, str(near.file), _player(near.file, sample_rate)) for near in nearest]
-    return page(
-        "Similar sounds",
-        [
-            ("Looked for", join(element("p", str(clip)), _player(clip, sample_rate))),
-            ("Nearest first", table(rows, head=("cosine", "file", "sound"))),
-        ],
-        subtitle=clip.name,
-    )
-
-
-def _player(file: Path, sample_rate: int):
-    wave = read_audio(file, sample_rate)[: PLAYED_S * sample_rate]
-    samples = np.clip(np.rint(wave * 32768), -32768, 32767).astype(np.int16)
-    return player(samples, sample_rate, f"Play {file.name}")

@@ -18,6 +18,7 @@ from eval.metadata import Arrangement, TaskError, TaskMetadata, parse_metadata
 from eval.protocol import embedding_order
 
 METADATA_FILE = "task_metadata.json"
+VOCABULARY_FILE = "labelvocabulary.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ def find_tasks(tasks_dir: Path, wanted: Sequence[str] = ()) -> list[Path]:
 def read_metadata(folder: Path) -> TaskMetadata:
     """Read and check what a task asks for, and its vocabulary."""
     where = folder / METADATA_FILE
-    labels = read_vocabulary(folder / "labelvocabulary.csv")
+    labels = read_vocabulary(folder / VOCABULARY_FILE)
     return parse_metadata(read_json(where), folder.name, labels, str(where))
 
 
@@ -120,25 +121,31 @@ def read_split(
     present = {file.name for file in audio.iterdir()}
     clips = []
     for name, raw in read_json(listing).items():
-        if not isinstance(raw, list):
-            raise TaskError(f"{listing}: labels of {name} are {raw!r}; wanted a list")
-        if metadata.is_event:
-            clip = Clip(path=audio / name, events=read_events(raw, f"{listing}: {name}"))
-        else:
-            clip = Clip(path=audio / name, labels=tuple(map(str, raw)))
-        used = {*clip.labels, *(event.label for event in clip.events)}
-        if unknown := sorted(used - {*metadata.labels}):
-            raise TaskError(f"{listing}: {name} has label {unknown[0]!r}, not in the vocabulary")
-        if not metadata.multilabel and len(clip.labels) != 1:
-            raise TaskError(
-                f"{listing}: {name} has {len(clip.labels)} labels; multiclass wants exactly one"
-            )
+        clips.append(read_labels(audio / name, raw, metadata, listing))
         if name not in present:
-            raise TaskError(f"{clip.path}: missing, though {listing.name} lists it")
-        clips.append(clip)
+            raise TaskError(f"{audio / name}: missing, though {listing.name} lists it")
     if not clips:
         raise TaskError(f"{listing}: lists no clips")
     return tuple(clips)
+
+
+def read_labels(path: Path, raw: Any, metadata: TaskMetadata, listing: Path) -> Clip:
+    """Read and check what the listing of a split says of a clip."""
+    name = path.name
+    if not isinstance(raw, list):
+        raise TaskError(f"{listing}: labels of {name} are {raw!r}; wanted a list")
+    if metadata.is_event:
+        clip = Clip(path=path, events=read_events(raw, f"{listing}: {name}"))
+    else:
+        clip = Clip(path=path, labels=tuple(map(str, raw)))
+    used = {*clip.labels, *(event.label for event in clip.events)}
+    if unknown := sorted(used - {*metadata.labels}):
+        raise TaskError(f"{listing}: {name} has label {unknown[0]!r}, not in the vocabulary")
+    if not metadata.multilabel and len(clip.labels) != 1:
+        raise TaskError(
+            f"{listing}: {name} has {len(clip.labels)} labels; multiclass wants exactly one"
+        )
+    return clip
 
 
 def read_events(raw: Sequence[Any], where: str) -> tuple[Event, ...]:

@@ -5,9 +5,8 @@ ones before it allow, and modules must be PyTorch's. Its sources are what each c
 """
 
 import importlib
-import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType, TracebackType
 from typing import Any, Literal
@@ -17,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from eval.config import ValidateConfig
-from shards.cli import UserError, say
+from eval.hear import device_name
+from eval.system import parse_options
+from shards.cli import say
 
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
 TIMESTAMP_CLIPS = 2
@@ -90,20 +91,6 @@ def validate_command(config: ValidateConfig) -> None:
     sys.exit(1 if counts["fail"] else 0)
 
 
-def parse_options(options: Sequence[str]) -> dict[str, Any]:
-    """Turn NAME=VALUE into keyword arguments; a VALUE that is not JSON is text."""
-    parsed = {}
-    for option in options:
-        name, equals, text = option.partition("=")
-        if not (name and equals):
-            raise UserError(f"option {option!r} is not NAME=VALUE, such as batch=8")
-        try:
-            parsed[name] = json.loads(text)
-        except ValueError:
-            parsed[name] = text
-    return parsed
-
-
 def validate(
     module_name: str,
     weights: str = "",
@@ -118,7 +105,7 @@ def validate(
         options: further arguments of its `load_model`.
         device: where the model and the audio go; by default a GPU if there is one.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device_name(device)
     findings = Findings()
     with findings.attempt("the module can be imported") as importing:
         module = importlib.import_module(module_name)

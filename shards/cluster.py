@@ -287,6 +287,6 @@ def _get(reference: ray.ObjectRef) -> Any:
         raise error.as_instanceof_cause() from None  # a bug: keep the worker's traceback
     except WorkerCrashedError as error:
         raise RuntimeError(
-            "a worker died six times on one shard, probably for lack of memory; "
-            "use fewer --slots or a smaller --shard-clips"
+            "a worker died six times on one task, probably for lack of memory; use fewer --slots, "
+            "or smaller tasks: --shard-clips of an ingest, --batch of a training"
         ) from error

@@ -8,17 +8,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from eval.scoring import Scores
 from eval.task import find_tasks, read_task
 from shards.cli import UserError, say
 from shards.cluster import cluster, fan_out
 from shards.files import replacing
+from shards.gpus import on_gpu
 from shards.place import is_remote, place
 from shards.workers import count_gpus
 from train.ablation_report import Result, write_report
 from train.config import AblationConfig, TrainConfig
 from train.grids import cells_of
 from train.job import Job, run_job
-from train.launch import on_gpu
 from train.setting import open_set
 
 TAIL_BYTES = 8192
@@ -148,15 +149,14 @@ def collect(jobs: Sequence[Job]) -> list[Result]:
     found = []
     for job in jobs:
         for task in job.tasks:
-            if (path := job.scores_file(task)).exists():
-                content = json.loads(path.read_text())
+            if scores := Scores.read(job.scores_file(task)):
                 found.append(
                     Result(
                         cell=job.cell,
                         seed=job.config.seed,
                         task=task.name,
-                        score=content["score"],
-                        value=content["mean"],
+                        score=scores.result.score,
+                        value=scores.result.mean,
                     )
                 )
     return found

@@ -1,23 +1,22 @@
 """One run of an ablation: train an encoder, then score it on tasks; what is there is kept."""
 
 import fcntl
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from eval.benchmark import embed_task
-from eval.evaluate import evaluate
-from eval.hear import HearModel, load_model
+from eval.hear import load_model
 from eval.protocol import PROTOCOLS
-from eval.result import Training
+from eval.scoring import score
+from eval.system import Loaded
 from eval.task import read_task
+from eval.task_embeddings import embed_task
 from model.checkpoint import save_checkpoint
 from shards.cli import UserError
-from shards.files import replacing
 from train.config import TrainConfig
 from train.loop import Trainer
 from train.session import train
@@ -81,7 +80,7 @@ def run_job(task: tuple[Job, int]) -> JobReport:
                 train(job.config)
             else:
                 draw_encoder(job.config)
-            score(job)
+            score_encoder(job)
     except UserError as error:
         failure = str(error)
     return JobReport(name=job.name, clips=clips, failure=failure)
@@ -94,51 +93,14 @@ def draw_encoder(config: TrainConfig) -> None:
     save_checkpoint(config.run / "encoder.pt", replace(trainer.checkpoint(), training=None))
 
 
-def score(job: Job) -> None:
+def score_encoder(job: Job) -> None:
     """Score the encoder of a finished run on the tasks that are missing."""
     device = None if job.config.device == "auto" else job.config.device
-    model = load_model(job.config.run / "encoder.pt", device)
+    encoder = Loaded.of(job.name, load_model(job.config.run / "encoder.pt", device))
     for folder in job.missing:
-        score_task(folder, model, job)
-
-
-def score_task(folder: Path, model: HearModel, job: Job) -> None:
-    """Score an encoder on a task; each probe is written down as it is trained."""
-    task = read_task(folder, model.sample_rate)
-    target = job.scores_file(folder)
-    known = target.with_suffix(".trainings.jsonl")
-    known.parent.mkdir(exist_ok=True)
-    finished = read_trainings(known)
-    splits = embed_task(task, {job.name: model}, lambda n: None)[job.name]
-    with known.open("a") as file:
-
-        def note(training: Training) -> None:
-            file.write(json.dumps(asdict(training)) + "\n")
-            file.flush()
-
-        result = evaluate(task.metadata, splits, PROTOCOLS[job.protocol], finished, note)
-    content = {
-        "task": result.task,
-        "protocol": result.protocol,
-        "score": result.score,
-        "mean": result.mean,
-        "std": result.std,
-        "runs": [run.as_heareval(result.score_mode) for run in result.runs],
-    }
-    with replacing(target) as scratch:
-        scratch.write_text(json.dumps(content, indent=1) + "\n")
-    known.unlink()
-
-
-def read_trainings(path: Path) -> list[Training]:
-    """Read what an interrupted call has trained; a line that it left unfinished is cut off."""
-    if not path.exists():
-        return []
-    whole = path.read_bytes()
-    whole = whole[: whole.rfind(b"\n") + 1]
-    with replacing(path) as scratch:
-        scratch.write_bytes(whole)
-    return [Training.from_json(json.loads(line)) for line in whole.splitlines()]
+        task, protocol = read_task(folder, encoder.sample_rate), PROTOCOLS[job.protocol]
+        embeddings = partial(embed_task, task, encoder)
+        score(task, embeddings, protocol, job.scores_file(folder), job.name, {})
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from shards.cli import UserError, say
+from shards.gpus import on_gpu
 from shards.place import is_remote, place
 from train.config import TrainConfig
 from train.ranks import AgreedError
@@ -123,15 +124,6 @@ def _remove_notes(run: Path) -> None:
     (run / STOP).unlink(missing_ok=True)
     for folder in run.glob(f"{NOTES}*"):
         rmtree(folder)
-
-
-def on_gpu(device: str, gpus: int) -> bool:
-    """Decide whether the workers of a cluster with so many GPUs get one each."""
-    if device == "cuda" and not gpus:
-        raise UserError(
-            "device is cuda, but the Ray cluster has no GPU; add nodes, or use --device cpu or auto"
-        )
-    return device != "cpu" and gpus > 0
 
 
 def work_on_a_node(train: Train, config: TrainConfig, shared: Path) -> tuple[int, str]:

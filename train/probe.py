@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from eval.benchmark import read_clip
 from eval.embedded import Embedded
 from eval.evaluate import evaluate
 from eval.extract import Sound, log_mel_of, passes
@@ -17,6 +16,7 @@ from eval.hear import HearModel, frozen_model
 from eval.knn import knn_score
 from eval.protocol import Protocol
 from eval.task import Task, read_task
+from eval.task_embeddings import read_clip
 from model.checkpoint import Checkpoint
 from shards.cli import UserError
 

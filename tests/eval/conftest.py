@@ -1,6 +1,7 @@
 """A checkpoint with random weights and a tiny HEAR task of real sounds."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,14 @@ def write_task(
                 listing[name] = [label]
         (folder / f"{fold}.json").write_text(json.dumps(listing))
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the cache of embeddings out of the home folder, of the commands that tests run too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import eval.hear
-from eval.baselines import log_mel_statistics
+from eval.baselines.log_mel import log_mel_statistics
 from eval.hear import (
     HearModel,
     ModelError,

@@ -69,6 +69,7 @@ def test_a_task_may_set_hyperparameters() -> None:
         (SCENE, {"embedding_type": "smell"}, "embedding_type is 'smell'"),
         (SCENE, {"prediction_type": "regression"}, "prediction_type is 'regression'"),
         (SCENE, {"split_mode": None}, "split_mode is None"),
+        (SCENE, {"sample_duration": "1.0"}, "sample_duration is '1.0'; wanted seconds"),
         (SCENE, {"splits": ["fold00", "fold01"]}, "2 folds; at least 3"),
         (SCENE, {"splits": ["fold00"] * 3}, "each name once"),
         (SCENE, {"split_mode": "trainvaltest"}, "wanted train, valid, test"),

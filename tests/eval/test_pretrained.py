@@ -7,8 +7,9 @@ import pytest
 import safetensors
 import torch
 
+from eval.baselines.log_mel import log_mel_statistics
 from eval.folder import FolderError, read_folder
-from eval.hear import HearModel, get_scene_embeddings
+from eval.hear import HearModel, ModelError, get_scene_embeddings
 from eval.pretrained import from_pretrained, save_pretrained
 from model.checkpoint import Checkpoint
 
@@ -26,6 +27,28 @@ def test_a_folder_gives_back_the_same_model(
     assert torch.equal(
         get_scene_embeddings(sounds, loaded), get_scene_embeddings(sounds, hear_model)
     )
+
+
+def test_a_model_saves_itself_as_its_checkpoint_is_saved(
+    folder: Path, hear_model: HearModel, sounds: torch.Tensor, tmp_path: Path
+) -> None:
+    hear_model.save_pretrained(tmp_path / "again")
+    for name in ("config.json", "model.safetensors", "README.md"):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+    loaded = HearModel.from_pretrained(tmp_path / "again", device="cpu")
+    loaded.save_pretrained(str(tmp_path / "third"))
+    third = HearModel.from_pretrained(str(tmp_path / "third"), device="cpu")
+    assert torch.equal(
+        get_scene_embeddings(sounds, third), get_scene_embeddings(sounds, hear_model)
+    )
+
+
+def test_a_model_without_an_encoder_of_a_checkpoint_is_not_saved(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="log-mel: not written: the model has no encoder"):
+        log_mel_statistics(checkpoint, "cpu").save_pretrained(tmp_path / "log-mel")
+    assert not (tmp_path / "log-mel").exists()
 
 
 def test_a_folder_gives_back_the_checkpoint_without_its_training_state(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from eval.scores import SCENE_SCORES, area_under_roc, chance_level, d_prime, mean_average_precision
 
@@ -55,6 +56,25 @@ def test_area_under_roc_is_the_share_of_pairs_in_order(seed: int, n: int) -> Non
         gaps = values[marks == 1][:, None] - values[marks == 0]
         shares.append(np.mean((gaps > 0) + 0.5 * (gaps == 0)))
     assert area_under_roc(targets, predictions) == pytest.approx(np.mean(shares))
+
+
+@given(seed=st.integers(0, 999), n=st.integers(4, 60), digits=st.integers(1, 8))
+def test_rankings_are_scikit_learns(seed: int, n: int, digits: int) -> None:
+    rng = np.random.default_rng(seed)
+    targets = np.eye(3, dtype=np.float32)[np.arange(n) % 3]
+    predictions = rng.random((n, 3)).round(digits).astype(np.float32)
+    for ours, theirs in (
+        (mean_average_precision, average_precision_score),
+        (area_under_roc, roc_auc_score),
+    ):
+        assert ours(targets, predictions) == pytest.approx(theirs(targets, predictions), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["mAP", "aucroc", "d_prime"])
+def test_a_ranking_by_nan_is_nan(name: str) -> None:
+    targets = np.eye(2)[[0, 1, 0, 1]]
+    predictions = np.array([[0.9, 0.1], [0.2, 0.8], [np.nan, 0.3], [0.1, 0.7]])
+    assert math.isnan(SCENE_SCORES[name](targets, predictions))
 
 
 def test_a_class_without_clips_counts_zero_in_mean_average_precision() -> None:

@@ -108,10 +108,10 @@ def test_what_was_embedded_before_an_interruption_is_kept(
     monkeypatch.setattr(eval.extract, "FRAMES_PER_PASS", {"cpu": 1})  # a clip a pass
     beginning = iter(range(2))
 
-    def interrupted(path: Path, rate: int) -> np.ndarray:
+    def interrupted(path: Path, sample_rate: int) -> np.ndarray:
         if path == files[4].resolve() and next(beginning) == 0:
             raise KeyboardInterrupt
-        return read_audio(path, rate)
+        return read_audio(path, sample_rate)
 
     monkeypatch.setattr(eval.extract, "read_clip", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -204,10 +204,11 @@ def test_a_clip_that_cannot_be_read_is_refused(
 
 
 def test_the_page_plays_the_clip_and_what_is_near(
-    run: Callable[..., list[str]], tmp_path: Path
+    run: Callable[..., list[str]], collection: Path, tmp_path: Path
 ) -> None:
     lines = run(k=2, html=tmp_path / "similar.html")
     text = (tmp_path / "similar.html").read_text()
     assert text.count("<audio") == 3
     for line in lines[1:]:
-        assert line.split()[1] in text
+        cosine, file = line.split()
+        assert f"<b>{Path(file).relative_to(collection)}</b><span>cosine {cosine}</span>" in text

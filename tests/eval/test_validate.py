@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.validate import parse_options, validate
+from eval.system import parse_options
+from eval.validate import validate
 from shards.cli import UserError
 
 GOOD = """

@@ -18,12 +18,6 @@ import torch
 from process_tree import descendants
 from toy_task import write_toy_task
 
-from eval.benchmark import embed_task
-from eval.evaluate import evaluate
-from eval.hear import load_model
-from eval.protocol import HEAREVAL
-from eval.result import Training
-from eval.task import read_task
 from model.checkpoint import load_checkpoint
 from model.encoders import build_encoder
 from shards.cli import UserError
@@ -31,7 +25,7 @@ from train.ablation import ablate, keep_plan, last_epoch, plan_jobs
 from train.ablation_report import Result, panels_of, published, table_of
 from train.config import AblationConfig, OptimiserConfig, TrainConfig
 from train.grids import FIGURE_2, PAIRS, cells_of
-from train.job import Job, run_job, score_task
+from train.job import Job, run_job
 from train.presets import PRESETS
 from train.run import read_metrics
 
@@ -195,41 +189,6 @@ def test_an_untrained_encoder_is_the_one_that_its_seed_draws(
     assert all(torch.equal(drawn.state[name], value) for name, value in expected.items())
 
 
-def test_scoring_goes_on_after_the_probes_that_were_trained(
-    ablation: AblationConfig, one_thread: None
-) -> None:
-    job = only_job(ablation, "random")
-    run_job((job, 0))
-    (folder,), (file,) = job.tasks, map(job.scores_file, job.tasks)
-    expected = json.loads(file.read_text())
-    file.unlink()
-    model = load_model(job.config.run / "encoder.pt", "cpu")
-    task = read_task(folder, 16000)
-    trainings: list[Training] = []
-    splits = embed_task(task, {"": model}, lambda n: None)[""]
-    evaluate(task.metadata, splits, HEAREVAL, (), trainings.append)
-    lines = [json.dumps(asdict(training) | {"time_in_min": 99}) + "\n" for training in trainings]
-    kept = file.with_suffix(".trainings.jsonl")
-    kept.write_text("".join(lines[:8]) + lines[8][:50])  # the grid, and half of the next fold's
-    score_task(folder, model, job)
-    found = json.loads(file.read_text())
-    assert without_times(found) == without_times(expected)
-    times = [found["runs"][0][f"fold{i:02d}"]["time_in_min"] for i in range(3)]
-    assert times[0] == 99 > max(times[1:])
-    assert not kept.exists()
-
-
-def without_times(content: Any) -> Any:
-    """Leave out how long each training took."""
-    if isinstance(content, list):
-        return [without_times(value) for value in content]
-    if not isinstance(content, dict):
-        return content
-    return {
-        name: without_times(value) for name, value in content.items() if "time_in_min" not in name
-    }
-
-
 def test_the_last_whole_line_tells_how_far_a_run_is(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
     assert last_epoch(metrics) == 0
@@ -363,8 +322,9 @@ class TestStory:
         assert [row["cell"] for row in rows] == ["rrc", "noise", "random"]  # as in the figure
         for row in rows:
             file = story.out / row["cell"] / f"seed-{row['seed']}" / "hear" / f"{row['task']}.json"
-            (run,) = json.loads(file.read_text())["runs"]
-            folds = [run[f"fold{i:02d}"]["test_top1_acc"] for i in range(3)]
+            (run,) = json.loads(file.read_text())["result"]["runs"]
+            folds = [fold["test"]["test_top1_acc"] for fold in run["folds"]]
+            assert len(folds) == 3
             assert float(row["value"]) == pytest.approx(np.mean(folds))
             assert row["published"] == ""
 

@@ -14,9 +14,10 @@ from ray.cluster_utils import Cluster
 from test_lost_worker import ROOT, STEPS, distance, end, wait_for_step
 
 from shards.cli import UserError
+from shards.gpus import on_gpu
 from shards.workers import cpus_each
 from train.config import TrainConfig
-from train.launch import on_gpu, work_on_a_node
+from train.launch import work_on_a_node
 from train.run import read_metrics
 
 pytestmark = pytest.mark.slow

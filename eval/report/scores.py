@@ -24,6 +24,9 @@ class TaskReport:
     chance: float | None
     """Score reached without listening; None for event tasks."""
     systems: Mapping[str, TaskResult]
+    """What has been scored; in a running evaluation, a system may still be missing."""
+    differences: tuple[str, ...] = ()
+    """In what the folder is not the paper's task of that name."""
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for the scores file."""
@@ -51,8 +54,9 @@ def score_table(reports: Sequence[TaskReport]) -> str:
         ["score", *(report.score for report in reports)],
         ["clips", *(str(report.n_clips) for report in reports)],
     ]
-    for system in reports[0].systems:
-        rows.append([system, *(percent(report.systems[system]) for report in reports)])
+    for system in dict.fromkeys(name for report in reports for name in report.systems):
+        results = (report.systems.get(system) for report in reports)
+        rows.append([system, *("-" if result is None else percent(result) for result in results)])
     chances = (report.chance for report in reports)
     rows.append(["chance", *("-" if p is None else f"{100 * p:.1f}" for p in chances)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -1,0 +1,34 @@
+"""Comparison systems by the names that `python -m eval hear --baselines` takes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """A HEAR module of ours, as a row of a report."""
+
+    row: str
+    """What the report calls it."""
+    module: str
+    of_checkpoint: bool = False
+    """Takes architecture, front-end and statistics from the checkpoint that is scored."""
+    needs_weights: str = ""
+    """What weights have to be named, if any."""
+
+
+BASELINES: Mapping[str, Baseline] = {
+    "random": Baseline(row="random init", module="eval.baselines.random_init", of_checkpoint=True),
+    "log-mel": Baseline(
+        row="log-mel mean+std", module="eval.baselines.log_mel", of_checkpoint=True
+    ),
+    "crepe": Baseline(row="CREPE", module="eval.baselines.crepe"),
+    "byol-a": Baseline(
+        row="BYOL-A", module="eval.baselines.byol_a", needs_weights="a published state dict"
+    ),
+    "wav2vec2": Baseline(
+        row="wav2vec 2.0",
+        module="eval.baselines.wav2vec2",
+        needs_weights="a folder with config.json and weights",
+    ),
+}

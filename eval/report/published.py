@@ -1,0 +1,96 @@
+"""Published scores on the paper's HEAR tasks, to set beside ours; the CSV says whose they are."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eval.suite import PAPER_TASKS
+from shards.cli import UserError
+
+SCORES = Path(__file__).with_name("published_scores.csv")
+COLUMNS = ("model", "task", "score_name", "score", "source", "note")
+PAPER, AUTHORS, LEADERBOARD = (
+    "Anton et al. 2023, tables", "Anton et al. 2023, code", "HEAR leaderboard",
+)  # fmt: skip
+RANDOM_INIT = ", random init"
+# The groups of the authors' results, where the last is "other".
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "speech": ("CREMA-D", "LibriCount", "Speech Commands 5h", "Speech Commands full",
+               "Vocal Imitations", "VoxLingua"),
+    "environmental": ("ESC-50", "FSD50K", "Gunshot triangulation"),
+    "music": ("Beijing Opera", "GTZAN genre", "GTZAN music/speech", "Mridangam stroke",
+              "Mridangam tonic", "NSynth 5h", "NSynth 50h"),
+    "events": ("DCASE 2016 task 2", "MAESTRO 5h"),
+}  # fmt: skip
+OWN = "not of the paper"
+"""Group of every other task."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What one source says of one model."""
+
+    model: str
+    source: str
+    scores: Mapping[tuple[str, str], float]
+    """By task folder and name of the score."""
+    notes: Mapping[str, str]
+    """What to know of the score on a task, by task folder."""
+
+    @property
+    def baseline(self) -> str:
+        """Name of the same encoder without training, where that is published, too."""
+        encoder = self.model.removeprefix("ABT ").split(",")[0]
+        return encoder + RANDOM_INIT if self.model.startswith("ABT ") else ""
+
+
+def read_published(path: Path = SCORES) -> tuple[Published, ...]:
+    """Read published scores from a CSV file; lines that begin with # are comments.
+
+    Returns:
+        One entry for each model and source, in the order of the file.
+
+    Raises:
+        UserError: the file or a line of it is not of this form.
+    """
+    try:
+        lines = [line for line in path.read_text("utf-8").splitlines() if line[:1] != "#"]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: published scores cannot be read: {error}") from error
+    rows = list(csv.DictReader(lines))
+    if not rows or tuple(rows[0]) != COLUMNS:
+        raise UserError(f"{path}: holds no scores; wanted columns {', '.join(COLUMNS)}")
+    found: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for row in rows:
+        found.setdefault((row["model"], row["source"]), []).append(row)
+    return tuple(
+        Published(
+            model=model,
+            source=source,
+            scores={(row["task"], row["score_name"]): _score(row, path) for row in some},
+            notes={row["task"]: row["note"] for row in some if row["note"]},
+        )
+        for (model, source), some in found.items()
+    )
+
+
+def _score(row: Mapping[str, str], path: Path) -> float:
+    try:
+        return float(row["score"])
+    except (TypeError, ValueError) as error:
+        text = f"{path}: score of {row['model']} on {row['task']} is {row['score']!r}"
+        raise UserError(f"{text}; wanted a number") from error
+
+
+def main_anchors(published: Sequence[Published]) -> tuple[Published, ...]:
+    """Choose what a report shows by itself: the paper's tables and their random baselines."""
+    tables = [each for each in published if each.source == PAPER]
+    baselines = {each.baseline for each in tables}
+    return (*tables, *(each for each in published if each.model in baselines))
+
+
+def group_of(task: str) -> str:
+    """Return the group of a task folder."""
+    titles = {known.folder: known.title for known in PAPER_TASKS}
+    return next((group for group, some in GROUPS.items() if titles.get(task) in some), OWN)
