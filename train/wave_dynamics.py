@@ -1,15 +1,18 @@
 """Dynamic-range compression of waveforms, sample by sample, without a loop over time."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
 from train.draws import Draws
-from train.wave_recursion import decaying_maximum, smoother
-from train.wave_view import Drawn, Setting, WaveView, check_range, decibels, uniform_in_octaves
+from train.wave_envelope import peak_envelope
+from train.wave_view import Drawn, Setting, WaveView, check_range, uniform_in_octaves
 
 QUIETEST = 1e-6
+OCTAVES = math.log2(10) / 20
+"""Doublings of the amplitude in a decibel: computers have logarithms to base 2."""
 
 
 def compress(
@@ -25,30 +28,29 @@ def compress(
 
     The feed-forward compressor with a decoupled, smooth peak detector behind its gain computer, in
     decibels (Giannoulis, Massberg and Reiss, "Digital dynamic range compressor design", 2012,
-    equations 4, 17 and 23): with c the wanted reduction of a sample,
-    y' = max(c, r y + (1 - r) c) and g' = a g + (1 - a) y', from y = g = 0. As y' minus the
-    smoothing of c by r is a decaying maximum, both have a closed form.
+    equations 4, 17 and 23).
 
     Args:
         x: waveforms, float32 [N, T]; full scale is 1.
         threshold_db: level at which the reduction begins, dB of full scale [N].
         ratio: dB of input above the threshold for one of output [N]; 1 changes nothing.
         attack_ms: time constant of a reduction that grows [N].
-        release_ms: time constant of one that ends, besides the attack's [N]; 1 sample or more.
+        release_ms: time constant of one that ends, besides the attack's [N].
         sample_rate: Hz.
         knee_db: width of the quadratic bend around the threshold.
 
     Returns:
         Waveforms, float32 [N, T].
     """
-    level_db = x.abs().clamp_min(QUIETEST).log10() * 20
-    over = level_db - threshold_db[:, None]
-    bend = (over + knee_db / 2).clamp(0, knee_db).square() / (2 * knee_db)
-    wanted = (bend + (over - knee_db / 2).clamp_min(0)) * (1 - 1 / ratio)[:, None]
+    knee = knee_db * OCTAVES
+    over = x.abs().clamp_min_(QUIETEST).log2_()
+    over.sub_((threshold_db * OCTAVES - knee / 2)[:, None]).clamp_min_(0)
+    bend = over.clamp(max=knee)
+    wanted = over.sub_(bend).addcmul_(bend, bend, value=0.5 / knee)
     attack, release = (t * sample_rate / 1000 for t in (attack_ms, release_ms))
-    slow = smoother(release)(wanted)
-    held = slow + decaying_maximum(wanted - slow, release)
-    return x * decibels(-smoother(attack)(held))
+    # Scaled at the end, as the envelope of what is scaled is the scaled envelope.
+    reduction = peak_envelope(wanted, release, attack).mul_((1 / ratio - 1)[:, None])
+    return reduction.exp2_().mul_(x)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """Views that filter a waveform: passes, an equaliser, the bandwidth of another sample rate."""
 
+import functools
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -7,7 +8,8 @@ import torch
 from torch import Tensor
 
 from train.draws import Draws
-from train.wave_filter import Kind, limit_bandwidth, second_order
+from train.wave_filter import Kind, limit_bandwidth, second_order, section
+from train.wave_recursion import Recursion
 from train.wave_view import Drawn, Setting, WaveView, check_range, uniform_in_octaves
 
 FLAT = 0.5**0.5
@@ -113,13 +115,15 @@ class Equaliser(WaveView):
         }
 
     def change(self, x: Tensor, drawn: Drawn, setting: Setting) -> Tensor:
-        """Filter by one band after the other."""
+        """Filter by all bands in one recursion."""
         peaks: list[Kind] = ["peak"] * self.peaks
         kinds: list[Kind] = ["low shelf", *peaks, "high shelf"]
         bands = torch.stack([drawn[name] for name in ("frequency_hz", "q", "gain_db")])
-        for kind, band in zip(kinds, bands.unbind(2), strict=True):
-            x = second_order(x, kind, *band, sample_rate=setting.sample_rate)
-        return x
+        sections = [
+            section(kind, *band, sample_rate=setting.sample_rate)
+            for kind, band in zip(kinds, bands.unbind(2), strict=True)
+        ]
+        return functools.reduce(Recursion.then, sections)(x)
 
     def phrase(self, row: dict) -> str:
         """Write every band's gain and frequency."""

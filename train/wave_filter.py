@@ -47,15 +47,16 @@ def second_order(
     Returns:
         Waveforms, float32 [N, T].
     """
-    wide = [value.double() for value in (frequency_hz, q)]
-    level_db = torch.zeros_like(wide[0]) if gain_db is None else gain_db.double()
-    return _section(kind, wide[0] / sample_rate, wide[1], level_db)(x)
+    level_db = torch.zeros_like(q) if gain_db is None else gain_db
+    return section(kind, frequency_hz, q, level_db, sample_rate=sample_rate)(x)
 
 
-def _section(kind: Kind, frequency: Tensor, q: Tensor, gain_db: Tensor) -> Recursion:
-    """Make the recursion of one filter; frequency in sample rates, all float64 [N]."""
-    amplitude = decibels(gain_db / 2)
-    g, k = (math.pi * frequency.clamp(max=TOP)).tan(), 1 / q
+def section(
+    kind: Kind, frequency_hz: Tensor, q: Tensor, gain_db: Tensor, *, sample_rate: int
+) -> Recursion:
+    """Make the recursion of one filter, see `second_order`; `then` puts several together."""
+    amplitude, k = decibels(gain_db.double() / 2), 1 / q.double()
+    g = (math.pi * (frequency_hz.double() / sample_rate).clamp(max=TOP)).tan()
     zero, one = torch.zeros_like(k), torch.ones_like(k)
     match kind:  # shares of the input, the band-pass and the low-pass in the output
         case "low-pass":

@@ -45,47 +45,22 @@ class Recursion:
         answers = blocks @ toeplitz(response.to(x.dtype))
         return answers.baddbmm_(before, ringing).flatten(1)[:, :n_samples]
 
-
-def smoother(time_constant: Tensor) -> Recursion:
-    """Smooth exponentially: y' = y + (1 - e^(-1/t)) (x - y).
-
-    Args:
-        time_constant: samples after which 63 % of a step is reached [N].
-    """
-    keep = (-1 / time_constant.double()).exp()
-    return Recursion(keep[:, None, None], 1 - keep[:, None], keep[:, None], 1 - keep)
-
-
-def decaying_maximum(x: Tensor, time_constant: Tensor) -> Tensor:
-    """Follow the peaks and decay between them: y' = max(x, y e^(-1/t)).
-
-    Args:
-        x: values, float32 [N, T]; those below 0 count as 0.
-        time_constant: samples in which a peak decays to 1/e [N]; 1 or more.
-
-    Returns:
-        Envelope, float32 [N, T].
-    """
-    n_samples = x.shape[1]
-    blocks = pad(x.clamp_min(0), (0, -n_samples % BLOCK)).unflatten(1, (-1, BLOCK))
-    steps = torch.arange(1, BLOCK + 1, device=x.device)
-    decay = (-steps / time_constant[:, None]).exp()[:, None]
-    # Divided by its decay an old peak stays level, so that a running maximum finds it.
-    own = (blocks / decay).cummax(2).values
-    ends = own[:, :, -1] * decay[:, :, -1]
-    factor, step = decay[:, :, -1], 1
-    while step < ends.shape[1]:
-        ends = ends.maximum(pad(ends[:, :-step], (step, 0)) * factor)
-        factor, step = factor * factor, 2 * step
-    before = pad(ends[:, :-1], (1, 0))[..., None]
-    return (own.maximum(before) * decay).flatten(1)[:, :n_samples]
+    def then(self, after: "Recursion") -> "Recursion":
+        """Put another recursion behind this one: one recursion with the states of both."""
+        taken = after.b[:, :, None] * self.c[:, None]  # from the states here to those behind
+        return Recursion(
+            a=torch.cat([pad(self.a, (0, after.a.shape[2])), torch.cat([taken, after.a], 2)], 1),
+            b=torch.cat([self.b, after.b * self.d[:, None]], 1),
+            c=torch.cat([self.c * after.d[:, None], after.c], 1),
+            d=self.d * after.d,
+        )
 
 
 def scan(inputs: Tensor, a: Tensor) -> Tensor:
     """Solve s' = A s + u for all steps: inputs u [N, K, S] and A [N, S, S] to s [N, K, S]."""
-    states, step = inputs, 1
+    states, step = inputs.clone(), 1
     while step < states.shape[1]:
-        states = states + pad(states[:, :-step], (0, 0, step, 0)) @ a.mT
+        states[:, step:] += states[:, :-step] @ a.mT
         a, step = a @ a, 2 * step
     return states
 

@@ -54,7 +54,7 @@ class WaveViews(nn.Module):
         Returns:
             Views A and B, normalised log-mel, each float32 [N, T, F].
         """
-        x = crops.float() / PCM16_SCALE
+        x = crops.float().div_(PCM16_SCALE)
         draws = Draws(torch.cat([keys_a, keys_b]))
         with torch.autocast(x.device.type, enabled=False):
             waves, _ = make_views(self.chain, torch.cat([x, x]), draws, self.setting)
@@ -66,7 +66,7 @@ class WaveViews(nn.Module):
 
     def remember(self, crops: Tensor) -> None:
         """Store a batch of crops, int16 PCM [N, samples], in the banks."""
-        x = (crops.float() / PCM16_SCALE)[:, : self.n_out]
+        x = crops[:, : self.n_out].float().div_(PCM16_SCALE)
         self._keep(x, self.log_mel(x) if self.views.learns else None)
 
     @property

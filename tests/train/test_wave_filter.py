@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
 
+from train.draws import Draws
+from train.wave_equaliser import Equaliser
 from train.wave_filter import Kind, limit_bandwidth, second_order
+from train.wave_view import Setting
 
 RATE = 16000
 KINDS: tuple[Kind, ...] = ("low-pass", "high-pass", "band-pass", "peak", "low shelf", "high shelf")
@@ -62,6 +65,18 @@ def test_every_response_equals_scipys(
     made = second_order(x, kind, *numbers, sample_rate=RATE)[0]
     expected = signal.sosfilt(cookbook(kind, hz, q, gain_db), x[0].double())
     np.testing.assert_allclose(made, expected, atol=3e-6 * max(1, abs(expected).max()))
+
+
+def test_an_equaliser_is_scipys_filters_one_after_the_other() -> None:
+    x, view = torch.randn(5, 3000), Equaliser(probability=1, peaks=3)
+    drawn = view.draw(Draws(torch.arange(5)))
+    made = view.apply(x, drawn, Setting(sample_rate=RATE))
+    kinds: tuple[Kind, ...] = ("low shelf", "peak", "peak", "peak", "high shelf")
+    for i in range(5):
+        bands = zip(*(drawn[n][i].tolist() for n in ("frequency_hz", "q", "gain_db")), strict=True)
+        rows = [cookbook(kind, *band) for kind, band in zip(kinds, bands, strict=True)]
+        expected = signal.sosfilt(np.concatenate(rows), x[i].double())
+        np.testing.assert_allclose(made[i], expected, atol=1e-5 * abs(expected).max())
 
 
 def test_every_sample_has_its_own_response() -> None:

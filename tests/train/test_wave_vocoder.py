@@ -7,10 +7,16 @@ import torch
 from torch import Tensor
 
 from train.wave_resample import read_at
-from train.wave_vocoder import needed_samples, pitch_shift, time_stretch, window_samples
+from train.wave_vocoder import (
+    OVERLAP,
+    needed_samples,
+    pitch_shift,
+    time_stretch,
+    window_samples,
+)
 
 RATE = 16000
-HOP = window_samples(RATE) // 4
+HOP = window_samples(RATE) // OVERLAP
 NOTES = (
     *("bass_hard_c", "bass_thick_c", "bass_trance_c", "bass_voxy_c", "bass_woodsy_c"),
     *("ambi_drone", "ambi_glass_hum"),
@@ -178,9 +184,9 @@ def test_nothing_is_heard_of_what_would_lie_above_half_the_sample_rate() -> None
     assert float(made[1000:-1000].abs().max()) < 1e-3
 
 
-@pytest.mark.parametrize("rate", [0.5, 1.0, 1.7])
+@pytest.mark.parametrize("rate", [0.5, 1.0, 1.7, 3.9])
 def test_the_samples_that_are_needed_are_enough(rate: float) -> None:
-    x = noise(40000)[None]
+    x = noise(80000)[None]
     needed = needed_samples(16000, rate, RATE)
     cut, whole = (time_stretch(w, torch.tensor([rate]), 16000, RATE) for w in (x[:, :needed], x))
     torch.testing.assert_close(cut, whole)
@@ -202,12 +208,18 @@ def test_silence_stays_silent_and_what_follows_it_sounds() -> None:
 @pytest.mark.parametrize("step", [0.79, 1.0, 1.26])
 @pytest.mark.parametrize("hz", [50, 1000, 5000])
 def test_reading_between_samples_equals_the_tone_there(step: float, hz: float) -> None:
-    made = read_at(tone(hz, 8000), torch.tensor([step], dtype=torch.float64), 6000)[0]
+    made = read_at(tone(hz, 8000), torch.tensor([step], dtype=torch.float64), 6000, 1.3)[0]
     expected = np.sin(2 * np.pi * hz * np.arange(6000) * step / RATE)
     np.testing.assert_allclose(made[50:-50], expected[50:-50], atol=1.5e-3)
 
 
+def test_a_larger_bound_of_the_step_changes_nothing() -> None:
+    x, step = noise(4000).view(2, 2000), torch.tensor([0.8, 1.1], dtype=torch.float64)
+    near, far = (read_at(x, step, 1500, most) for most in (1.1, 3))
+    torch.testing.assert_close(near, far, atol=1e-5, rtol=1e-5)
+
+
 def test_reading_gives_zeros_outside_the_input() -> None:
-    made = read_at(torch.ones(1, 100), torch.tensor([2.0], dtype=torch.float64), 200)[0]
+    made = read_at(torch.ones(1, 100), torch.tensor([2.0], dtype=torch.float64), 200, 2)[0]
     assert float(made[:45].mean()) == pytest.approx(1, abs=0.02)
     assert bool((made[56:] == 0).all())
