@@ -14,7 +14,7 @@ import torch
 from eval.embedded import Embedded, join
 from eval.judge import Judge
 from eval.metadata import Arrangement, TaskMetadata
-from eval.probe import build_probe, fit_probe, train_epochs
+from eval.probe import Trainer, build_probe, fit_probe
 from eval.protocol import (
     HEAREVAL,
     Point,
@@ -85,20 +85,29 @@ class _Repetition:
         """Train every point on the first arrangement, then the best one on the others."""
         torch.manual_seed(self.seed)
         first, *others = self.metadata.arrangements()
-        tried = [self.next(point, first) for point in points_of(self.metadata, self.protocol)]
-        # Of equally good points, max and min take the one that was tried first.
-        choose = max if self.metadata.score_mode == "max" else min
-        best = choose(tried, key=lambda training: training.validation_score)
+        tried: list[Training] = []
+        for point in points_of(self.metadata, self.protocol):
+            best = self.best(tried)
+            tried.append(self.next(point, first, best.validation_score if best else None))
+        best = self.best(tried)
+        assert best is not None, "a grid has points"
         folds = (best, *(self.next(best.point, arrangement) for arrangement in others))
         return Run(seed=self.seed, tried=tuple(tried), folds=folds)
 
-    def next(self, point: Point, arrangement: Arrangement) -> Training:
+    def best(self, tried: Sequence[Training]) -> Training | None:
+        """Choose the point that validates best; of equally good ones, the one tried first."""
+        choose = max if self.metadata.score_mode == "max" else min
+        return choose(tried, key=lambda training: training.validation_score, default=None)
+
+    def next(
+        self, point: Point, arrangement: Arrangement, to_beat: float | None = None
+    ) -> Training:
         """Return the next training: one that is known, or a new one."""
         known = next(self.known, None)
         if known is None:
             if not self.protocol.chained:
                 torch.manual_seed(training_seed(self.seed, self.done))
-            training = self.train(point, arrangement)
+            training = self.train(point, arrangement, to_beat)
             self.progress(training)
         else:
             training = known
@@ -112,8 +121,8 @@ class _Repetition:
         self.done += 1
         return training
 
-    def train(self, point: Point, arrangement: Arrangement) -> Training:
-        """Train and test one probe."""
+    def train(self, point: Point, arrangement: Arrangement, to_beat: float | None) -> Training:
+        """Train one probe, and test it unless it fails to beat an earlier one."""
         started = time.perf_counter()
         train = join([self.splits[name] for name in arrangement.train])
         valid, test = (
@@ -122,19 +131,20 @@ class _Repetition:
         )
         d_in, n_labels = train.embeddings.shape[1], train.targets.shape[1]
         network = build_probe(d_in, n_labels, point, self.protocol).to(self.device)
-        epochs = train_epochs(network, train, point, self.protocol, self.metadata.multilabel)
+        trainer = Trainer(network, train, point, self.protocol, self.metadata.multilabel)
         maximize = self.metadata.score_mode == "max"
-        fitted = fit_probe(network, epochs, valid.validate, maximize, point, self.protocol)
+        fitted = fit_probe(trainer, valid.validate, maximize)
         time_in_min = (time.perf_counter() - started) / 60
         network.load_state_dict(fitted.state)
-        way = fitted.validation.postprocessing
+        value, way = fitted.validation.value, fitted.validation.postprocessing
+        beaten = to_beat is not None and (value <= to_beat if maximize else value >= to_beat)
         return Training(
             point=point,
             test_split=arrangement.test,
-            validation_score=fitted.validation.value,
+            validation_score=value,
             epoch=fitted.epoch,
             postprocessing=way,
-            test=test.test(network, way),
+            test={} if beaten else test.test(network, way),
             time_in_min=time_in_min,
             generator=generator_state(self.device) if self.protocol.chained else "",
         )

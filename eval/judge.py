@@ -33,7 +33,8 @@ class Judge:
         score = self.metadata.evaluation[0]
         found = self._probabilities(logits)
         if not self.metadata.is_event:
-            return Validation(as_float32(SCENE_SCORES[score](self._targets, found)))
+            value = as_float32(SCENE_SCORES[score](self._targets, found))
+            return Validation(value, perfect=value == 1 and score != "d_prime")
         values = [main_part(self._parts(score, self._detect(found, way))) for way in ways]
 
         def rank(i: int) -> tuple[float, PostProcessing]:

@@ -110,9 +110,6 @@ def parse_metadata(
     if unknown := [score for score in evaluation if score not in KNOWN_SCORES[kind]]:
         known = ", ".join(KNOWN_SCORES[kind])
         raise TaskError(f"{where}: score {unknown[0]!r} of {kind} tasks; wanted one of {known}")
-    duration = raw.get("sample_duration")
-    if duration is not None and not isinstance(duration, int | float):
-        raise TaskError(f"{where}: sample_duration is {duration!r}; wanted seconds, or null")
     params = raw.get("evaluation_params", {})
     metadata = TaskMetadata(
         name=name,
@@ -123,7 +120,7 @@ def parse_metadata(
         splits=words(raw, "splits", where),
         evaluation=evaluation,
         labels=tuple(labels),
-        sample_duration_s=duration,
+        sample_duration_s=duration_of(raw, where),
         score_chooses=bool(raw.get("use_scoring_for_early_stopping", True)),
         postprocessing_grid=lists(
             params.get("event_postprocessing_grid", POSTPROCESSING_GRID),
@@ -160,6 +157,14 @@ def check_postprocessing(metadata: TaskMetadata, where: str) -> None:
         raise TaskError(f"{where}: post-processing sets {', '.join(grid)}; wanted {wanted}")
     if not metadata.score_chooses and any(len(values) > 1 for values in grid.values()):
         raise TaskError(f"{where}: the loss chooses the probe, so post-processing must be fixed")
+
+
+def duration_of(raw: Mapping[str, Any], where: str) -> float | None:
+    """Read how long clips are, s; None if they differ."""
+    duration = raw.get("sample_duration")
+    if duration is not None and not isinstance(duration, int | float):
+        raise TaskError(f"{where}: sample_duration is {duration!r}; wanted seconds, or null")
+    return duration
 
 
 def one_of(raw: Mapping[str, Any], key: str, choices: Sequence[str], where: str) -> str:

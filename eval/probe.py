@@ -5,17 +5,19 @@ the order in which random numbers are drawn. They come from torch's global gener
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from eval.backprop import BackpropStep, Loss
 from eval.embedded import Embedded
 from eval.events import PostProcessing
-from eval.lowprecision import FastDropout, FastLinear
+from eval.lowprecision import FastLinear, FastStep
 from eval.protocol import Point, Protocol, draw_loader_seed, draw_made_up_batch
+from shards.cli import UserError
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Validation:
     """Score or loss."""
     postprocessing: PostProcessing | None = None
     """The best way to make events of probabilities, in event tasks."""
+    perfect: bool = False
+    """No later validation can be better, nor be NaN."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,7 @@ class Fitted:
 
 def build_probe(d_in: int, n_labels: int, point: Point, protocol: Protocol) -> nn.Sequential:
     """Stack hidden layers of [Linear, BatchNorm, Dropout, ReLU] and an output Linear."""
-    linear_type, dropout_type = (
-        (FastLinear, FastDropout) if protocol.bfloat16 else (nn.Linear, nn.Dropout)
-    )
+    linear_type = FastLinear if protocol.bfloat16 else nn.Linear
     initialize = getattr(nn.init, point.initialization)
     network = nn.Sequential()
     gain, d = 1.0, d_in
@@ -54,76 +56,129 @@ def build_probe(d_in: int, n_labels: int, point: Point, protocol: Protocol) -> n
         # heareval's gains: "linear" for the first layer, "relu" for all later ones.
         gain, d = math.sqrt(2), width
         if len(network) < 4 * point.hidden_layers:
-            relu = nn.ReLU(inplace=protocol.bfloat16)
-            network.extend([nn.BatchNorm1d(width), dropout_type(point.dropout), relu])
+            network.extend([nn.BatchNorm1d(width), nn.Dropout(point.dropout), nn.ReLU()])
     if protocol.chained:
         draw_made_up_batch(d_in)
     return network
 
 
+class Trainer:
+    """Trains a probe epoch by epoch."""
+
+    def __init__(
+        self,
+        network: nn.Sequential,
+        train: Embedded,
+        point: Point,
+        protocol: Protocol,
+        multilabel: bool,
+    ) -> None:
+        """Take what is to be trained, in place, and on what."""
+        if len(train) < 2:
+            raise UserError("there is one training clip; BatchNorm needs at least two")
+        self.network, self.point, self.protocol = network, point, protocol
+        self.slices = batches(len(train), point.batch_size)
+        dtype = torch.bfloat16 if protocol.bfloat16 else torch.float32
+        self.embeddings = train.embeddings.to(dtype)
+        self.answers = train.targets if multilabel else train.targets.argmax(dim=1)
+        loss = F.binary_cross_entropy_with_logits if multilabel else F.cross_entropy
+        self.step: BackpropStep | AutogradStep
+        if self.embeddings.is_cpu:
+            rows = max(part.stop - part.start for part in self.slices)
+            step_type = FastStep if protocol.bfloat16 else BackpropStep
+            self.step = step_type(network, point.lr, loss, rows)
+        else:
+            self.step = AutogradStep(network, point.lr, loss)
+
+    def epoch(self) -> None:
+        """Train on every row once."""
+        self.network.train()
+        if self.protocol.chained:
+            draw_loader_seed()
+        order = torch.randperm(len(self.answers)) if self.protocol.shuffle else None
+        for part in self.slices:
+            rows = part if order is None else order[part].to(self.embeddings.device)
+            self.step(self.embeddings[rows], self.answers[rows])
+
+    @property
+    def can_skip(self) -> bool:
+        """Tell whether epochs can be left out without changing the trainings after this one."""
+        return not self.protocol.chained or isinstance(self.step, BackpropStep)
+
+    def skip_epoch(self) -> None:
+        """Draw the random numbers of an epoch, and do nothing else."""
+        assert isinstance(self.step, BackpropStep), "autograd keeps its random numbers to itself"
+        draw_loader_seed()
+        for part in self.slices:
+            self.step.draw(part.stop - part.start)
+
+
+class AutogradStep:
+    """A step of training by autograd, on any device."""
+
+    def __init__(self, network: nn.Module, lr: float, loss: Loss) -> None:
+        self.network, self.loss = network, loss
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=lr)
+
+    def __call__(self, embeddings: Tensor, targets: Tensor) -> None:
+        """Lower the loss of a batch."""
+        loss = self.loss(self.network(embeddings), targets)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+
 def fit_probe(
-    network: nn.Module,
-    epochs: Iterable[int],
-    validate: Callable[[nn.Module], Validation],
-    maximize: bool,
-    point: Point,
-    protocol: Protocol,
+    trainer: Trainer, validate: Callable[[nn.Module], Validation], maximize: bool
 ) -> Fitted:
     """Train a probe until its validations no longer improve.
 
     Args:
-        network: what `epochs` trains in place.
-        epochs: from `train_epochs`.
+        trainer: trains a network in place.
         validate: says what the network is worth; called with it in evaluation mode.
         maximize: whether more is better.
-        point: hyperparameters.
-        protocol: whether a NaN ends training, and what is drawn before a validation.
 
     Returns:
         The first of the best validations. A NaN counts as infinitely bad, but is kept if there
         is nothing else.
     """
+    point, protocol = trainer.point, trainer.protocol
     best, best_merit, stale = None, -math.inf, 0
-    for epoch in epochs:
+    for epoch in range(point.max_epochs):
+        trainer.epoch()
         if (epoch + 1) % point.check_val_every_n_epoch:
             continue
         if protocol.chained:
             draw_loader_seed()
-        found = validate(network.eval())
+        found = validate(trainer.network.eval())
         finite = math.isfinite(found.value)
         merit = -math.inf if math.isnan(found.value) else found.value * (1 if maximize else -1)
         stale = 0 if finite and merit > best_merit else stale + 1
         if best is None or merit > best_merit:
             kept = replace(found, value=merit if maximize else -merit)
-            state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+            state = {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
             best, best_merit = Fitted(kept, epoch, state), merit
         if stale >= point.patience or (protocol.stop_at_nan and not finite):
+            break
+        if found.perfect and trainer.can_skip:
+            skip_rest(trainer, epoch)
             break
     assert best is not None, "a Point sees to it that an epoch is validated"
     return best
 
 
-def train_epochs(
-    network: nn.Module, train: Embedded, point: Point, protocol: Protocol, multilabel: bool
-) -> Iterator[int]:
-    """Train epoch after epoch, yielding the number of the epoch just done, from 0."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=point.lr, fused=protocol.bfloat16 or None)
-    slices = batches(len(train), point.batch_size)
-    embeddings, targets = train.embeddings, train.targets
-    if protocol.bfloat16:
-        embeddings = embeddings.bfloat16()
-    for epoch in range(point.max_epochs):
-        network.train()
-        if protocol.chained:
+def skip_rest(trainer: Trainer, epoch: int) -> None:
+    """Leave out the epochs that would wait in vain for a better validation than that of `epoch`.
+
+    Trainings to come draw the same random numbers as after them.
+    """
+    if not trainer.protocol.chained:
+        return
+    point, every = trainer.point, trainer.point.check_val_every_n_epoch
+    for later in range(epoch + 1, min(epoch + 1 + point.patience * every, point.max_epochs)):
+        trainer.skip_epoch()
+        if (later + 1) % every == 0:
             draw_loader_seed()
-        order = torch.randperm(len(train)) if protocol.shuffle else None
-        for part in slices:
-            rows = part if order is None else order[part].to(embeddings.device)
-            loss = loss_of(network(embeddings[rows]), targets[rows], multilabel)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        yield epoch
 
 
 def loss_of(logits: Tensor, targets: Tensor, multilabel: bool) -> Tensor:

@@ -22,7 +22,7 @@ class Training:
     """Of the best validation, counted from 0."""
     postprocessing: PostProcessing | None
     test: Mapping[str, float]
-    """Loss and scores on the test split, by heareval's names."""
+    """Loss and scores on the test split, by heareval's names; empty for a beaten point."""
     time_in_min: float
     generator: str
     """State of the random generator afterwards; empty where the next training has its own."""

@@ -16,7 +16,7 @@ from eval.report.text import report_markdown, scores_csv
 from shards.cli import UserError
 from shards.files import replacing
 
-PACKAGES = ("torch", "numpy", "scikit-learn", "scipy")
+PACKAGES = ("torch", "numpy", "scipy", "soxr")
 
 
 def write_report(

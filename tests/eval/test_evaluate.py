@@ -18,6 +18,7 @@ import torch
 
 from eval.embedded import Embedded
 from eval.evaluate import evaluate, n_trainings
+from eval.judge import Judge
 from eval.metadata import TaskMetadata
 from eval.protocol import FAST, HEAREVAL, ROBUST
 from eval.result import TaskResult, Training
@@ -125,6 +126,30 @@ def test_the_first_of_equally_good_points_is_chosen() -> None:
     (run,) = evaluated("silent").runs
     assert len({training.validation_score for training in run.tried}) == 1
     assert run.folds == (run.tried[0],)
+
+
+def test_epochs_left_out_after_a_perfect_validation_change_no_number(monkeypatch) -> None:
+    metadata, splits = toy("folds")
+    easy = {
+        name: Embedded(torch.cat([part.embeddings, 9 * part.targets], dim=1), part.targets)
+        for name, part in splits.items()
+    }
+    result = evaluate(metadata, easy)
+    assert 1.0 in {training.validation_score for training in result.trainings}
+    validate = Judge.validate
+    monkeypatch.setattr(
+        Judge, "validate", lambda judge, network: replace(validate(judge, network), perfect=False)
+    )
+    assert without_times(evaluate(metadata, easy)) == without_times(result)
+
+
+def test_points_that_an_earlier_one_beats_are_not_tested() -> None:
+    (run,) = evaluated("maestro").runs
+    best = math.inf  # Chosen by the loss.
+    for training in run.tried:
+        assert bool(training.test) == (training.validation_score < best)
+        best = min(best, training.validation_score)
+    assert all(training.test for training in run.folds)
 
 
 @pytest.mark.slow

@@ -11,13 +11,13 @@ from torch import nn
 from eval.embedded import Embedded, join
 from eval.probe import (
     Fitted,
+    Trainer,
     Validation,
     batches,
     build_probe,
     fit_probe,
     predict,
     probabilities_of,
-    train_epochs,
 )
 from eval.protocol import FAST, HEAREVAL, ROBUST, Point, Protocol
 
@@ -47,8 +47,8 @@ def fitted_to(
         return Validation(asked[-1])
 
     network = build_probe(16, 4, SMALL, protocol)
-    epochs = train_epochs(network, data, SMALL, protocol, multilabel=False)
-    return fit_probe(network, epochs, validate, maximize, SMALL, protocol), len(asked)
+    trainer = Trainer(network, data, SMALL, protocol, multilabel=False)
+    return fit_probe(trainer, validate, maximize), len(asked)
 
 
 def test_the_best_validation_is_kept_and_patience_ends_training() -> None:
@@ -74,6 +74,42 @@ def test_a_steadier_protocol_trains_on_after_a_nan() -> None:
     assert (fitted.validation.value, fitted.epoch, asked) == (0.5, 7, 7)
 
 
+@pytest.mark.parametrize("protocol", [HEAREVAL, FAST], ids=lambda p: p.name)
+@pytest.mark.parametrize("max_epochs", [500, 9])
+def test_nothing_but_time_is_saved_after_a_perfect_validation(protocol, max_epochs) -> None:
+    point, data = replace(SMALL, max_epochs=max_epochs), clusters(20)
+    found, states = [], []
+    for perfect in (False, True):
+        torch.manual_seed(1)
+        network = build_probe(16, 4, point, protocol)
+        trainer = Trainer(network, data, point, protocol, multilabel=False)
+        said = [Validation(v, perfect=perfect and v == 1) for v in (0.7, 0.8, 0.9, 1.0, 0.5)]
+        fitted = fit_probe(trainer, lambda _, said=said: said.pop(), True)
+        found.append((fitted.validation.value, fitted.epoch, fitted.state["0.weight"].tolist()))
+        states.append(torch.get_rng_state())
+    assert found[0] == found[1]
+    # Without a chain nobody uses the generator again.
+    assert torch.equal(*states) or not protocol.chained
+
+
+def test_epochs_after_a_perfect_validation_are_not_validated() -> None:
+    data, asked = clusters(20), []
+    trainer = Trainer(build_probe(16, 4, SMALL, HEAREVAL), data, SMALL, HEAREVAL, multilabel=False)
+
+    def validate(network: nn.Module) -> Validation:
+        asked.append(network)
+        return Validation(1.0, perfect=True)
+
+    fit_probe(trainer, validate, True)
+    assert len(asked) == 1
+
+
+def test_a_single_training_clip_is_refused() -> None:
+    network = build_probe(16, 4, SMALL, HEAREVAL)
+    with pytest.raises(ValueError, match="one training clip"):
+        Trainer(network, clusters(1), SMALL, HEAREVAL, multilabel=False)
+
+
 def test_the_network_of_the_best_validation_is_kept() -> None:
     data, losses = clusters(20), []
 
@@ -83,8 +119,8 @@ def test_the_network_of_the_best_validation_is_kept() -> None:
         return Validation(-losses[-1] if len(losses) < 4 else -math.inf)
 
     network = build_probe(16, 4, SMALL, ROBUST)
-    epochs = train_epochs(network, data, SMALL, ROBUST, multilabel=False)
-    fitted = fit_probe(network, epochs, validate, True, SMALL, ROBUST)
+    trainer = Trainer(network, data, SMALL, ROBUST, multilabel=False)
+    fitted = fit_probe(trainer, validate, True)
     network.load_state_dict(fitted.state)
     logits = predict(network, data.embeddings, 1024)
     assert nn.functional.cross_entropy(logits, data.targets).item() == losses[2]
@@ -97,19 +133,20 @@ def test_a_training_that_ends_before_it_is_validated_is_refused() -> None:
 
 @pytest.mark.parametrize("protocol", [HEAREVAL, FAST, ROBUST], ids=lambda p: p.name)
 def test_separable_classes_are_learned_completely(protocol: Protocol) -> None:
-    data, point = clusters(200), replace(SMALL, hidden_dim=32, lr=3.2e-3, max_epochs=60)
+    data, point = clusters(200), replace(SMALL, hidden_dim=32, lr=3.2e-3)
     network = build_probe(16, 4, point, protocol)
-    for _ in train_epochs(network, data, point, protocol, multilabel=False):
-        pass
+    trainer = Trainer(network, data, point, protocol, multilabel=False)
+    for _ in range(60):
+        trainer.epoch()
     found = probabilities_of(predict(network, data.embeddings, 64), multilabel=False)
     assert torch.equal(found.argmax(dim=1), data.targets.argmax(dim=1))
 
 
 def trained(point: Point, protocol: Protocol, data: Embedded, n_epochs: int) -> nn.Sequential:
     network = build_probe(16, 4, point, protocol)
-    epochs = train_epochs(network, data, point, protocol, multilabel=True)
+    trainer = Trainer(network, data, point, protocol, multilabel=True)
     for _ in range(n_epochs):
-        next(epochs)
+        trainer.epoch()
     return network
 
 
@@ -158,22 +195,7 @@ def test_bfloat16_gradients_are_those_of_float32_but_for_rounding() -> None:
         nn.functional.cross_entropy(network(data.embeddings), data.targets).backward()
         gradients.append(torch.cat([p.grad.flatten() for p in network.parameters()]))
     exact, coarse = gradients
-    assert 0 < (coarse - exact).norm() / exact.norm() < 0.03
-
-
-def dropout_of(protocol: Protocol) -> nn.Module:
-    network = build_probe(16, 4, Point(hidden_dim=8), protocol)
-    return network[2]
-
-
-@pytest.mark.parametrize("protocol", [HEAREVAL, FAST], ids=lambda p: p.name)
-def test_dropout_zeroes_a_tenth_and_scales_up_the_rest(protocol: Protocol) -> None:
-    dropout = dropout_of(protocol)
-    dropped = dropout.train()(torch.ones(1001, 1001))
-    # A million draws: the standard error is 3e-4.
-    assert (dropped == 0).float().mean().item() == pytest.approx(0.1, abs=2e-3)
-    assert dropped.max().item() == pytest.approx(1 / 0.9)
-    assert torch.equal(dropout.eval()(torch.ones(9)), torch.ones(9))
+    assert 0 < (coarse - exact).norm() / exact.norm() < 0.1
 
 
 def test_dropout_stands_between_norm_and_relu() -> None:

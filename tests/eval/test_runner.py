@@ -16,6 +16,7 @@ import pytest
 import soundfile
 import torch
 from process_tree import descendants
+from ray.cluster_utils import Cluster
 from toy_task import write_toy_task
 
 from eval.config import HearConfig
@@ -79,6 +80,17 @@ def times(folder: Path, pattern: str) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.glob(pattern)}
 
 
+def wait_for_files(
+    process: "subprocess.Popen[str]", folder: Path, pattern: str, count: int
+) -> None:
+    """Poll until there are some files; they must come while the command runs."""
+    deadline = time.monotonic() + 180
+    while len(list(folder.glob(pattern))) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 @dataclass
 class Story:
     """An evaluation that was killed when it had some scores, run again, and once more."""
@@ -114,11 +126,7 @@ def story(arguments: list[str | Path]) -> Story:
     """Live through it."""
     told = Story(Path(arguments[5]).parent)
     process = start(*arguments)
-    deadline = time.monotonic() + 180
-    while len(list(told.folder.glob("out/scores/*/*/*.json"))) < 2:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for_files(process, told.folder, "out/scores/*/*/*.json", 2)
     for pid in (process.pid, *descendants(process.pid)):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -188,6 +196,27 @@ class TestStory:
         assert story.after.items() <= times(story.folder, "out/scores/*/*/*.json").items()
         resampled = list((story.folder / "cache" / "resampled").rglob("*.wav"))
         assert {soundfile.info(path).samplerate for path in resampled} == {8000}
+
+
+@pytest.mark.slow
+def test_a_node_of_a_cluster_may_be_lost(arguments: list[str | Path], tmp_path: Path) -> None:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+        options = ["--out", tmp_path / "out", "--cache", tmp_path / "cache", "--baselines"]
+        options += ["log-mel", "--protocol", "heareval"]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("RAY_ADDRESS", cluster.address)
+            process = start(*arguments, *options)
+        wait_for_files(process, tmp_path / "out", "scores/*/*/*.json", 1)
+        cluster.remove_node(nodes[1], allow_graceful=False)
+        code, out, error = finish(process)
+    finally:
+        cluster.shutdown()
+    assert code == 0, error
+    assert "4 scores planned, 4 to do" in error
+    assert len(list(tmp_path.glob("out/scores/*/*/*.json"))) == 4
+    assert "report   " in out
 
 
 @pytest.fixture

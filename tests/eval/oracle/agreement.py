@@ -1,0 +1,86 @@
+"""Compare the scores of `--protocol fast` with those of `--protocol heareval`.
+
+    python tests/eval/oracle/agreement.py ROUNDS
+
+Synthetic tasks of middling difficulty, the whole grid, 64 units, one more seed each round. Three
+columns, in points: heareval; the same but that every training has a seed of its own; fast, which
+besides rounds to bfloat16. The last two start from the same weights, so their difference tells most
+about rounding. Differences are means over seeds, with their standard errors.
+"""
+
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from toys import CLIP_SCORES, TOYS, Toy, hyperparameters, write_toy
+
+from eval.evaluate import evaluate
+from eval.protocol import FAST, HEAREVAL
+from eval.stored_embeddings import read_embedded
+from eval.task import read_metadata
+
+WORDS = tuple(f"class{i:02d}" for i in range(50))
+# Narrow, so that there is time for many seeds.
+SMALLER = {"evaluation_params": hyperparameters(hidden_dim=64)}
+# Many clips to choose and to test by, so that chance says less.
+CLASSES = Toy(
+    evaluation=CLIP_SCORES, rows=(240, 400, 800), labels=WORDS[:6], d=128, noise=5.0,
+    settings=SMALLER,
+)  # fmt: skip
+TASKS = {
+    "6 classes, D 128": CLASSES,
+    "10 classes, D 768": replace(CLASSES, labels=WORDS[:10], d=768, noise=6.0),
+    "25 classes, D 256": replace(CLASSES, labels=WORDS[:25], d=256, noise=3.0),
+    "50 classes, D 512": replace(CLASSES, labels=WORDS, d=512, noise=3.0),
+    "8 labels, D 256": replace(CLASSES, labels=WORDS[:8], d=256, noise=5.0,
+                               prediction_type="multilabel", evaluation=("mAP", "aucroc")),
+    "events, 3 x 3 clips of 100 timestamps, D 64": replace(
+        TOYS["maestro"], frames=100, d=64, settings={
+            **TOYS["maestro"].settings,
+            "evaluation_params": {
+                **TOYS["maestro"].settings["evaluation_params"],
+                **hyperparameters(hidden_dim=64, max_epochs=50, check_val_every_n_epoch=1),
+            }}),
+}  # fmt: skip
+
+
+PROTOCOLS = (HEAREVAL, replace(FAST, bfloat16=False), FAST)
+
+
+def main() -> None:
+    """Write a table after every round."""
+    torch.set_num_threads(1)
+    scores: dict[str, list[list[float]]] = {name: [] for name in TASKS}
+    sys.stdout.write(f"{'':46}{'heareval':>9}{'seeded':>9}{'fast':>9}"
+                     f"{'- heareval':>18}{'- seeded':>18}\n")  # fmt: skip
+    for seed in range(int(sys.argv[1])):
+        for name, toy in TASKS.items():
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = Path(scratch) / f"task{seed}"
+                write_toy(folder, toy)
+                metadata = read_metadata(folder)
+                splits = read_embedded(folder, metadata)
+            protocols = [replace(protocol, seeds=(seed,)) for protocol in PROTOCOLS]
+            scores[name].append([100 * evaluate(metadata, splits, p).mean for p in protocols])
+        for name, rows in scores.items():
+            write_row(name, np.array(rows))
+        write_row("all", np.array([row for rows in scores.values() for row in rows]))
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+
+def write_row(name: str, scores: np.ndarray) -> None:
+    """Write means over scores [n, 3] and how far the last is from the others."""
+    row = f"{name:46}" + "".join(f"{mean:9.2f}" for mean in scores.mean(axis=0))
+    for other in (0, 1):
+        gaps = scores[:, 2] - scores[:, other]
+        error = gaps.std(ddof=1) / len(gaps) ** 0.5 if len(gaps) > 1 else np.nan
+        row += f"{gaps.mean():10.2f} +- {error:4.2f}"
+    sys.stdout.write(row + "\n")
+
+
+if __name__ == "__main__":
+    main()
