@@ -31,11 +31,12 @@ class HearConfig:
     name: str = ""
     """Row of the report; checkpoint, or the module's name, if left out."""
     baselines: tuple[str, ...] | None = None
-    """Any of random, log-mel, crepe, byol-a=FILE, wav2vec2=FOLDER; the first two if left out."""
+    """Any of random, log-mel, crepe, byol-a=FILE, wav2vec2=FOLDER; if left out, the first two for a
+    checkpoint of ours, none for another module."""
     task: tuple[str, ...] = ()
     """Names of the task folders to score; all tasks if left out."""
     out: Path | None = None
-    """Folder for scores and report; `hear` beside the checkpoint if left out."""
+    """Folder for scores and report; `hear` beside the checkpoint, or here, if left out."""
     protocol: Literal["heareval", "fast", "robust"] = "heareval"
     """heareval's own numbers; the same in bfloat16; or batches shuffled, means of three seeds."""
     cache: Path = field(default_factory=default_cache)
@@ -62,7 +63,8 @@ class HearConfig:
     @property
     def rows_beside(self) -> tuple[str, ...]:
         """The baselines."""
-        return ("random", "log-mel") if self.baselines is None else self.baselines
+        usual = ("random", "log-mel") if self.is_ours else ()
+        return usual if self.baselines is None else self.baselines
 
     @property
     def folder(self) -> Path:

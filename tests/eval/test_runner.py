@@ -187,7 +187,7 @@ class TestStory:
         self, story: Story, arguments: list[str | Path], tmp_path: Path
     ) -> None:
         (tmp_path / "foreign.py").write_text(FOREIGN)
-        foreign = ["--module", "foreign", "--options", "scale=2", "--baselines"]
+        foreign = ["--module", "foreign", "--options", "scale=2"]
         code, out, error = finish(start(*arguments[2:], *foreign, path=tmp_path))
         assert code == 0, error
         assert "6 scores planned, 6 to do" in error
