@@ -42,7 +42,7 @@ class Way:
     """Write the clips of a set into a folder in this way's form."""
     form: str
     """Name of that folder; ways that read the same files share it."""
-    library: Callable[[], ModuleType] | None = None
+    imports: Callable[[], ModuleType] | None = None
     """Imports the package that it measures, which may not be installed."""
     workers: tuple[int, ...] = (0, 2)
     """Numbers of DataLoader workers to try."""
@@ -70,9 +70,9 @@ def tidy_up() -> None:
 
 def missing(way: Way) -> str:
     """Say what a way lacks to run here; nothing if it can."""
-    if way.library:
+    if way.imports:
         try:
-            way.library()
+            way.imports()
         except ImportError as error:
             return str(error)
     return ""

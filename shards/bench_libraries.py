@@ -36,19 +36,19 @@ CHUNK_BYTES = 1 << 26
 def library_ways() -> list[Way]:
     """List all libraries, whether they are installed or not."""
     return [
-        Way(name="WebDataset", library=webdataset, form="shards",
+        Way(name="WebDataset", imports=webdataset, form="shards",
             write=keep_shards, batches=read_webdataset),
-        Way(name="LitData StreamingDataset", library=litdata, form="litdata",
+        Way(name="LitData StreamingDataset", imports=litdata, form="litdata",
             write=write_litdata, batches=read_litdata),
-        Way(name="LitData read_window", library=litdata, form="litdata-windows",
+        Way(name="LitData read_window", imports=litdata, form="litdata-windows",
             write=write_windows, batches=read_windows),
-        Way(name="MosaicML StreamingDataset", library=mosaicml, form="mds",
+        Way(name="MosaicML StreamingDataset", imports=mosaicml, form="mds",
             write=write_mds, batches=stream_mds),
-        Way(name="MosaicML LocalDataset", library=mosaicml, form="mds",
+        Way(name="MosaicML LocalDataset", imports=mosaicml, form="mds",
             write=write_mds, batches=read_mds),
-        Way(name="HF datasets, torch format", library=hf_datasets, form="arrow",
+        Way(name="HF datasets, torch format", imports=hf_datasets, form="arrow",
             write=write_arrow, batches=read_torch_format),
-        Way(name="HF datasets, Arrow format", library=hf_datasets, form="arrow",
+        Way(name="HF datasets, Arrow format", imports=hf_datasets, form="arrow",
             write=write_arrow, batches=read_arrow_format),
     ]  # fmt: skip
 

@@ -98,7 +98,7 @@ def report(
             say(f"{way.name:32s}  not installed: {lacks[way.name]}")
         else:
             say(f"{way.name:32s}{column(rates, way, 'warm')}{column(rates, way, 'cold')}")
-    asked = ratios(rates, [way.name for way in ways if way.library])
+    asked = ratios(rates, [way.name for way in ways if way.imports])
     for ratio in asked:
         say(str(ratio))
     if out:

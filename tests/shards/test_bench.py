@@ -259,7 +259,7 @@ def no_such_library() -> ModuleType:
 
 
 def test_a_library_that_is_not_installed_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
-    way = Way(name="Else", library=no_such_library, batches=one_batch, write=keep_shards, form="x")
+    way = Way(name="Else", imports=no_such_library, batches=one_batch, write=keep_shards, form="x")
     lack = in_own_process(missing, way)
     report([way], {way.name: lack}, {}, [], None)
     assert "Else" in (text := capsys.readouterr().out)
