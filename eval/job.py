@@ -34,6 +34,8 @@ class Planned:
     task: str
     """Digest of the task."""
     n_clips: int
+    n_probes: int
+    """To be trained with each seed."""
     out: Path
     """Folder of the evaluation."""
     cache: Path
@@ -78,10 +80,11 @@ class Job:
         scores = Scores.read(self.path)
         return scores is not None and scores.made_of == self.made_of
 
-    def progress(self, n_probes: int) -> str:
+    @property
+    def progress(self) -> str:
         """Say how far it is; '' if nothing is trained yet."""
         trained = count_trainings(self.path)
-        return f"{self.name} {trained}/{n_probes}" if trained else ""
+        return f"{self.name} {trained}/{self.planned.n_probes}" if trained else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,10 @@ def hear_command(config: HearConfig) -> None:
     planned = plan(config, systems, tasks)
     todo = Todo(planned, protocol)
     log.info("%s: %d scores planned, %d to do", config.folder, todo.planned, todo.to_do)
-    probes = {folder: probes_of(task, protocol) for folder, task in tasks.items()}
-    failures = run_all(config, todo, probes) if todo.to_do else []
+    failures = run_all(config, todo) if todo.to_do else []
     reports = collect(config.folder, protocol, planned)
     if reports:
-        facts = facts_of(systems[0])
+        facts = facts_of(planned[0])
         write_scores(config.folder / "scores.json", facts, protocol, reports)
         command = shlex.join(["python", "-m", "eval", *sys.argv[1:]])
         write_report(config.folder, reports, facts, protocol, ours=systems[0].name, command=command)
@@ -95,23 +95,25 @@ def plan(
 ) -> list[Planned]:
     """Combine systems and tasks: all systems on the first task, then on the next."""
     prints = {system: system.fingerprint() for system in systems}
-    return [
-        Planned(
-            system=system,
-            fingerprint=prints[system],
-            folder=folder,
-            task=digest,
-            n_clips=task.n_clips,
-            out=config.folder.absolute(),
-            cache=config.cache.absolute(),
-            device=config.device,
-            threads=config.cpus,
-        )
-        for folder, task, digest in (
-            (folder, task, digest_of(task)) for folder, task in tasks.items()
-        )
-        for system in systems
-    ]
+    planned = []
+    for folder, task in tasks.items():
+        digest, n_probes = digest_of(task), probes_of(task, PROTOCOLS[config.protocol])
+        planned += [
+            Planned(
+                system=system,
+                fingerprint=prints[system],
+                folder=folder,
+                task=digest,
+                n_clips=task.n_clips,
+                n_probes=n_probes,
+                out=config.folder.absolute(),
+                cache=config.cache.absolute(),
+                device=config.device,
+                threads=config.cpus,
+            )
+            for system in systems
+        ]
+    return planned
 
 
 class Todo:
@@ -139,14 +141,14 @@ class Todo:
         self.ready.extendleft(reversed(self.probes[embedded.planned]))
 
 
-def run_all(config: HearConfig, todo: Todo, probes: Mapping[Path, int]) -> list[str]:
+def run_all(config: HearConfig, todo: Todo) -> list[str]:
     """Run jobs on Ray; return a line for each that has failed."""
     failures = []
 
     def describe() -> str:
         jobs = (job for jobs in todo.probes.values() for job in jobs)
-        going = [text for job in jobs if (text := job.progress(probes[job.planned.folder]))]
-        return ", ".join(going[:SHOWN])
+        going = (text for job in jobs if (text := job.progress))
+        return ", ".join(islice(going, SHOWN))
 
     with cluster(config.slots):
         gpus = config.gpus if on_gpu(config.device, count_gpus()) else 0
@@ -227,9 +229,10 @@ def joined(results: Sequence[TaskResult]) -> TaskResult:
     return replace(results[0], runs=tuple(runs))
 
 
-def facts_of(system: System) -> dict[str, Any]:
+def facts_of(planned: Planned) -> dict[str, Any]:
     """Collect what identifies the model that a report is about, as plain values."""
+    system = planned.system
     if system.module == "eval.hear":
         path = Path(system.model)
         return checkpoint_facts(path, read_checkpoint(path))
-    return asdict(system) | {"fingerprint": system.fingerprint()}
+    return asdict(system) | {"fingerprint": planned.fingerprint}

@@ -22,6 +22,20 @@ METADATA = {
 }
 
 
+def make_events(folder: Path, evaluation: list[str], start_ms: float, end_ms: float) -> None:
+    """Make a scene task an event task: in every clip its label sounds for a while."""
+    about = json.loads((folder / "task_metadata.json").read_text())
+    about |= {"embedding_type": "event", "prediction_type": "multilabel", "evaluation": evaluation}
+    (folder / "task_metadata.json").write_text(json.dumps(about))
+    for split in about["splits"]:
+        listing = json.loads((folder / f"{split}.json").read_text())
+        events = {
+            name: [{"label": label, "start": start_ms, "end": end_ms}]
+            for name, (label,) in listing.items()
+        }
+        (folder / f"{split}.json").write_text(json.dumps(events))
+
+
 def write_toy_task(folder: Path, waves: dict[str, np.ndarray]) -> Path:
     """Write a 3-fold task that tells kicks from snares.
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy_task import write_toy_task
+from toy_task import make_events, write_toy_task
 
 from eval.embedded import Embedded
 from eval.evaluate import evaluate, n_trainings
@@ -140,16 +140,7 @@ def test_an_event_task_has_no_level_of_chance(
     tmp_path: Path, demo_waves: dict[str, np.ndarray], hear_model: HearModel
 ) -> None:
     folder = write_toy_task(tmp_path / "toy-v1-full", demo_waves)
-    about = json.loads((folder / "task_metadata.json").read_text())
-    about |= {"embedding_type": "event", "prediction_type": "multilabel",
-              "evaluation": ["event_onset_200ms_fms", "segment_1s_er"]}  # fmt: skip
-    (folder / "task_metadata.json").write_text(json.dumps(about))
-    for split in about["splits"]:
-        listing = json.loads((folder / f"{split}.json").read_text())
-        events = {
-            name: [{"label": label, "start": 0, "end": 400}] for name, (label,) in listing.items()
-        }
-        (folder / f"{split}.json").write_text(json.dumps(events))
+    make_events(folder, ["event_onset_200ms_fms", "segment_1s_er"], 0, 400)
     task = read_task(folder, 16000)
     embeddings = partial(embed_task, task, Loaded.of("one", hear_model))
     scores = score(task, embeddings, HEAREVAL, tmp_path / "scores.json", "one", {})

@@ -1,4 +1,3 @@
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_resampled import write_archive_task
 from torch import Tensor
+from toy_task import make_events
 
 from eval.audio import AudioError, read_audio
 from eval.embedding_cache import EmbeddingCache
@@ -64,16 +64,7 @@ def scene_task(task_folder: Path) -> Task:
 @pytest.fixture
 def event_task(task_folder: Path) -> Task:
     """Make the toy an event task: in every clip, its label sounds from 200 to 400 ms."""
-    about = json.loads((task_folder / "task_metadata.json").read_text())
-    about |= {"embedding_type": "event", "prediction_type": "multilabel",
-              "evaluation": ["event_onset_200ms_fms"]}  # fmt: skip
-    (task_folder / "task_metadata.json").write_text(json.dumps(about))
-    for split in about["splits"]:
-        listing = json.loads((task_folder / f"{split}.json").read_text())
-        events = {
-            name: [{"label": label, "start": 200, "end": 400}] for name, (label,) in listing.items()
-        }
-        (task_folder / f"{split}.json").write_text(json.dumps(events))
+    make_events(task_folder, ["event_onset_200ms_fms"], 200, 400)
     task = read_task(task_folder, 16000)
     vary_lengths(task)
     return task
