@@ -36,39 +36,39 @@ $(VENV)/.crepe: $(VENV)/.installed
 	touch $@
 
 ingest: install  ## audio in, shard sets out: SOURCE=demo, or SOURCE="folder DIR" OUT=data/mine
-	$(RUNNER) -m ingest $(SOURCE) --out $(OUT) $(ARGS)
+	$(VENV)/bin/abt ingest $(SOURCE) --out $(OUT) $(ARGS)
 
 shards: install  ## derive a log-mel set from the wave set: WAVE=data/demo/wave SHARDS=data/other
-	$(RUNNER) -m shards logmel $(WAVE) --out $(SHARDS) $(ARGS)
+	$(VENV)/bin/abt shards logmel $(WAVE) --out $(SHARDS) $(ARGS)
 
 # The demo corpus is made on the way; any other shard set must be there.
 train: install  ## pre-train: PRESET=demo SHARDS=data/demo/logmel RUN=runs/demo WORKERS=1; goes on with a stopped run
 ifeq ($(SHARDS),data/demo/logmel)
-	$(RUNNER) -m ingest demo
+	$(VENV)/bin/abt ingest demo
 endif
-	$(RUNNER) -m train $(PRESET) --shards $(SHARDS) --run $(RUN) --workers $(WORKERS) --resume $(ARGS)
+	$(VENV)/bin/abt train $(PRESET) --shards $(SHARDS) --run $(RUN) --workers $(WORKERS) --resume $(ARGS)
 
 eval: install  ## score a checkpoint on HEAR tasks: CHECKPOINT=runs/demo/encoder.pt TASKS=data/demo/tasks
-	$(RUNNER) -m eval hear --checkpoint $(CHECKPOINT) --tasks-dir $(TASKS) $(ARGS)
+	$(VENV)/bin/abt eval hear --checkpoint $(CHECKPOINT) --tasks-dir $(TASKS) $(ARGS)
 
 tasks: install  ## which HEAR tasks are there, what is wrong with them, how to get more: TASKS=data/demo/tasks
-	$(RUNNER) -m eval tasks --tasks-dir $(TASKS) $(ARGS)
+	$(VENV)/bin/abt eval tasks --tasks-dir $(TASKS) $(ARGS)
 
 oracle: install  ## remake the fixtures of the HEAR protocol with the real heareval
 	$(RUNNER) tests/eval/oracle/make.py .oracle $(PIP_ARGS)
 
 listen: install  ## a page to hear every view of waveforms: WAVE=data/demo/wave, ARGS="KEY --out page.html"
 ifeq ($(WAVE),data/demo/wave)
-	$(RUNNER) -m ingest demo
+	$(VENV)/bin/abt ingest demo
 endif
-	$(RUNNER) -m train listen --shards $(WAVE) $(ARGS)
+	$(VENV)/bin/abt train listen --shards $(WAVE) $(ARGS)
 
 GRID ?= views
 ablation: install  ## compare settings: GRID=views (batch, lambda, projector) PRESET=demo TASKS=data/demo/tasks
 ifeq ($(SHARDS),data/demo/logmel)
-	$(RUNNER) -m ingest demo
+	$(VENV)/bin/abt ingest demo
 endif
-	$(RUNNER) -m train ablation $(PRESET) --grid $(GRID) --shards $(SHARDS) --tasks-dir $(TASKS) $(ARGS)
+	$(VENV)/bin/abt train ablation $(PRESET) --grid $(GRID) --shards $(SHARDS) --tasks-dir $(TASKS) $(ARGS)
 
 check: install  ## lint, format, types
 	$(RUNNER) -m ruff check .
@@ -83,23 +83,23 @@ test: install $(VENV)/.crepe  ## the whole test suite
 	$(RUNNER) -m pytest $(ARGS)
 
 bench-ingest: install  ## the whole ingest stage beside bare ffmpeg on the same files
-	$(RUNNER) -m ingest bench $(ARGS)
+	$(VENV)/bin/abt ingest bench $(ARGS)
 
 # LitData and MosaicML Streaming ask for another torch than the pinned one, and do without it.
 bench: install  ## the crop reader beside other libraries, a file a clip, and a bare preadv loop
 	$(RUNNER) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[bench]'
 	$(RUNNER) -m pip install --quiet $(PIP_ARGS) -c constraints.txt --no-deps litdata mosaicml-streaming
-	$(RUNNER) -m shards bench $(ARGS)
+	$(VENV)/bin/abt shards bench $(ARGS)
 
 bench-train: install  ## a training step here: streamed beside resident batches, its parts, FLOP/s
-	$(RUNNER) -m train bench --presets audiontt-audioset --profile 12 $(ARGS)
+	$(VENV)/bin/abt train bench --presets audiontt-audioset --profile 12 $(ARGS)
 
 bench-gpu: install  ## the same on a GPU, plain and compiled, from log-mel and from waves
-	$(RUNNER) -m train bench --device cuda --compile no reduce-overhead --profile 20 \
+	$(VENV)/bin/abt train bench --device cuda --compile no reduce-overhead --profile 20 \
 	    --presets audiontt-audioset vitc-b-audioset waveform-light waveform-strong $(ARGS)
 
 bench-views: install  ## every view of waveforms beside other libraries, where they are installed
-	$(RUNNER) -m train bench-views $(ARGS)
+	$(VENV)/bin/abt train bench-views $(ARGS)
 
 bench-embed: install  ## embedding of files beside the encoder's bare forward
-	$(RUNNER) -m eval bench $(ARGS)
+	$(VENV)/bin/abt eval bench $(ARGS)

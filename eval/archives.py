@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
-from eval.suite import PaperTask
+from .suite import PaperTask
 
 RECORD = "https://zenodo.org/records/6332517"
 ARCHIVE_RATE = 48000

@@ -13,19 +13,20 @@ import numpy as np
 import soundfile
 import torch
 
-from eval.audio import find_audio
-from eval.config import BenchConfig
-from eval.extract import embed_files, log_mel_of, passes, read_ahead
-from eval.hear import HearModel, frozen_model, on_device, read_checkpoint
-from model.encoders import build_encoder
-from shards.cli import say
-from shards.logmel import FrontEnd
+from audio_barlow_twins.model.encoders import build_encoder
+from audio_barlow_twins.shards.cli import say
+from audio_barlow_twins.shards.logmel import FrontEnd
+
+from .audio import find_audio
+from .config import BenchConfig
+from .extract import embed_files, log_mel_of, passes, read_ahead
+from .hear import HearModel, frozen_model, on_device, read_checkpoint
 
 GOAL = 0.8
 
 
 def bench_command(config: BenchConfig) -> None:
-    """Run `python -m eval bench`."""
+    """Run `abt eval bench`."""
     model = benched_model(config)
     with tempfile.TemporaryDirectory() as folder:
         files = find_audio(config.files) or noise_files(

@@ -5,8 +5,10 @@ from typing import Any, cast
 
 import tyro
 
-from eval.bench import bench_command
-from eval.config import (
+from audio_barlow_twins.shards.cli import UserError
+
+from .bench import bench_command
+from .config import (
     BenchConfig,
     Command,
     EmbedConfig,
@@ -16,18 +18,17 @@ from eval.config import (
     TasksConfig,
     ValidateConfig,
 )
-from eval.embed import embed_command
-from eval.export import export_command
-from eval.similar import similar_command
-from eval.task_list import tasks_command
-from eval.validate import validate_command
-from shards.cli import UserError
+from .embed import embed_command
+from .export import export_command
+from .similar import similar_command
+from .task_list import tasks_command
+from .validate import validate_command
 
 
 def hear_command(config: HearConfig) -> None:
-    """Run `python -m eval hear`; the other commands need no Ray."""
+    """Run `abt eval hear`; the other commands need no Ray."""
     try:
-        from eval.runner import hear_command as run
+        from .runner import hear_command as run
     except ImportError as error:
         raise UserError(
             f"scoring needs {error.name}: `pip install 'audio-barlow-twins[shards,eval]'`"
@@ -49,5 +50,5 @@ COMMANDS: dict[type, Callable[[Any], None]] = {
 def main() -> None:
     """Parse the command line and run the subcommand that it names."""
     description = "Score encoders, embed sound with them, and pass them on."
-    config = tyro.cli(cast(Any, Command), prog="python -m eval", description=description)
+    config = tyro.cli(cast(Any, Command), prog="abt eval", description=description)
     COMMANDS[type(config)](config)

@@ -1,4 +1,4 @@
-"""What the commands of `python -m eval` can be told."""
+"""What the commands of `abt eval` can be told."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,9 +6,10 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
-from eval.cache import default_cache
-from model.encoders import ENCODERS
-from shards.cli import UserError
+from audio_barlow_twins.model.encoders import ENCODERS
+from audio_barlow_twins.shards.cli import UserError
+
+from .cache import default_cache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,10 +22,10 @@ class HearConfig:
     """
 
     tasks_dir: Path
-    """Folder of HEAR task folders; `python -m eval tasks` looks through it."""
+    """Folder of HEAR task folders; `abt eval tasks` looks through it."""
     checkpoint: Path | None = None
-    """Weights for the module: for eval.hear a checkpoint that `python -m train` wrote."""
-    module: str = "eval.hear"
+    """Weights for the module: for eval.hear a checkpoint that `abt train` wrote."""
+    module: str = "audio_barlow_twins.eval.hear"
     """Importable module with the HEAR API, such as byol_a_hear."""
     options: tuple[str, ...] = ()
     """Further arguments of its `load_model`, each NAME=VALUE; a VALUE may be JSON, as true."""
@@ -53,7 +54,7 @@ class HearConfig:
     @property
     def is_ours(self) -> bool:
         """Whether the model is a checkpoint of ours."""
-        return self.module == "eval.hear"
+        return self.module == "audio_barlow_twins.eval.hear"
 
     @property
     def row(self) -> str:
@@ -108,7 +109,7 @@ class EmbedConfig:
     files: Positional[tuple[Path, ...]]
     """Sound files of any rate and length, or folders that are searched for them."""
     checkpoint: Path
-    """Checkpoint that `python -m train` wrote."""
+    """Checkpoint that `abt train` wrote."""
     out: Path = Path("embeddings.parquet")
     """Parquet file to write."""
     skip_bad: bool = False
@@ -135,9 +136,9 @@ class SimilarConfig:
     clip: Positional[Path]
     """Sound file to look for."""
     collection: Annotated[Path, arg(name="in")]
-    """Folder of sound files, or a Parquet file that `python -m eval embed` wrote."""
+    """Folder of sound files, or a Parquet file that `abt eval embed` wrote."""
     checkpoint: Path
-    """Checkpoint that `python -m train` wrote."""
+    """Checkpoint that `abt train` wrote."""
     k: int = 10
     """How many sounds to list."""
     cache: Path | None = None
@@ -162,7 +163,7 @@ class ExportConfig:
     """Write an encoder and its front-end in a form that others can load."""
 
     checkpoint: Positional[Path]
-    """Checkpoint that `python -m train` wrote."""
+    """Checkpoint that `abt train` wrote."""
     format: Literal["torch-export", "onnx", "pretrained"]
     """A torch.export archive, an ONNX model, or a folder of safetensors and config.json."""
     out: Path | None = None
@@ -202,9 +203,9 @@ class BenchConfig:
     files: Positional[tuple[Path, ...]] = ()
     """Sound files, or folders that are searched for them; synthetic ones if left out."""
     checkpoint: Path | None = None
-    """Checkpoint that `python -m train` wrote; random weights if left out."""
+    """Checkpoint that `abt train` wrote; random weights if left out."""
     encoder: str = "audiontt"
-    """Which encoder to measure with random weights; `python -m model` lists them."""
+    """Which encoder to measure with random weights; `abt model` lists them."""
     clips: int = 64
     """How many synthetic clips to write."""
     seconds: float = 10.0
@@ -218,7 +219,7 @@ class BenchConfig:
         if min(self.clips, self.rounds) < 1 or not 0 < self.seconds <= 600:
             raise UserError("--clips and --rounds must be at least 1, --seconds in (0, 600]")
         if self.encoder not in ENCODERS:
-            raise UserError(f"no encoder is called {self.encoder!r}; choose from `python -m model`")
+            raise UserError(f"no encoder is called {self.encoder!r}; choose from `abt model`")
 
 
 Command = (

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from eval.audio import find_audio
-from eval.config import EmbedConfig
-from eval.extract import Embedded, Failed, embed_files
-from eval.hear import checkpoint_facts, frozen_model, read_checkpoint
-from shards.cli import UserError
-from shards.files import replacing
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.files import replacing
+
+from .audio import find_audio
+from .config import EmbedConfig
+from .extract import Embedded, Failed, embed_files
+from .hear import checkpoint_facts, frozen_model, read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def counted(rows: Iterable[Embedded], bar: tqdm) -> Iterator[Embedded]:
 
 
 def embed_command(config: EmbedConfig) -> None:
-    """Run `python -m eval embed`."""
+    """Run `abt eval embed`."""
     checkpoint = read_checkpoint(config.checkpoint)
     model = frozen_model(checkpoint, config.device)
     files = find_audio(config.files)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from eval.events import Timeline
+from .events import Timeline
 
 
 @dataclass(frozen=True)

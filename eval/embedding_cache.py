@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.cache import caching
-from eval.task import Clip, Task
-from shards.files import replacing
+from audio_barlow_twins.shards.files import replacing
+
+from .cache import caching
+from .task import Clip, Task
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
-from eval.embedded import Embedded, join
-from eval.judge import Judge
-from eval.metadata import Arrangement, TaskMetadata
-from eval.probe import Trainer, build_probe, fit_probe
-from eval.protocol import (
+from .embedded import Embedded, join
+from .judge import Judge
+from .metadata import Arrangement, TaskMetadata
+from .probe import Trainer, build_probe, fit_probe
+from .protocol import (
     HEAREVAL,
     Point,
     Protocol,
@@ -25,7 +25,7 @@ from eval.protocol import (
     set_generator_state,
     training_seed,
 )
-from eval.result import Run, TaskResult, Training
+from .result import Run, TaskResult, Training
 
 
 def evaluate(

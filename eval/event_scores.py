@@ -12,7 +12,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from eval.events import EventTable
+from .events import EventTable
 
 EventScore = Callable[[EventTable, EventTable], dict[str, float]]
 

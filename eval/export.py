@@ -21,12 +21,13 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config
 
-from eval.config import ExportConfig
-from eval.extract import MAX_DURATION_S
-from eval.hear import HearModel, ModelError, checkpoint_facts, frozen_model, read_checkpoint
-from eval.pretrained import save_pretrained
-from shards.cli import UserError
-from shards.files import replacing
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.files import replacing
+
+from .config import ExportConfig
+from .extract import MAX_DURATION_S
+from .hear import HearModel, ModelError, checkpoint_facts, frozen_model, read_checkpoint
+from .pretrained import save_pretrained
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ Embed = Callable[[Tensor], Tensor]
 
 
 def export_command(config: ExportConfig) -> None:
-    """Run `python -m eval export`."""
+    """Run `abt eval export`."""
     checkpoint = read_checkpoint(config.checkpoint)
     if config.format == "pretrained":
         save_pretrained(checkpoint, config.target)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from eval.ahead import MOST_THREADS, ahead, buckets
-from eval.audio import AudioError, read_audio
-from eval.hear import HearModel
+from .ahead import MOST_THREADS, ahead, buckets
+from .audio import AudioError, read_audio
+from .hear import HearModel
 
 MAX_DURATION_S = 600
 READ_AHEAD = 32

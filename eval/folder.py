@@ -8,9 +8,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from model.checkpoint import Checkpoint
-from shards.cli import UserError
-from shards.files import replacing
+from audio_barlow_twins.model.checkpoint import Checkpoint
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.files import replacing
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 MODEL_TYPE = "audio-barlow-twins"

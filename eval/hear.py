@@ -1,6 +1,6 @@
 """The HEAR 2021 API: audio in, embeddings of a frozen encoder out.
 
-    from eval.hear import get_scene_embeddings, load_model
+    from .hear import get_scene_embeddings, load_model
 
     model = load_model("runs/first/encoder.pt")
     embeddings = get_scene_embeddings(audio, model)  # audio: float [N, samples] at 16 kHz
@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eval.folder import WEIGHTS, read_folder
-from model.checkpoint import Checkpoint, CheckpointError, restore_encoder
-from model.foreign import load_any_checkpoint
-from shards.cli import UserError
-from shards.logmel import FrontEnd, LogMel
+from audio_barlow_twins.model.checkpoint import Checkpoint, CheckpointError, restore_encoder
+from audio_barlow_twins.model.foreign import load_any_checkpoint
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.logmel import FrontEnd, LogMel
+
+from .folder import WEIGHTS, read_folder
 
 # Bound on the frames of one forward pass; 128 windows of 950 ms, about 200 MB per feature map.
 FRAMES_PER_PASS = 128 * 96
@@ -105,7 +106,7 @@ class HearModel(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write model.safetensors, config.json and a README.md; see `eval/pretrained.py`."""
-        from eval.pretrained import save_pretrained  # which imports this module
+        from .pretrained import save_pretrained  # which imports this module
 
         if self.source is None:
             raise ModelError(f"{folder}: not written: the model has no encoder of a checkpoint")
@@ -114,7 +115,7 @@ class HearModel(nn.Module):
     @classmethod
     def from_pretrained(cls, name: str | Path, device: str | None = None) -> "HearModel":
         """Load what `save_pretrained` wrote, here or on the hub; see `eval/pretrained.py`."""
-        from eval.pretrained import from_pretrained
+        from .pretrained import from_pretrained
 
         return from_pretrained(name, device)
 
@@ -123,7 +124,7 @@ def load_model(model_file_path: str | Path = "", device: str | None = None) -> H
     """Load a checkpoint as a frozen HEAR model.
 
     Args:
-        model_file_path: a checkpoint written by `python -m train`, a folder written by
+        model_file_path: a checkpoint written by `abt train`, a folder written by
             `save_pretrained`, or a checkpoint of BYOL-A or of the paper's authors.
         device: where to run, such as "cpu" or "cuda:1"; by default a GPU if there is one.
 

@@ -11,15 +11,16 @@ from typing import Any
 
 import torch
 
-from eval.embedding_cache import EmbeddingCache
-from eval.evaluate import n_trainings
-from eval.protocol import Protocol
-from eval.resampled import task_at
-from eval.scoring import Scores, count_trainings, score
-from eval.system import Loaded, System
-from eval.task import Task
-from eval.task_embeddings import embed_task
-from shards.cli import UserError
+from audio_barlow_twins.shards.cli import UserError
+
+from .embedding_cache import EmbeddingCache
+from .evaluate import n_trainings
+from .protocol import Protocol
+from .resampled import task_at
+from .scoring import Scores, count_trainings, score
+from .system import Loaded, System
+from .task import Task
+from .task_embeddings import embed_task
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,12 @@ from itertools import product
 import numpy as np
 from torch import Tensor, nn
 
-from eval.embedded import Embedded
-from eval.event_scores import EVENT_SCORES
-from eval.events import EventTable, PostProcessing, detect_events, reference_table
-from eval.metadata import TaskMetadata
-from eval.probe import Validation, loss_of, predict, probabilities_of
-from eval.scores import SCENE_SCORES
+from .embedded import Embedded
+from .event_scores import EVENT_SCORES
+from .events import EventTable, PostProcessing, detect_events, reference_table
+from .metadata import TaskMetadata
+from .probe import Validation, loss_of, predict, probabilities_of
+from .scores import SCENE_SCORES
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from eval.embedded import Embedded, join
-from eval.metadata import TaskMetadata
-from eval.result import mean
-from eval.scores import SCENE_SCORES
+from .embedded import Embedded, join
+from .metadata import TaskMetadata
+from .result import mean
+from .scores import SCENE_SCORES
 
 NEIGHBOURS = 20
 """Neighbours that vote, unless a label has fewer clips than that on average."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eval.backprop import BETAS, EPS, BackpropStep, FlatAdam, HiddenStep, LinearStep
+from .backprop import BETAS, EPS, BackpropStep, FlatAdam, HiddenStep, LinearStep
 
 # oneDNN multiplies by a turned matrix slowly; from this many columns on, turning it first pays.
 MANY = 512

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from eval.event_scores import EVENT_SCORES
-from eval.scores import SCENE_SCORES
-from shards.cli import UserError
+from audio_barlow_twins.shards.cli import UserError
+
+from .event_scores import EVENT_SCORES
+from .scores import SCENE_SCORES
 
 FOLD_MODES = ("new_split_kfold", "presplit_kfold")
 SPLIT_MODES = ("trainvaltest", *FOLD_MODES)

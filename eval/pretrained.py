@@ -1,6 +1,6 @@
 """Encoders as Hugging Face users pass them on: `save_pretrained` and `from_pretrained`.
 
-from eval.pretrained import from_pretrained
+from .pretrained import from_pretrained
 
 model = from_pretrained("runs/first/encoder")  # or "owner/name" on the hub
 """
@@ -8,9 +8,10 @@ model = from_pretrained("runs/first/encoder")  # or "owner/name" on the hub
 from collections.abc import Mapping
 from pathlib import Path
 
-from eval.folder import CONFIG, WEIGHTS, FolderError, read_folder, write_folder
-from eval.hear import HearModel, frozen_model
-from model.checkpoint import Checkpoint
+from audio_barlow_twins.model.checkpoint import Checkpoint
+
+from .folder import CONFIG, WEIGHTS, FolderError, read_folder, write_folder
+from .hear import HearModel, frozen_model
 
 CARD = """\
 ---
@@ -35,14 +36,14 @@ at {rate} Hz and gives one vector of {size} features for each clip.
 | front-end | {front_end} |
 
 ```python
-from eval.hear import get_scene_embeddings
-from eval.pretrained import from_pretrained
+from .hear import get_scene_embeddings
+from .pretrained import from_pretrained
 
 model = from_pretrained("this/folder")
 embeddings = get_scene_embeddings(audio, model)  # float [N, samples] -> [N, {size}]
 ```
 
-These are the facts that the weights came with; `python -m eval hear` measures what they are worth.
+These are the facts that the weights came with; `abt eval hear` measures what they are worth.
 """
 
 

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eval.backprop import BackpropStep, Loss
-from eval.embedded import Embedded
-from eval.events import PostProcessing
-from eval.lowprecision import FastLinear, FastStep
-from eval.protocol import Point, Protocol, draw_loader_seed, draw_made_up_batch
-from shards.cli import UserError
+from audio_barlow_twins.shards.cli import UserError
+
+from .backprop import BackpropStep, Loss
+from .embedded import Embedded
+from .events import PostProcessing
+from .lowprecision import FastLinear, FastStep
+from .protocol import Point, Protocol, draw_loader_seed, draw_made_up_batch
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,9 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from eval.metadata import TaskError, TaskMetadata
-from shards.cli import UserError
+from audio_barlow_twins.shards.cli import UserError
+
+from .metadata import TaskError, TaskMetadata
 
 T = TypeVar("T")
 

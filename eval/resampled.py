@@ -23,12 +23,13 @@ import soundfile
 import soxr
 from tqdm import tqdm
 
-from eval.ahead import ahead, all_threads
-from eval.audio import read_at_rate, usable
-from eval.cache import caching
-from eval.metadata import TaskError
-from eval.task import Clip, Task, read_task
-from shards.files import replacing
+from audio_barlow_twins.shards.files import replacing
+
+from .ahead import ahead, all_threads
+from .audio import read_at_rate, usable
+from .cache import caching
+from .metadata import TaskError
+from .task import Clip, Task, read_task
 
 log = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.events import PostProcessing
-from eval.protocol import Point
+from .events import PostProcessing
+from .protocol import Point
 
 
 @dataclass(frozen=True, kw_only=True)

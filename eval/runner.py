@@ -1,4 +1,4 @@
-"""`python -m eval hear`: systems by tasks by seeds on Ray, what is there is kept, then a report."""
+"""`abt eval hear`: systems by tasks by seeds on Ray, what is there is kept, then a report."""
 
 import logging
 import shlex
@@ -10,23 +10,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from eval.baselines.rows import BASELINES
-from eval.config import HearConfig
-from eval.hear import checkpoint_facts, read_checkpoint
-from eval.job import Job, JobReport, Planned, digest_of, made_of, probes_of, run_job, scores_folder
-from eval.protocol import PROTOCOLS, Protocol
-from eval.report.folder import write_report
-from eval.report.scores import TaskReport, score_table, write_scores
-from eval.resampled import best_rate
-from eval.result import TaskResult
-from eval.scoring import Scores
-from eval.suite import differences
-from eval.system import System
-from eval.task import Task, find_tasks, read_metadata, read_task
-from shards.cli import UserError, say
-from shards.cluster import cluster, fan_out
-from shards.gpus import on_gpu
-from shards.workers import count_gpus
+from audio_barlow_twins.shards.cli import UserError, say
+from audio_barlow_twins.shards.cluster import cluster, fan_out
+from audio_barlow_twins.shards.gpus import on_gpu
+from audio_barlow_twins.shards.workers import count_gpus
+
+from .baselines.rows import BASELINES
+from .config import HearConfig
+from .hear import checkpoint_facts, read_checkpoint
+from .job import Job, JobReport, Planned, digest_of, made_of, probes_of, run_job, scores_folder
+from .protocol import PROTOCOLS, Protocol
+from .report.folder import write_report
+from .report.scores import TaskReport, score_table, write_scores
+from .resampled import best_rate
+from .result import TaskResult
+from .scoring import Scores
+from .suite import differences
+from .system import System
+from .task import Task, find_tasks, read_metadata, read_task
 
 SHOWN = 3
 """Jobs in flight that the progress bar names."""
@@ -47,7 +48,7 @@ def hear_command(config: HearConfig) -> None:
     if reports:
         facts = facts_of(planned[0])
         write_scores(config.folder / "scores.json", facts, protocol, reports)
-        command = shlex.join(["python", "-m", "eval", *sys.argv[1:]])
+        command = shlex.join(["python", "-m", "audio_barlow_twins", "eval", *sys.argv[1:]])
         write_report(config.folder, reports, facts, protocol, ours=systems[0].name, command=command)
         say(score_table(reports))
         say(f"report   {config.folder / 'report.html'}; also report.md, scores.csv, scores.json")
@@ -232,7 +233,7 @@ def joined(results: Sequence[TaskResult]) -> TaskResult:
 def facts_of(planned: Planned) -> dict[str, Any]:
     """Collect what identifies the model that a report is about, as plain values."""
     system = planned.system
-    if system.module == "eval.hear":
+    if system.module == "audio_barlow_twins.eval.hear":
         path = Path(system.model)
         return checkpoint_facts(path, read_checkpoint(path))
     return asdict(system) | {"fingerprint": planned.fingerprint}

@@ -11,13 +11,14 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from eval.embedded import Embedded
-from eval.evaluate import evaluate
-from eval.protocol import Protocol
-from eval.result import TaskResult, Training
-from eval.scores import chance_level
-from eval.task import Task
-from shards.files import replacing
+from audio_barlow_twins.shards.files import replacing
+
+from .embedded import Embedded
+from .evaluate import evaluate
+from .protocol import Protocol
+from .result import TaskResult, Training
+from .scores import chance_level
+from .task import Task
 
 TRAININGS = ".trainings.jsonl"
 """Replaces the name's ending while a file is on its way: probes that have been trained."""

@@ -10,14 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from eval.audio import AudioError, find_audio
-from eval.config import SimilarConfig
-from eval.extract import Failed, embed_files
-from eval.hear import HearModel, checkpoint_facts, frozen_model, read_checkpoint
-from eval.similar_page import listening_page
-from shards.cli import UserError, say
-from shards.files import replacing
-from shards.logmel import FrontEnd
+from audio_barlow_twins.shards.cli import UserError, say
+from audio_barlow_twins.shards.files import replacing
+from audio_barlow_twins.shards.logmel import FrontEnd
+
+from .audio import AudioError, find_audio
+from .config import SimilarConfig
+from .extract import Failed, embed_files
+from .hear import HearModel, checkpoint_facts, frozen_model, read_checkpoint
+from .similar_page import listening_page
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class Near:
 
 
 def similar_command(config: SimilarConfig) -> None:
-    """Run `python -m eval similar`."""
+    """Run `abt eval similar`."""
     checkpoint = read_checkpoint(config.checkpoint)
     claim = checkpoint_facts(config.checkpoint, checkpoint)[CLAIM]
 
@@ -169,7 +170,7 @@ def _write_cache(cache: Path, claim: str, known: Known) -> None:
 
 
 def read_table(file: Path, claim: str) -> list[tuple[Path, np.ndarray]]:
-    """Read a table that `python -m eval embed` wrote with the model that `claim` names.
+    """Read a table that `abt eval embed` wrote with the model that `claim` names.
 
     Raises:
         UserError: it is missing, of another form, or of another model.

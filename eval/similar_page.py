@@ -1,4 +1,4 @@
-"""The page of `python -m eval similar`: the sound and those near to it, to hear and to see."""
+"""The page of `abt eval similar`: the sound and those near to it, to hear and to see."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from eval.audio import AudioError, read_audio
-from shards.logmel import PCM16_SCALE, FrontEnd, LogMel
-from shards.page import Html, element, page, player, spectrogram
+from audio_barlow_twins.shards.logmel import PCM16_SCALE, FrontEnd, LogMel
+from audio_barlow_twins.shards.page import Html, element, page, player, spectrogram
+
+from .audio import AudioError, read_audio
 
 PLAYED_S = 20
 """A page holds this much of the beginning of each sound, s."""

@@ -58,7 +58,8 @@ def _reached(root: Path, module: str) -> tuple[set[Path], set[str]]:
 
 def _imported(file: Path, package: str) -> Iterator[str]:
     """Yield the full name of what a file of a package imports; of a function, too."""
-    for node in ast.walk(ast.parse(file.read_bytes(), str(file))):
+    tree = _Running().visit(ast.parse(file.read_bytes(), str(file)))
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -66,6 +67,13 @@ def _imported(file: Path, package: str) -> Iterator[str]:
             prefix = ".".join(parents if node.level else []) + "." * bool(node.level)
             base = (prefix + (node.module or "")).strip(".")
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+class _Running(ast.NodeTransformer):
+    """Leave out what only a type checker reads."""
+
+    def visit_If(self, node: ast.If) -> ast.AST:
+        return ast.Pass() if ast.unparse(node.test) == "TYPE_CHECKING" else node
 
 
 @cache

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from eval.embedded import Embedded
-from eval.events import Timeline
-from eval.metadata import TaskError, TaskMetadata
-from eval.task import read_events, read_json
+from .embedded import Embedded
+from .events import Timeline
+from .metadata import TaskError, TaskMetadata
+from .task import read_events, read_json
 
 
 class _ListsOnly(pickle.Unpickler):

@@ -7,7 +7,7 @@ Scores are comparable with published ones only if a task folder is what it is ca
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from eval.metadata import POSTPROCESSING_GRID, TaskMetadata
+from .metadata import POSTPROCESSING_GRID, TaskMetadata
 
 CLIP_SCORES = ("top1_acc", "mAP", "d_prime", "aucroc")
 

@@ -13,15 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eval.hear import (
+from audio_barlow_twins.shards.cli import UserError
+
+from .hear import (
     HearModel,
     device_name,
     get_scene_embeddings,
     get_timestamp_embeddings,
     on_device,
 )
-from eval.sources import code_of
-from shards.cli import UserError
+from .sources import code_of
 
 SAMPLES_PER_PASS = 0.7 * 120 * 16000
 """What heareval gives a module at once, 84 s at 16 kHz."""
@@ -125,7 +126,7 @@ class System:
         if not hasattr(module, name):
             raise UserError(
                 f"{self.name}: module {self.module} has no {name}, so it is no HEAR module; "
-                f"`python -m eval validate {self.module}` lists all that is wrong"
+                f"`abt eval validate {self.module}` lists all that is wrong"
             )
         return getattr(module, name)
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from eval.events import Event, active_labels
-from eval.metadata import Arrangement, TaskError, TaskMetadata, parse_metadata
-from eval.protocol import embedding_order
+from .events import Event, active_labels
+from .metadata import Arrangement, TaskError, TaskMetadata, parse_metadata
+from .protocol import embedding_order
 
 METADATA_FILE = "task_metadata.json"
 VOCABULARY_FILE = "labelvocabulary.csv"

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import soundfile
 
-from eval.ahead import ahead, all_threads
-from eval.audio import AudioError, read_audio
-from eval.metadata import TaskError, TaskMetadata, parse_metadata
-from eval.resampled import rates_of
-from eval.suite import differences
-from eval.task import METADATA_FILE, VOCABULARY_FILE, read_json, read_labels, read_vocabulary
+from .ahead import ahead, all_threads
+from .audio import AudioError, read_audio
+from .metadata import TaskError, TaskMetadata, parse_metadata
+from .resampled import rates_of
+from .suite import differences
+from .task import METADATA_FILE, VOCABULARY_FILE, read_json, read_labels, read_vocabulary
 
 AHEAD = 1024
 """Clips that may be looked at before the one that is the next to be reported."""

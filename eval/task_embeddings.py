@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eval.ahead import ahead, buckets
-from eval.audio import read_at_rate
-from eval.embedded import Embedded
-from eval.embedding_cache import EmbeddingCache, Rows
-from eval.events import Timeline
-from eval.extract import READ_AHEAD, reading_threads
-from eval.task import Clip, Task
+from .ahead import ahead, buckets
+from .audio import read_at_rate
+from .embedded import Embedded
+from .embedding_cache import EmbeddingCache, Rows
+from .events import Timeline
+from .extract import READ_AHEAD, reading_threads
+from .task import Clip, Task
 
 WAITING_S = 1800
 """Clips that wait for others of their length, s of sound: 115 MB at 16 kHz."""

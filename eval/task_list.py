@@ -1,4 +1,4 @@
-"""`python -m eval tasks`: which HEAR tasks are there, what is wrong with them, how to get more."""
+"""`abt eval tasks`: which HEAR tasks are there, what is wrong with them, how to get more."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -6,19 +6,20 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from eval.archives import how_to_get
-from eval.config import TasksConfig
-from eval.metadata import TaskError
-from eval.suite import PAPER_TASKS, paper_task
-from eval.task import METADATA_FILE, VOCABULARY_FILE
-from eval.task_check import CheckedTask, check_task
-from shards.cli import say
+from audio_barlow_twins.shards.cli import say
+
+from .archives import how_to_get
+from .config import TasksConfig
+from .metadata import TaskError
+from .suite import PAPER_TASKS, paper_task
+from .task import METADATA_FILE, VOCABULARY_FILE
+from .task_check import CheckedTask, check_task
 
 HEAD = ("task", "folder", "clips", "hours", "rates", "state")
 
 
 def tasks_command(config: TasksConfig) -> None:
-    """Run `python -m eval tasks`."""
+    """Run `abt eval tasks`."""
     folders = task_folders(config.tasks_dir)
     with tqdm(desc="checking", unit="clip", disable=None) as bar:
         checked = {folder.name: check_task(folder, config.audio, bar.update) for folder in folders}

@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eval.config import ValidateConfig
-from eval.hear import device_name
-from eval.system import parse_options
-from shards.cli import say
+from audio_barlow_twins.shards.cli import say
+
+from .config import ValidateConfig
+from .hear import device_name
+from .system import parse_options
 
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
 TIMESTAMP_CLIPS = 2
@@ -79,7 +80,7 @@ class Attempt:
 
 
 def validate_command(config: ValidateConfig) -> None:
-    """Run `python -m eval validate`."""
+    """Run `abt eval validate`."""
     findings = validate(
         config.module, config.model, parse_options(config.options), config.device
     ).rows

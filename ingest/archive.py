@@ -9,10 +9,11 @@ from typing import IO
 
 import fsspec
 
-from ingest.clip import Clip, as_labels, clip_keys
-from ingest.fetch import find_urls, short_names
-from ingest.folder import ENDINGS, read_labels
-from shards.cli import UserError
+from audio_barlow_twins.shards.cli import UserError
+
+from .clip import Clip, as_labels, clip_keys
+from .fetch import find_urls, short_names
+from .folder import ENDINGS, read_labels
 
 
 @dataclass

@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.clip import Clip
-from ingest.segment import YTID, Segment
-from shards.cli import UserError
+from audio_barlow_twins.shards.cli import UserError
+
+from .clip import Clip
+from .segment import YTID, Segment
 
 PAGE = "https://www.youtube.com/watch?v="
 _COUNT = re.compile(r"(num_\w+)=(\d+)")

@@ -14,15 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ingest.decode import DecodeLimits, decoder_version, ffmpeg_path
-from ingest.demo.corpus import HERE
-from ingest.folder import folder_clips
-from ingest.plan import Plan
-from ingest.slow_source import overlap
-from ingest.stage import Job, ingest
-from shards.cli import say
-from shards.cluster import cluster
-from shards.logmel import FrontEnd
+from audio_barlow_twins.shards.cli import say
+from audio_barlow_twins.shards.cluster import cluster
+from audio_barlow_twins.shards.logmel import FrontEnd
+
+from .decode import DecodeLimits, decoder_version, ffmpeg_path
+from .demo.corpus import HERE
+from .folder import folder_clips
+from .plan import Plan
+from .slow_source import overlap
+from .stage import Job, ingest
 
 SECONDS = 10
 FORMATS: dict[str, tuple[str, ...]] = {

@@ -10,10 +10,14 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from ingest.bench import Bench
-from ingest.clip import Clip
-from ingest.compose import compose
-from ingest.config import (
+from audio_barlow_twins.shards.cli import UserError, say
+from audio_barlow_twins.shards.place import is_remote, place
+from audio_barlow_twins.shards.shardset import open_shards
+
+from .bench import Bench
+from .clip import Clip
+from .compose import compose
+from .config import (
     AudiosetSource,
     DemoSource,
     FolderSource,
@@ -22,20 +26,17 @@ from ingest.config import (
     ParquetSource,
     WebdatasetSource,
 )
-from ingest.demo.corpus import TASK, demo_folds
-from ingest.errors import EnvironmentFault
-from ingest.hear_task import write_task
-from ingest.ledger import RETRY_AFTER, count_by_reason, differences, read_ledger
-from ingest.plan import Plan, PlannedShard
-from ingest.report import write_report
-from ingest.retry import Again, plan_supplements
-from ingest.runlog import read_plan
-from ingest.simulate import Simulate
-from ingest.stage import Job, ingest
-from ingest.video import require_runtime
-from shards.cli import UserError, say
-from shards.place import is_remote, place
-from shards.shardset import open_shards
+from .demo.corpus import TASK, demo_folds
+from .errors import EnvironmentFault
+from .hear_task import write_task
+from .ledger import RETRY_AFTER, count_by_reason, differences, read_ledger
+from .plan import Plan, PlannedShard
+from .report import write_report
+from .retry import Again, plan_supplements
+from .runlog import read_plan
+from .simulate import Simulate
+from .stage import Job, ingest
+from .video import require_runtime
 
 SOURCES = {
     "audioset": AudiosetSource,
@@ -82,7 +83,7 @@ class _Command(Output):
         """Run the stage and say what came of it."""
         outcomes = ingest(job, plan, self.slots)
         if failed := outcomes.total() - outcomes["ok"]:
-            say(f"{failed} clips failed; `python -m ingest status {self.out}` says why")
+            say(f"{failed} clips failed; `abt ingest status {self.out}` says why")
         logmel = open_shards(job.out / "logmel")
         statistics = logmel.statistics
         say(
@@ -207,7 +208,7 @@ class Status:
                 say(f"    {when} {each.key} ({each.source}, {tries}): {each.message}")
         due = sum(each.due(frozenset(), datetime.now(UTC)) for each in failures)
         waiting = sum(each.due(frozenset(), None) for each in failures) - due
-        say(f"retry    {due} clips are due, {waiting} later: python -m ingest retry SOURCE …")
+        say(f"retry    {due} clips are due, {waiting} later: abt ingest retry SOURCE …")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,6 +261,6 @@ def main() -> None:
             "simulate": Simulate,
             "bench": Bench,
         },
-        prog="python -m ingest",
+        prog="abt ingest",
         description="Audio in, shard sets out. Run it again to go on where it stopped.",
     ).run()

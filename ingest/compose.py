@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from ingest.clip import Clip
-from ingest.segment import Segment, parse_segment
-from shards.cli import UserError
+from audio_barlow_twins.shards.cli import UserError
+
+from .clip import Clip
+from .segment import Segment, parse_segment
 
 
 def compose(sources: Sequence[Iterable[Clip]]) -> list[Clip]:

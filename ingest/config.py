@@ -7,23 +7,24 @@ from typing import Annotated, Literal
 
 import tyro
 
-from ingest.archive import archive_clips
-from ingest.audioset import PAGE, audioset_clips
-from ingest.clip import Clip
-from ingest.decode import DecodeLimits
-from ingest.demo.corpus import demo_clips
-from ingest.download import Downloading
-from ingest.folder import folder_clips
-from ingest.fsd50k import Split, fsd50k_clips
-from ingest.governor import Pace
-from ingest.identity import read_identities
-from ingest.segment import named_by_segment
-from ingest.stage import Job
-from ingest.strong import with_events
-from ingest.table import table_clips
-from ingest.video import VideoOptions
-from shards.logmel import FrontEnd
-from shards.place import place
+from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.place import place
+
+from .archive import archive_clips
+from .audioset import PAGE, audioset_clips
+from .clip import Clip
+from .decode import DecodeLimits
+from .demo.corpus import demo_clips
+from .download import Downloading
+from .folder import folder_clips
+from .fsd50k import Split, fsd50k_clips
+from .governor import Pace
+from .identity import read_identities
+from .segment import named_by_segment
+from .stage import Job
+from .strong import with_events
+from .table import table_clips
+from .video import VideoOptions
 
 Names = Literal["plain", "audioset"]
 """How the files of a source are named."""

@@ -13,10 +13,10 @@ import ffmpeg
 import numpy as np
 import soxr
 
-from ingest.errors import BadAudio, Unreadable
-from ingest.layout import Layout, SeekError, read_layout
-from ingest.pipe import output_of
-from ingest.track import EVERYTHING, SAMPLE_RATE, Track, read_au
+from .errors import BadAudio, Unreadable
+from .layout import Layout, SeekError, read_layout
+from .pipe import output_of
+from .track import EVERYTHING, SAMPLE_RATE, Track, read_au
 
 FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,ogg,rm,tta,"

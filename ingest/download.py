@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from ingest.clip import Clip
-from ingest.errors import (
+from audio_barlow_twins.shards.cli import UserError
+
+from .clip import Clip
+from .errors import (
     BotCheck,
     Elsewhere,
     EnvironmentFault,
@@ -20,8 +22,7 @@ from ingest.errors import (
     IngestError,
     NetworkTrouble,
 )
-from ingest.video import Identity, Media, VideoFetcher, VideoOptions
-from shards.cli import UserError
+from .video import Identity, Media, VideoFetcher, VideoOptions
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ingest.errors import (
+from .errors import (
     AgeRestricted,
     BadAudio,
     BotCheck,

@@ -10,9 +10,10 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest.clip import Clip
-from ingest.errors import BadAudio
-from shards.cli import UserError
+from audio_barlow_twins.shards.cli import UserError
+
+from .clip import Clip
+from .errors import BadAudio
 
 LARGEST_PART = 1 << 30
 """Longest audio file inside an archive, bytes."""

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ingest.clip import Clip, clip_keys
-from shards.cli import UserError
+from audio_barlow_twins.shards.cli import UserError
+
+from .clip import Clip, clip_keys
 
 log = logging.getLogger(__name__)
 

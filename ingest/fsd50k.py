@@ -4,8 +4,9 @@ import csv
 from pathlib import Path
 from typing import Literal, get_args
 
-from ingest.clip import Clip
-from shards.cli import UserError
+from audio_barlow_twins.shards.cli import UserError
+
+from .clip import Clip
 
 Split = Literal["dev", "train", "val", "eval"]
 """dev is train and val together, as FSD50K's authors and the paper's ablations use it."""

@@ -5,11 +5,11 @@ import shutil
 from collections import defaultdict
 from pathlib import Path
 
-from shards.cli import UserError
-from shards.form import wave_form
-from shards.place import is_remote
-from shards.shardset import open_shards
-from shards.sidecar import Row, read_clip, read_rows
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.form import wave_form
+from audio_barlow_twins.shards.place import is_remote
+from audio_barlow_twins.shards.shardset import open_shards
+from audio_barlow_twins.shards.sidecar import Row, read_clip, read_rows
 
 SCORES = ["top1_acc", "mAP"]
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ingest.video import Identity
-from shards.cli import UserError
+from audio_barlow_twins.shards.cli import UserError
+
+from .video import Identity
 
 
 @dataclass(frozen=True, kw_only=True)

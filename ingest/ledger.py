@@ -13,8 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from shards.shardset import sidecar_paths
-from shards.sidecar import read_columns
+from audio_barlow_twins.shards.shardset import sidecar_paths
+from audio_barlow_twins.shards.sidecar import read_columns
 
 NOT_PLANNED = "not planned"
 RETRY_AFTER = {

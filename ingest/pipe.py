@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator, Iterator
 from selectors import EVENT_READ, PollSelector
 
-from ingest.errors import BadAudio
+from .errors import BadAudio
 
 _READ = 2**16
 

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
 
-from ingest.clip import Clip
-from shards.cli import UserError
-from shards.writer import shard_name
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.writer import shard_name
+
+from .clip import Clip
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ingest.errors import IngestError
-from ingest.tally import OK, Message, Tally, tally
-from ingest.throughput import Finished, read_log, throughput
-from shards.cli import UserError
-from shards.files import replacing
-from shards.page import (
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.files import replacing
+from audio_barlow_twins.shards.page import (
     Html,
     bars,
     element,
@@ -26,9 +23,13 @@ from shards.page import (
     table,
     tiles,
 )
-from shards.place import reaching
-from shards.shardset import ShardSet, open_shards, sidecar_paths
-from shards.sidecar import Row, read_clip, read_rows
+from audio_barlow_twins.shards.place import reaching
+from audio_barlow_twins.shards.shardset import ShardSet, open_shards, sidecar_paths
+from audio_barlow_twins.shards.sidecar import Row, read_clip, read_rows
+
+from .errors import IngestError
+from .tally import OK, Message, Tally, tally
+from .throughput import Finished, read_log, throughput
 
 N_SAMPLES = 8
 """Clips to listen to."""
@@ -254,7 +255,7 @@ def _load(shard_set: ShardSet, name: str, wanted: Row) -> Iterator[np.ndarray]:
             tar_path = shard_set.folder / f"{name}.tar"
             if not tar_path.exists():
                 raise UserError(
-                    f"{tar_path} is missing; run `python -m shards verify {shard_set.folder}`"
+                    f"{tar_path} is missing; run `abt shards verify {shard_set.folder}`"
                 )
             with reaching(tar_path), tar_path.open("rb") as tar:
                 yield read_clip(tar, short, shard_set.form)

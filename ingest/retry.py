@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from ingest.clip import Clip
-from ingest.ledger import Failure, Ledger, base_and_number, read_ledger
-from ingest.plan import PlannedShard, plan_digest
-from shards.cli import UserError
-from shards.shardset import sidecar_paths
-from shards.sidecar import read_columns
-from shards.writer import shard_name
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.shardset import sidecar_paths
+from audio_barlow_twins.shards.sidecar import read_columns
+from audio_barlow_twins.shards.writer import shard_name
+
+from .clip import Clip
+from .ledger import Failure, Ledger, base_and_number, read_ledger
+from .plan import PlannedShard, plan_digest
 
 
 @dataclass(frozen=True, kw_only=True)

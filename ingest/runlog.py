@@ -5,8 +5,8 @@ import os
 import time
 from pathlib import Path
 
-from shards.files import replacing
-from shards.place import is_remote
+from audio_barlow_twins.shards.files import replacing
+from audio_barlow_twins.shards.place import is_remote
 
 FLUSH_S = 60.0
 """Longest time that lines are held back where a file cannot be appended to, s."""

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from ingest.clip import Clip
-from shards.cli import UserError
+from audio_barlow_twins.shards.cli import UserError
+
+from .clip import Clip
 
 YTID = r"[A-Za-z0-9_-]{11}"
 _NAME = re.compile(rf"(?P<ytid>Y?{YTID})(?:_(?P<start>\d+(?:\.\d+)?)(?:_(?P<end>\d+(?:\.\d+)?))?)?")

@@ -18,9 +18,10 @@ from heapq import heappop, heappush
 from itertools import count
 from math import log
 
-from ingest.governor import Governor, Pace
-from ingest.stage import GIVE_BACK_S
-from shards.cli import say
+from audio_barlow_twins.shards.cli import say
+
+from .governor import Governor, Pace
+from .stage import GIVE_BACK_S
 
 HOUR_S = 3600.0
 LONGEST_NAP_S = 30.0

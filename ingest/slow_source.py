@@ -10,11 +10,12 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from ingest.archive import archive_clips
-from ingest.decode import DecodeLimits
-from ingest.plan import Plan
-from ingest.stage import Job, ingest
-from shards.logmel import FrontEnd
+from audio_barlow_twins.shards.logmel import FrontEnd
+
+from .archive import archive_clips
+from .decode import DecodeLimits
+from .plan import Plan
+from .stage import Job, ingest
 
 CLIPS_PER_DOWNLOAD = 6
 """How many clips each of the downloads that go on at the same time has to get."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.files import replacing
-from shards.place import is_remote
-from shards.sidecar import Row
+from audio_barlow_twins.shards.files import replacing
+from audio_barlow_twins.shards.place import is_remote
+from audio_barlow_twins.shards.sidecar import Row
 
 
 class Spool:

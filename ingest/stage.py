@@ -13,21 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ingest.decode import SAMPLE_RATE, DecodeLimits
-from ingest.download import Downloader, Downloading
-from ingest.errors import Elsewhere
-from ingest.governor import Governor, Pace
-from ingest.identity import Identities
-from ingest.plan import Plan, PlannedShard
-from ingest.runlog import RunLog, write_plan
-from ingest.spool import Spool, clear_spools
-from ingest.take import Taker, in_order
-from shards.cluster import cluster, fan_out, host, node_address
-from shards.files import remove_scratch
-from shards.form import Form, logmel_form, wave_form
-from shards.logmel import FrontEnd, LogMel, stored_logmel
-from shards.sidecar import Row, now
-from shards.writer import (
+from audio_barlow_twins.shards.cluster import cluster, fan_out, host, node_address
+from audio_barlow_twins.shards.files import remove_scratch
+from audio_barlow_twins.shards.form import Form, logmel_form, wave_form
+from audio_barlow_twins.shards.logmel import FrontEnd, LogMel, stored_logmel
+from audio_barlow_twins.shards.sidecar import Row, now
+from audio_barlow_twins.shards.writer import (
     ShardReport,
     committed_plans,
     is_committed,
@@ -35,6 +26,16 @@ from shards.writer import (
     shard_name,
     writing_shard,
 )
+
+from .decode import SAMPLE_RATE, DecodeLimits
+from .download import Downloader, Downloading
+from .errors import Elsewhere
+from .governor import Governor, Pace
+from .identity import Identities
+from .plan import Plan, PlannedShard
+from .runlog import RunLog, write_plan
+from .spool import Spool, clear_spools
+from .take import Taker, in_order
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ingest.clip import Clip, Event
-from shards.cli import UserError
+from audio_barlow_twins.shards.cli import UserError
+
+from .clip import Clip, Event
 
 COLUMNS = ["segment_id", "start_time_seconds", "end_time_seconds", "label"]
 

@@ -8,9 +8,10 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ingest.clip import Clip, RowOfTable, as_labels, clip_keys
-from ingest.fetch import find_urls, short_names
-from shards.cli import UserError
+from audio_barlow_twins.shards.cli import UserError
+
+from .clip import Clip, RowOfTable, as_labels, clip_keys
+from .fetch import find_urls, short_names
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from ingest.clip import Clip
-from ingest.decode import SAMPLE_RATE, Cut, DecodeLimits, Stream, decode, decoder_version
-from ingest.download import Downloader, Trail
-from ingest.errors import BadAudio, IngestError
-from ingest.fetch import audio_file
-from ingest.ledger import RETRY_AFTER
-from ingest.plan import PlannedShard
-from ingest.spool import Spool
-from ingest.video import downloader_version
-from shards.sidecar import Row, now
+from audio_barlow_twins.shards.sidecar import Row, now
+
+from .clip import Clip
+from .decode import SAMPLE_RATE, Cut, DecodeLimits, Stream, decode, decoder_version
+from .download import Downloader, Trail
+from .errors import BadAudio, IngestError
+from .fetch import audio_file
+from .ledger import RETRY_AFTER
+from .plan import PlannedShard
+from .spool import Spool
+from .video import downloader_version
 
 Taken = tuple[Row, np.ndarray | None]
 """A clip's row, and its samples, int16 [samples], or None if it failed."""

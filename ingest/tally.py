@@ -10,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.ledger import base_and_number
-from shards.form import Form
-from shards.place import read_each
-from shards.sidecar import Summary, read_columns, read_summary
-from shards.statistics import Statistics
+from audio_barlow_twins.shards.form import Form
+from audio_barlow_twins.shards.place import read_each
+from audio_barlow_twins.shards.sidecar import Summary, read_columns, read_summary
+from audio_barlow_twins.shards.statistics import Statistics
+
+from .ledger import base_and_number
 
 OK = "ok"
 MOST_MESSAGES = 1000

@@ -8,8 +8,9 @@ from math import gcd
 import numpy as np
 import soxr
 
-from ingest.errors import BadAudio
-from shards.logmel import PCM16_SCALE
+from audio_barlow_twins.shards.logmel import PCM16_SCALE
+
+from .errors import BadAudio
 
 SAMPLE_RATE = 16000
 RATES = range(1000, 384_001)

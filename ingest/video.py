@@ -17,8 +17,10 @@ from shutil import which
 from sysconfig import get_path
 from typing import IO, Any
 
-from ingest.errors import EnvironmentFault, NetworkTrouble
-from ingest.failures import INSTALL, as_failure, classify
+import audio_barlow_twins
+
+from .errors import EnvironmentFault, NetworkTrouble
+from .failures import INSTALL, as_failure, classify
 
 RUNTIMES = ("deno", "node", "bun", "qjs")
 """Programs that run JavaScript for yt-dlp."""
@@ -155,11 +157,11 @@ class VideoFetcher:
 
     def _start(self) -> subprocess.Popen[bytes]:
         require_runtime()
-        root = str(Path(__file__).parents[1])
+        root = str(Path(audio_barlow_twins.__file__).parents[1])
         paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115, it lives as long as the process
         self._process = process = subprocess.Popen(
-            [sys.executable, "-m", "ingest.youtube", str(os.getpid())],
+            [sys.executable, "-m", "audio_barlow_twins.ingest.youtube", str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,

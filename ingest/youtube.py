@@ -1,8 +1,8 @@
 """yt-dlp in a process of its own: a JSON request a line in, a JSON answer a line out.
 
-`ingest/video.py` starts it as `python -m ingest.youtube PARENT` in a session of its own. It ends,
-with everything that it started, when its input ends or its parent is gone. A failure is an answer
-too: the chain of exceptions as data, which `ingest/failures.py` reads on the other side.
+`ingest/video.py` starts it in a session of its own and names itself as the parent. It ends, with
+everything that it started, when its input ends or its parent is gone. A failure is an answer too:
+the chain of exceptions as data, which `ingest/failures.py` reads on the other side.
 """
 
 import io
@@ -27,7 +27,7 @@ import yt_dlp
 from yt_dlp.utils import bug_reports_message
 from yt_dlp.version import __version__
 
-from ingest.failures import Failure, Link, unfit
+from .failures import Failure, Link, unfit
 
 RUNTIMES = ("deno", "node", "bun", "quickjs")
 """JavaScript runtimes that yt-dlp may use, if they are there."""

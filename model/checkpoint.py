@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.encoders import Size, build_encoder
+from .encoders import Size, build_encoder
 
 FORMAT = "audio-barlow-twins checkpoint"
 VERSION = 1

@@ -6,7 +6,7 @@ import sys
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.encoders import ENCODERS, build_encoder, option_kinds
+from .encoders import ENCODERS, build_encoder, option_kinds
 
 FRAMES = 96
 
@@ -18,7 +18,7 @@ they take."""
 
 def main() -> None:
     """Print the table of the encoders that the command line names, or of all."""
-    parser = argparse.ArgumentParser(prog="python -m model", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(prog="abt model", description=DESCRIPTION)
     parser.add_argument("name", nargs="*", help="an encoder, such as audiontt")
     named = parser.parse_args().name
     if unknown := sorted(set(named) - set(ENCODERS)):

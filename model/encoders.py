@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args, get_origin
 
 from torch import nn
 
-from model.audiontt import AudioNTT
-from model.resnet import ResNet18
-from model.vit import STRIDES, ViT
+from .audiontt import AudioNTT
+from .resnet import ResNet18
+from .vit import STRIDES, ViT
 
 Size = int | float | str
 """Value of a constructor's argument, as checkpoints hold it."""

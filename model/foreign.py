@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from model.checkpoint import Checkpoint, CheckpointError, checkpoint_of, is_own, read_torch_file
-from model.encoders import ENCODERS, VIT_SIZES, Size, build_encoder
-from model.vit import STRIDES, patch_shape
+from .checkpoint import Checkpoint, CheckpointError, checkpoint_of, is_own, read_torch_file
+from .encoders import ENCODERS, VIT_SIZES, Size, build_encoder
+from .vit import STRIDES, patch_shape
 
 N_MELS, FRAMES = 64, 96
 """Input of all of them."""

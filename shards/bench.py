@@ -16,18 +16,18 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from shards.bench_clock import Way, cool, heat, in_own_process, missing, time_cold, time_warm
-from shards.bench_files import BATCH, FRAMES, per_file_ways
-from shards.bench_libraries import keep_shards, library_ways
-from shards.bench_report import BARE, FOUR, ONE, Rates, report
-from shards.cli import say
-from shards.form import Form, logmel_form
-from shards.logmel import FrontEnd
-from shards.reader import CropReader
-from shards.shardset import ShardSet, open_shards
-from shards.sidecar import Row
-from shards.tars import read_at_random
-from shards.writer import shard_name, writing_shard
+from .bench_clock import Way, cool, heat, in_own_process, missing, time_cold, time_warm
+from .bench_files import BATCH, FRAMES, per_file_ways
+from .bench_libraries import keep_shards, library_ways
+from .bench_report import BARE, FOUR, ONE, Rates, report
+from .cli import say
+from .form import Form, logmel_form
+from .logmel import FrontEnd
+from .reader import CropReader
+from .shardset import ShardSet, open_shards
+from .sidecar import Row
+from .tars import read_at_random
+from .writer import shard_name, writing_shard
 
 PLAN_STEPS = 4096
 """Steps after which the bare loop begins again: fewer crops would stay in the cache of the CPU."""
@@ -182,7 +182,7 @@ def peak_memory(folder: Path, n_clips: int) -> float:
                 writer.write_table(table)
     code = (
         "import json, resource, sys\n"
-        "from shards.reader import CropReader\n"
+        "from audio_barlow_twins.shards.reader import CropReader\n"
         f"reader = CropReader(sys.argv[1], frames={FRAMES}, batch={BATCH})\n"
         "total = sum(len(batch.crops) for batch in reader.batches(0, 100))\n"
         "rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"

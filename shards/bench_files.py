@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from shards.bench_clock import Way
-from shards.shardset import ShardSet
+from .bench_clock import Way
+from .shardset import ShardSet
 
 FRAMES = 96
 BATCH = 128

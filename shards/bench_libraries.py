@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from shards.bench_clock import Way
-from shards.bench_files import BATCH, FRAMES, clips_of, random_crop
-from shards.shardset import ShardSet
+from .bench_clock import Way
+from .bench_files import BATCH, FRAMES, clips_of, random_crop
+from .shardset import ShardSet
 
 MELS = 64
 CHUNK_BYTES = 1 << 26

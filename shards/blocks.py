@@ -6,8 +6,8 @@ from itertools import count, pairwise
 
 import numpy as np
 
-from shards.cli import UserError
-from shards.order import Order
+from .cli import UserError
+from .order import Order
 
 
 class Blocks:

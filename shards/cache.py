@@ -19,10 +19,10 @@ from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
 
-from shards.cli import UserError
-from shards.files import replacing
-from shards.shardset import ShardSet
-from shards.tars import read_at_random
+from .cli import UserError
+from .files import replacing
+from .shardset import ShardSet
+from .tars import read_at_random
 
 log = logging.getLogger(__name__)
 

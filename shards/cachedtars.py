@@ -17,13 +17,13 @@ from itertools import chain
 
 import numpy as np
 
-from shards.blocks import Blocks
-from shards.cache import CacheFolder, CacheOptions, Crowd, Outcome
-from shards.cli import UserError
-from shards.order import Order
-from shards.shardset import ShardSet
-from shards.store import Stopped, Store
-from shards.tars import allow_files, closed_early
+from .blocks import Blocks
+from .cache import CacheFolder, CacheOptions, Crowd, Outcome
+from .cli import UserError
+from .order import Order
+from .shardset import ShardSet
+from .store import Stopped, Store
+from .tars import allow_files, closed_early
 
 POLL_S = 0.05
 """How often a reader that waits looks for what other processes brought or released."""

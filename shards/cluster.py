@@ -3,7 +3,6 @@
 import logging
 import os
 import socket
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -16,9 +15,10 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError, WorkerCrashedError
 from tqdm import tqdm
 
-from shards.cli import UserError
+import audio_barlow_twins
 
-ROOMS = ("shards", "ingest", "model", "train", "eval")
+from .cli import UserError
+
 NAMESPACE = "audio-barlow-twins"
 CANCEL_S = 15
 """Longest wait for cancelled tasks to end."""
@@ -87,15 +87,14 @@ def _cpus() -> int:
 
 
 def _our_code() -> dict[str, Any] | None:
-    """Describe to Ray the rooms that this process has imported, for it to give them to its nodes.
+    """Describe our package to Ray, for it to give it to its nodes.
 
     A job that came by `ray job submit` has brought its own code.
     """
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         return None
-    rooms = [sys.modules[room] for room in ROOMS if room in sys.modules]
-    folders = [str(Path(room.__file__).parent) for room in rooms if room.__file__]
-    return {"py_modules": folders, "excludes": ["__pycache__", "demo/audio"]}
+    folder = Path(audio_barlow_twins.__file__).parent
+    return {"py_modules": [str(folder)], "excludes": ["__pycache__", "ingest/demo/audio"]}
 
 
 def _require_answer(address: str) -> None:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import torch
 
-from shards.cluster import fan_out
-from shards.files import remove_scratch
-from shards.form import Form, logmel_form, wave_form
-from shards.logmel import FrontEnd, LogMel, stored_logmel
-from shards.place import reaching, read_each
-from shards.shardset import sidecar_paths
-from shards.sidecar import Row, Sidecar, Summary, read_clip, read_rows
-from shards.writer import ShardReport, committed_plans, require_plan, writing_shard
+from .cluster import fan_out
+from .files import remove_scratch
+from .form import Form, logmel_form, wave_form
+from .logmel import FrontEnd, LogMel, stored_logmel
+from .place import reaching, read_each
+from .shardset import sidecar_paths
+from .sidecar import Row, Sidecar, Summary, read_clip, read_rows
+from .writer import ShardReport, committed_plans, require_plan, writing_shard
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from shards.cli import UserError
-from shards.place import is_remote, reaching
+from .cli import UserError
+from .place import is_remote, reaching
 
 ORPHAN_AGE_S = 60
 SCRATCH = "shards-upload-"

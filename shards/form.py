@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from shards.cli import UserError
-from shards.logmel import FrontEnd, parameters_difference, parameters_digest
+from .cli import UserError
+from .logmel import FrontEnd, parameters_difference, parameters_digest
 
 FORMAT_VERSION = 2
 

@@ -1,6 +1,6 @@
 """Whether what runs on a cluster gets a GPU."""
 
-from shards.cli import UserError
+from .cli import UserError
 
 
 def on_gpu(device: str, gpus: int) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from shards.cli import UserError
+from .cli import UserError
 
 LOG_EPS = torch.finfo(torch.float32).eps
 """Added to the mel power before the logarithm in the paper: float32 eps."""

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from shards.shardset import ShardSet
+from .shardset import ShardSet
 
 
 class Order:

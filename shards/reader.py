@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards.cache import CacheOptions
-from shards.cachedtars import CachedTars
-from shards.cli import UserError
-from shards.order import Order
-from shards.place import is_remote
-from shards.shardset import ShardSet, open_shards
-from shards.tars import Lane, LocalTars, Tars
+from .cache import CacheOptions
+from .cachedtars import CachedTars
+from .cli import UserError
+from .order import Order
+from .place import is_remote
+from .shardset import ShardSet, open_shards
+from .tars import Lane, LocalTars, Tars
 
 PLAN_STEPS = 64
 
@@ -163,7 +163,7 @@ class CropReader:
                 raise UserError(
                     f"{self.shard_set.folder / name}.tar ends inside clip "
                     f"{self.shard_set.keys[clip]}; "
-                    f"run `python -m shards verify {self.shard_set.folder}`"
+                    f"run `abt shards verify {self.shard_set.folder}`"
                 )
 
     def close(self) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from shards.cli import UserError
-from shards.form import Form
-from shards.place import place, reaching, read_each
-from shards.sidecar import Sidecar, Summary
-from shards.statistics import Statistics
+from .cli import UserError
+from .form import Form
+from .place import place, reaching, read_each
+from .sidecar import Sidecar, Summary
+from .statistics import Statistics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +103,7 @@ def open_shards(folder: Path | str, wanted: Form | None = None) -> ShardSet:
         n_frames.frombytes(table["n_frames"].to_numpy().astype(np.int32).tobytes())
         summaries.append(summary)
     if wanted is None or not offsets:
-        raise UserError(
-            f"{folder} holds no clip: all failed; see `python -m shards stats {folder}`"
-        )
+        raise UserError(f"{folder} holds no clip: all failed; see `abt shards stats {folder}`")
     return ShardSet(
         folder=folder,
         form=wanted,

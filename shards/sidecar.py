@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shards.cli import UserError
-from shards.files import replacing
-from shards.form import FORMAT_VERSION, Form
-from shards.place import is_remote, reaching
-from shards.statistics import Statistics
+from .cli import UserError
+from .files import replacing
+from .form import FORMAT_VERSION, Form
+from .place import is_remote, reaching
+from .statistics import Statistics
 
 EVENTS = pa.list_(
     pa.struct([("label", pa.string()), ("start_s", pa.float64()), ("end_s", pa.float64())])
@@ -242,7 +242,7 @@ def _summary(path: Path, metadata: dict[bytes, bytes]) -> Summary:
     if values["format_version"] != FORMAT_VERSION:
         raise UserError(
             f"{path} has format version {values['format_version']}, this code reads "
-            f"{FORMAT_VERSION}; make the set again with `python -m ingest`"
+            f"{FORMAT_VERSION}; make the set again with `abt ingest`"
         )
     form = Form(values["kind"], values["front_end"])
     if form.digest != values["front_end_hash"]:
@@ -275,7 +275,7 @@ def read_clip(tar: BinaryIO, row: Row, form: Form) -> np.ndarray:
     data = tar.read(row.n_frames * form.frame_bytes)
     if len(data) < row.n_frames * form.frame_bytes:
         name = getattr(tar, "name", None) or getattr(tar, "path", "the tar")  # a file, an object
-        raise UserError(f"{name} ends inside clip {row.key}; run `python -m shards verify`")
+        raise UserError(f"{name} ends inside clip {row.key}; run `abt shards verify`")
     return np.frombuffer(data, form.dtype).reshape(-1, *form.frame_shape).copy()
 
 

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shards.cli import UserError
-from shards.shardset import ShardSet
+from .cli import UserError
+from .shardset import ShardSet
 
 PART_BYTES = 8 * 2**20
 """What one request asks for: a slow line brings it in time, and it is soon asked for again."""
@@ -64,7 +64,7 @@ class Store:
                 return
         raise UserError(
             f"{self._place(shard)}: the bytes of clip {damaged} do not match their checksum, also "
-            f"when fetched again; run `python -m shards verify {self.shard_set.folder}`"
+            f"when fetched again; run `abt shards verify {self.shard_set.folder}`"
         )
 
     def _place(self, shard: int, ending: str = "tar") -> Path:
@@ -76,7 +76,7 @@ class Store:
         if found != size:
             raise UserError(
                 f"{tar} has {found} bytes, written were {size}; "
-                f"run `python -m shards verify {tar.parent}`"
+                f"run `abt shards verify {tar.parent}`"
             )
         file.seek(0)
         for begin in range(0, size, PART_BYTES):
@@ -115,7 +115,7 @@ class Store:
             except (FileNotFoundError, PermissionError) as error:
                 raise UserError(
                     f"{where} cannot be read ({_reason(error)}); check the credentials, and the "
-                    f"set with `python -m shards verify {where.parent}`"
+                    f"set with `abt shards verify {where.parent}`"
                 ) from error
             except self._troubles as error:
                 took, reason = time.monotonic() - begin, _reason(error)

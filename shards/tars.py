@@ -9,8 +9,8 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from shards.cli import UserError
-from shards.shardset import ShardSet
+from .cli import UserError
+from .shardset import ShardSet
 
 
 class Lane(Protocol):
@@ -123,7 +123,7 @@ def allow_files(wanted: int) -> None:
 
 
 def _open_tar(path: Path, size: int) -> int:
-    advice = f"run `python -m shards verify {path.parent}`"
+    advice = f"run `abt shards verify {path.parent}`"
     try:
         file = os.open(path, os.O_RDONLY)
     except OSError as error:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from shards.cli import UserError
-from shards.form import Form
-from shards.place import reaching
-from shards.shardset import sidecar_paths
-from shards.sidecar import Row, Sidecar, Summary
-from shards.writer import record_checksum
+from .cli import UserError
+from .form import Form
+from .place import reaching
+from .shardset import sidecar_paths
+from .sidecar import Row, Sidecar, Summary
+from .writer import record_checksum
 
 
 @dataclass(frozen=True)

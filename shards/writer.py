@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import webdataset
 
-from shards.cli import UserError
-from shards.files import naming_full_disk, replacing
-from shards.form import Form
-from shards.logmel import PCM16_SCALE
-from shards.place import reaching, read_each
-from shards.sidecar import Row, Summary, read_summary, rows_checksum, write_sidecar
-from shards.statistics import Statistics
+from .cli import UserError
+from .files import naming_full_disk, replacing
+from .form import Form
+from .logmel import PCM16_SCALE
+from .place import reaching, read_each
+from .sidecar import Row, Summary, read_summary, rows_checksum, write_sidecar
+from .statistics import Statistics
 
 KEY_BYTES = 95
 """Longest key: a tar header holds names of 100 bytes."""

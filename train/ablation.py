@@ -8,19 +8,20 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from eval.scoring import Scores
-from eval.task import find_tasks, read_task
-from shards.cli import UserError, say
-from shards.cluster import cluster, fan_out
-from shards.files import replacing
-from shards.gpus import on_gpu
-from shards.place import is_remote, place
-from shards.workers import count_gpus
-from train.ablation_report import Result, write_report
-from train.config import AblationConfig, TrainConfig
-from train.grids import cells_of
-from train.job import Job, run_job
-from train.setting import open_set
+from audio_barlow_twins.eval.scoring import Scores
+from audio_barlow_twins.eval.task import find_tasks, read_task
+from audio_barlow_twins.shards.cli import UserError, say
+from audio_barlow_twins.shards.cluster import cluster, fan_out
+from audio_barlow_twins.shards.files import replacing
+from audio_barlow_twins.shards.gpus import on_gpu
+from audio_barlow_twins.shards.place import is_remote, place
+from audio_barlow_twins.shards.workers import count_gpus
+
+from .ablation_report import Result, write_report
+from .config import AblationConfig, TrainConfig
+from .grids import cells_of
+from .job import Job, run_job
+from .setting import open_set
 
 TAIL_BYTES = 8192
 """What is read of metrics.jsonl to see how far a run is: several lines."""

@@ -11,11 +11,12 @@ from textwrap import fill
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from eval.result import deviation, mean
-from shards.files import replacing
-from train.config import AblationConfig
-from train.grids import cells_of
-from train.pictures import new_figure, save
+from audio_barlow_twins.eval.result import deviation, mean
+from audio_barlow_twins.shards.files import replacing
+
+from .config import AblationConfig
+from .grids import cells_of
+from .pictures import new_figure, save
 
 PUBLISHED = Path(__file__).with_name("published_ablation.csv")
 OURS, THEIRS = "#3b6fb6", "#c9c9c9"

@@ -15,17 +15,18 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from shards.cli import UserError, say
-from shards.files import replacing
-from shards.form import logmel_form, wave_form
-from shards.logmel import FrontEnd
-from shards.reader import Batch
-from shards.shardset import ShardSet
-from train.loop import Trainer
-from train.presets import PRESETS
-from train.ranks import Ranks, choose_device
-from train.summary import PAPER_CLIPS, PAPER_EPOCHS
-from train.views import split_views
+from audio_barlow_twins.shards.cli import UserError, say
+from audio_barlow_twins.shards.files import replacing
+from audio_barlow_twins.shards.form import logmel_form, wave_form
+from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.reader import Batch
+from audio_barlow_twins.shards.shardset import ShardSet
+
+from .loop import Trainer
+from .presets import PRESETS
+from .ranks import Ranks, choose_device
+from .summary import PAPER_CLIPS, PAPER_EPOCHS
+from .views import split_views
 
 WARM_UP = 5
 """Steps before the first timing: kernels are loaded, or compiled."""
@@ -65,7 +66,9 @@ class Bench:
 
     def run(self) -> None:
         """Measure every preset in every mode, print a block for each."""
-        from shards.bench import synthetic_shards  # brings in webdataset, as writing shards does
+        from audio_barlow_twins.shards.bench import (
+            synthetic_shards,  # brings in webdataset, as writing shards does
+        )
 
         device = choose_device(self.device)
         peak = matmul_flops(device)

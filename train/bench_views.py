@@ -14,15 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards.cli import UserError, say
-from shards.files import replacing
-from train.bank import Bank
-from train.bench import chip, synchronise
-from train.draws import Draws, sample_keys
-from train.ranks import choose_device
-from train.views import Ranges, WaveName
-from train.wave_view import Setting
-from train.wave_views import WAVE_PRESETS, Chain, make_views, needed_samples
+from audio_barlow_twins.shards.cli import UserError, say
+from audio_barlow_twins.shards.files import replacing
+
+from .bank import Bank
+from .bench import chip, synchronise
+from .draws import Draws, sample_keys
+from .ranks import choose_device
+from .views import Ranges, WaveName
+from .wave_view import Setting
+from .wave_views import WAVE_PRESETS, Chain, make_views, needed_samples
 
 RATE = 16000
 LEAST_S = 0.2

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards.cli import UserError
-from shards.logmel import PCM16_SCALE, FrontEnd
-from shards.shardset import ShardSet
-from shards.sidecar import read_clip, read_rows
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.logmel import PCM16_SCALE, FrontEnd
+from audio_barlow_twins.shards.shardset import ShardSet
+from audio_barlow_twins.shards.sidecar import read_clip, read_rows
 
 
 def find_wave(name: str, shard_set: ShardSet) -> Tensor:
@@ -25,7 +25,7 @@ def find_wave(name: str, shard_set: ShardSet) -> Tensor:
 
 def read_file(path: Path) -> Tensor:
     """Read the waveform of a sound file, float32 [samples] at 16 kHz."""
-    from eval.audio import read_audio  # libsndfile, which training does without
+    from audio_barlow_twins.eval.audio import read_audio  # libsndfile, which training does without
 
     return torch.from_numpy(read_audio(path, FrontEnd().sample_rate))
 
@@ -39,7 +39,7 @@ def read_key(key: str, shard_set: ShardSet) -> np.ndarray:
     if key not in shard_set.keys:
         raise UserError(
             f"{key} is neither a file nor a key of {shard_set.folder}, such as "
-            f"{shard_set.keys[0]}; `python -m shards ls {shard_set.folder}` lists its shards"
+            f"{shard_set.keys[0]}; `abt shards ls {shard_set.folder}` lists its shards"
         )
     shard = int(shard_set.shard_of(np.array(shard_set.keys.index(key))))
     stem = shard_set.folder / shard_set.names[shard]

@@ -1,4 +1,4 @@
-"""`python -m train PRESET`, and what else this room can do: see `--help`."""
+"""`abt train PRESET`, and what else this room can do: see `--help`."""
 
 import os
 from collections.abc import Callable
@@ -8,15 +8,16 @@ from typing import Annotated, Any, cast
 
 import tyro
 
-from shards.cli import UserError
-from train.bench import Bench
-from train.bench_views import BenchViews
-from train.config import AblationConfig, ListenConfig, ShowConfig, TrainConfig
-from train.launch import launch
-from train.listen import listen
-from train.presets import PRESETS
-from train.session import train
-from train.show import show
+from audio_barlow_twins.shards.cli import UserError
+
+from .bench import Bench
+from .bench_views import BenchViews
+from .config import AblationConfig, ListenConfig, ShowConfig, TrainConfig
+from .launch import launch
+from .listen import listen
+from .presets import PRESETS
+from .session import train
+from .show import show
 
 OTHERS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "views": (ShowConfig, show),
@@ -37,7 +38,7 @@ def main() -> None:
     choices.append(_ablations())
     command = tyro.cli(
         cast(Any, reduce(or_, choices)),
-        prog="python -m train",
+        prog="abt train",
         description="Pre-train an encoder by a preset, every number of which can be overridden; "
         "look at views, listen to them, measure a step, compare settings.",
     )
@@ -71,7 +72,7 @@ def _ablations() -> Any:
 
 def _ablate(config: AblationConfig) -> None:
     try:
-        from train.ablation import ablate
+        from .ablation import ablate
     except ImportError as error:
         raise UserError(
             f"ablations need {error.name}: `pip install 'audio-barlow-twins[shards,train,eval]'`"

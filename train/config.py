@@ -7,11 +7,12 @@ from typing import Annotated, Literal, get_args
 
 from tyro.conf import Positional, arg
 
-from model.encoders import encoder_options
-from shards.cache import CacheOptions
-from shards.cli import UserError
-from shards.logmel import FrontEnd
-from train.views import PAPER, LogmelName, Ranges, ViewName, WaveName, split_views
+from audio_barlow_twins.model.encoders import encoder_options
+from audio_barlow_twins.shards.cache import CacheOptions
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.logmel import FrontEnd
+
+from .views import PAPER, LogmelName, Ranges, ViewName, WaveName, split_views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +63,9 @@ class TrainConfig:
     resume: bool = False
     """Go on with the run in the run folder if there is one."""
     encoder: str = "audiontt"
-    """Network; `python -m model` lists them."""
+    """Network; `abt model` lists them."""
     encoder_options: tuple[str, ...] = ()
-    """What of the network can be set, as KEY=VALUE; `python -m model NAME` lists it."""
+    """What of the network can be set, as KEY=VALUE; `abt model NAME` lists it."""
     projector_hidden: int = 8192
     """Width of the projector's hidden layers."""
     projector_layers: int = 1
@@ -174,7 +175,7 @@ class AblationConfig:
     seeds: tuple[int, ...] = (0,)
     """Each setting is trained once for each; the figure shows means and deviations."""
     protocol: Literal["heareval", "fast", "robust"] = "heareval"
-    """How tasks are scored, as for `python -m eval hear`."""
+    """How tasks are scored, as for `abt eval hear`."""
     out: Path | None = None
     """Folder of the results and of all runs, CELL/seed-S; runs/ablation-GRID if left out. All nodes
     of a cluster must see it, local shards and the tasks at the same paths."""

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from shards.reader import Batch
-from train.clock import Clock
+from audio_barlow_twins.shards.reader import Batch
+
+from .clock import Clock
 
 AHEAD = 2
 """Batches that lie on the device, or are on their way, while one is used."""

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast, get_args
 
-from shards.cli import UserError
-from train.config import AblationConfig, TrainConfig
-from train.views import ViewName
+from audio_barlow_twins.shards.cli import UserError
+
+from .config import AblationConfig, TrainConfig
+from .views import ViewName
 
 FIGURE_2: dict[str, tuple[ViewName, ...]] = {
     "mixup+rrc+rlf+ppn": ("mixup", "rrc", "rlf"),

@@ -9,18 +9,19 @@ from pathlib import Path
 
 import torch
 
-from eval.hear import load_model
-from eval.protocol import PROTOCOLS
-from eval.scoring import score
-from eval.system import Loaded
-from eval.task import read_task
-from eval.task_embeddings import embed_task
-from model.checkpoint import save_checkpoint
-from shards.cli import UserError
-from train.config import TrainConfig
-from train.loop import Trainer
-from train.session import train
-from train.setting import open_set
+from audio_barlow_twins.eval.hear import load_model
+from audio_barlow_twins.eval.protocol import PROTOCOLS
+from audio_barlow_twins.eval.scoring import score
+from audio_barlow_twins.eval.system import Loaded
+from audio_barlow_twins.eval.task import read_task
+from audio_barlow_twins.eval.task_embeddings import embed_task
+from audio_barlow_twins.model.checkpoint import save_checkpoint
+from audio_barlow_twins.shards.cli import UserError
+
+from .config import TrainConfig
+from .loop import Trainer
+from .session import train
+from .setting import open_set
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,17 +10,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from shards.cli import UserError
-from train.look import effective_rank, keep_correlation, look_steps, name_collapse
-from train.loop import Trainer
-from train.ranks import AgreedError
-from train.run import RunFolder
-from train.summary import share_fields
+from audio_barlow_twins.shards.cli import UserError
+
+from .look import effective_rank, keep_correlation, look_steps, name_collapse
+from .loop import Trainer
+from .ranks import AgreedError
+from .run import RunFolder
+from .summary import share_fields
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-    from train.probe import Probe
+    from .probe import Probe
 
 STALL_STEPS = 20
 """Steps after the first line that are watched before a run may fail for waiting."""
@@ -132,7 +133,7 @@ class Journal:
         if not config.probe_tasks:
             return
         try:
-            from train.probe import Probe
+            from .probe import Probe
         except ImportError as error:
             raise UserError(
                 f"--probe-tasks needs {error.name}: `pip install 'audio-barlow-twins[eval]'`"

@@ -16,12 +16,13 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from shards.cli import UserError, say
-from shards.gpus import on_gpu
-from shards.place import is_remote, place
-from train.config import TrainConfig
-from train.ranks import AgreedError
-from train.run import STOP, RunFolder
+from audio_barlow_twins.shards.cli import UserError, say
+from audio_barlow_twins.shards.gpus import on_gpu
+from audio_barlow_twins.shards.place import is_remote, place
+
+from .config import TrainConfig
+from .ranks import AgreedError
+from .run import STOP, RunFolder
 
 Train = Callable[[TrainConfig], None]
 NOTES = ".ray-"
@@ -81,8 +82,8 @@ def _give_up(lost: ChildFailedError, config: TrainConfig) -> NoReturn:
 def _on_the_cluster(train: Train, config: TrainConfig) -> tuple[int, str]:
     """Start the processes by Ray Train; return what the first one ended with."""
     try:
-        from shards.cluster import cluster
-        from shards.workers import SignalledError, Team, count_gpus, run_workers
+        from audio_barlow_twins.shards.cluster import cluster
+        from audio_barlow_twins.shards.workers import SignalledError, Team, count_gpus, run_workers
     except ImportError as error:
         raise UserError(
             f"RAY_ADDRESS is set, but {error.name} is not installed: "

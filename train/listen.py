@@ -1,4 +1,4 @@
-"""`python -m train listen`: a page on which every view of waveforms can be heard and seen."""
+"""`abt train listen`: a page on which every view of waveforms can be heard and seen."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,18 +7,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards.cli import say
-from shards.files import replacing
-from shards.form import wave_form
-from shards.logmel import PCM16_SCALE, FrontEnd, LogMel
-from shards.page import Html, element, join, page, player, spectrogram
-from shards.shardset import ShardSet, open_shards
-from train.bank import Bank
-from train.clips import find_wave
-from train.config import ListenConfig
-from train.draws import Draws, sample_keys
-from train.wave_view import Setting, WaveView, fit
-from train.wave_views import Chain, make_views, needed_samples
+from audio_barlow_twins.shards.cli import say
+from audio_barlow_twins.shards.files import replacing
+from audio_barlow_twins.shards.form import wave_form
+from audio_barlow_twins.shards.logmel import PCM16_SCALE, FrontEnd, LogMel
+from audio_barlow_twins.shards.page import Html, element, join, page, player, spectrogram
+from audio_barlow_twins.shards.shardset import ShardSet, open_shards
+
+from .bank import Bank
+from .clips import find_wave
+from .config import ListenConfig
+from .draws import Draws, sample_keys
+from .wave_view import Setting, WaveView, fit
+from .wave_views import Chain, make_views, needed_samples
 
 RATE = FrontEnd().sample_rate
 BACKGROUNDS = 64

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shards.cli import UserError
-from train.bank import Bank
-from train.draws import Draws
-from train.resize import resize_weights
+from audio_barlow_twins.shards.cli import UserError
+
+from .bank import Bank
+from .draws import Draws
+from .resize import resize_weights
 
 LOG_EPS = math.log(torch.finfo(torch.float32).eps)
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards.files import replacing
+from audio_barlow_twins.shards.files import replacing
 
 LOOKS = 12
 """Looks over a run, where the config does not say how often."""

@@ -7,22 +7,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from model.checkpoint import Checkpoint
-from model.encoders import Size, build_encoder, encoder_options, option_kinds
-from shards.cli import UserError
-from shards.reader import Batch, CropReader
-from shards.shardset import ShardSet
-from train.clock import Clock
-from train.config import TrainConfig
-from train.draws import sample_keys
-from train.feed import HOLD, feed
-from train.network import BarlowTwins, Outcome
-from train.optimise import make_optimiser, set_rate
-from train.order import PartOrder
-from train.ranks import Ranks, choose_device
-from train.schedule import warmup_cosine
-from train.setting import AnyViews, build_views, crop_length, logmel_statistics
-from train.synced import synchronise
+from audio_barlow_twins.model.checkpoint import Checkpoint
+from audio_barlow_twins.model.encoders import Size, build_encoder, encoder_options, option_kinds
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.reader import Batch, CropReader
+from audio_barlow_twins.shards.shardset import ShardSet
+
+from .clock import Clock
+from .config import TrainConfig
+from .draws import sample_keys
+from .feed import HOLD, feed
+from .network import BarlowTwins, Outcome
+from .optimise import make_optimiser, set_rate
+from .order import PartOrder
+from .ranks import Ranks, choose_device
+from .schedule import warmup_cosine
+from .setting import AnyViews, build_views, crop_length, logmel_statistics
+from .synced import synchronise
 
 
 class Trainer:

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from model.loss import BarlowTerms, cross_correlation, loss_of
-from model.projector import Projector
+from audio_barlow_twins.model.loss import BarlowTerms, cross_correlation, loss_of
+from audio_barlow_twins.model.projector import Projector
 
 
 class Outcome(NamedTuple):

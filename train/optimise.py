@@ -3,8 +3,8 @@
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
-from train.config import OptimiserConfig
-from train.lars import LARS, lars_groups
+from .config import OptimiserConfig
+from .lars import LARS, lars_groups
 
 BETAS = (0.9, 0.999)
 """Of AdamW, as in the paper."""

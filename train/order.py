@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from shards.order import Order
+from audio_barlow_twins.shards.order import Order
 
 
 class PartOrder(Order):

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shards.files import replacing
-from train.look import LOOKS
-from train.run import read_metrics
+from audio_barlow_twins.shards.files import replacing
+
+from .look import LOOKS
+from .run import read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from train.loop import Trainer
+from .loop import Trainer
 
 READ_S = 0.5
 READ_BATCHES = 64

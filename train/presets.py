@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from train.config import OptimiserConfig, TrainConfig
-from train.views import PAPER, Ranges, ViewName
-from train.wave_views import WAVE_PRESETS
+from .config import OptimiserConfig, TrainConfig
+from .views import PAPER, Ranges, ViewName
+from .wave_views import WAVE_PRESETS
 
 _AUDIOSET = TrainConfig(
     shards="data/audioset/logmel",

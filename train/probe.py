@@ -9,16 +9,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from eval.embedded import Embedded
-from eval.evaluate import evaluate
-from eval.extract import Sound, log_mel_of, passes
-from eval.hear import HearModel, frozen_model
-from eval.knn import knn_score
-from eval.protocol import Protocol
-from eval.task import Task, read_task
-from eval.task_embeddings import read_clip
-from model.checkpoint import Checkpoint
-from shards.cli import UserError
+from audio_barlow_twins.eval.embedded import Embedded
+from audio_barlow_twins.eval.evaluate import evaluate
+from audio_barlow_twins.eval.extract import Sound, log_mel_of, passes
+from audio_barlow_twins.eval.hear import HearModel, frozen_model
+from audio_barlow_twins.eval.knn import knn_score
+from audio_barlow_twins.eval.protocol import Protocol
+from audio_barlow_twins.eval.task import Task, read_task
+from audio_barlow_twins.eval.task_embeddings import read_clip
+from audio_barlow_twins.model.checkpoint import Checkpoint
+from audio_barlow_twins.shards.cli import UserError
 
 KEPT_BYTES = 2**30
 """Log-mel that stays in memory, of all tasks: about 23 hours of sound."""

@@ -5,10 +5,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from shards.cli import UserError
-from shards.files import remove_scratch, replacing
-from train.config import TrainConfig
+from audio_barlow_twins.model.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    save_checkpoint,
+)
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.files import remove_scratch, replacing
+
+from .config import TrainConfig
 
 _FREE = (
     "run", "resume", "shards", "cache", "device", "reader_threads", "log_every",

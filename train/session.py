@@ -12,17 +12,18 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from model.checkpoint import Checkpoint
-from shards.cli import say
-from train.config import TrainConfig
-from train.journal import Journal
-from train.loop import Trainer
-from train.pictures import draw_run
-from train.preflight import measure
-from train.ranks import AgreedError, Ranks, joined_ranks
-from train.run import STOP, RunFolder
-from train.setting import open_set
-from train.summary import summarise
+from audio_barlow_twins.model.checkpoint import Checkpoint
+from audio_barlow_twins.shards.cli import say
+
+from .config import TrainConfig
+from .journal import Journal
+from .loop import Trainer
+from .pictures import draw_run
+from .preflight import measure
+from .ranks import AgreedError, Ranks, joined_ranks
+from .run import STOP, RunFolder
+from .setting import open_set
+from .summary import summarise
 
 log = logging.getLogger(__name__)
 

@@ -4,17 +4,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards.cli import UserError
-from shards.form import logmel_form, wave_form
-from shards.logmel import LogMel
-from shards.reader import CropReader
-from shards.shardset import ShardSet, open_shards
-from train.config import TrainConfig
-from train.normalise import PPN_EPOCHS, RunningNorm, SetNorm
-from train.ranks import Ranks
-from train.views import Views, split_views
-from train.wave_views import needed_samples
-from train.waves import WaveViews
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.form import logmel_form, wave_form
+from audio_barlow_twins.shards.logmel import LogMel
+from audio_barlow_twins.shards.reader import CropReader
+from audio_barlow_twins.shards.shardset import ShardSet, open_shards
+
+from .config import TrainConfig
+from .normalise import PPN_EPOCHS, RunningNorm, SetNorm
+from .ranks import Ranks
+from .views import Views, split_views
+from .wave_views import needed_samples
+from .waves import WaveViews
 
 SAMPLE = 4096
 """Crops of a wave set whose log-mel gives mean and standard deviation."""

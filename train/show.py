@@ -1,21 +1,22 @@
-"""`python -m train views CLIP`: a picture of pairs of views, as training would see them."""
+"""`abt train views CLIP`: a picture of pairs of views, as training would see them."""
 
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from shards.cli import say
-from shards.form import logmel_form
-from shards.logmel import FrontEnd, LogMel
-from shards.reader import CropReader
-from shards.shardset import ShardSet, open_shards
-from train.clips import read_file, read_key
-from train.config import ShowConfig
-from train.draws import sample_keys
-from train.normalise import SetNorm
-from train.pictures import new_figure, save
-from train.views import Views
+from audio_barlow_twins.shards.cli import say
+from audio_barlow_twins.shards.form import logmel_form
+from audio_barlow_twins.shards.logmel import FrontEnd, LogMel
+from audio_barlow_twins.shards.reader import CropReader
+from audio_barlow_twins.shards.shardset import ShardSet, open_shards
+
+from .clips import read_file, read_key
+from .config import ShowConfig
+from .draws import sample_keys
+from .normalise import SetNorm
+from .pictures import new_figure, save
+from .views import Views
 
 SPREAD = 3.0
 """Standard deviations around the mean that the colours span."""

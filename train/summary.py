@@ -3,9 +3,9 @@
 from pathlib import Path
 from statistics import fmean
 
-from train.clock import PARTS
-from train.look import name_collapse
-from train.run import read_metrics
+from .clock import PARTS
+from .look import name_collapse
+from .run import read_metrics
 
 STALL = 0.02
 """Share of waiting that is worth a word."""

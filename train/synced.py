@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from train.ranks import Ranks
+from .ranks import Ranks
 
 
 def synchronise(network: nn.Module, ranks: Ranks, batch: int) -> nn.Module:

@@ -7,16 +7,17 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from shards.cli import UserError
-from train.bank import Bank
-from train.draws import Draws
-from train.logmel_views import Mixup, Noise, RandomLinearFader, RandomResizeCrop
-from train.normalise import Gather, RunningNorm, SetNorm
-from train.wave_add import Background, ColouredNoise, Reverb
-from train.wave_dynamics import Compression
-from train.wave_equaliser import BandPass, Bandwidth, Equaliser, HighPass, LowPass
-from train.wave_level import Clipping, Fade, Gain, Polarity
-from train.wave_time import PitchShift, TimeMask, TimeShift, TimeStretch
+from audio_barlow_twins.shards.cli import UserError
+
+from .bank import Bank
+from .draws import Draws
+from .logmel_views import Mixup, Noise, RandomLinearFader, RandomResizeCrop
+from .normalise import Gather, RunningNorm, SetNorm
+from .wave_add import Background, ColouredNoise, Reverb
+from .wave_dynamics import Compression
+from .wave_equaliser import BandPass, Bandwidth, Equaliser, HighPass, LowPass
+from .wave_level import Clipping, Fade, Gain, Polarity
+from .wave_time import PitchShift, TimeMask, TimeShift, TimeStretch
 
 LogmelName = Literal["mixup", "rrc", "rlf", "noise"]
 WaveName = Literal[

@@ -7,8 +7,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from train.draws import MAX_INTEGERS, Draws
-from train.wave_view import Drawn, Setting, WaveView, check_range, decibels, fit, uniform_in_octaves
+from .draws import MAX_INTEGERS, Draws
+from .wave_view import Drawn, Setting, WaveView, check_range, decibels, fit, uniform_in_octaves
 
 SILENT = 1e-12
 

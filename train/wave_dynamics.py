@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from train.draws import Draws
-from train.wave_envelope import peak_envelope
-from train.wave_view import Drawn, Setting, WaveView, check_range, uniform_in_octaves
+from .draws import Draws
+from .wave_envelope import peak_envelope
+from .wave_view import Drawn, Setting, WaveView, check_range, uniform_in_octaves
 
 QUIETEST = 1e-6
 OCTAVES = math.log2(10) / 20

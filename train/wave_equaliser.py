@@ -7,10 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from train.draws import Draws
-from train.wave_filter import Kind, limit_bandwidth, second_order, section
-from train.wave_recursion import Recursion
-from train.wave_view import Drawn, Setting, WaveView, check_range, uniform_in_octaves
+from .draws import Draws
+from .wave_filter import Kind, limit_bandwidth, second_order, section
+from .wave_recursion import Recursion
+from .wave_view import Drawn, Setting, WaveView, check_range, uniform_in_octaves
 
 FLAT = 0.5**0.5
 """Quality of a pass whose response has no peak."""

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from train.wave_recursion import BLOCK, Recursion
-from train.wave_view import decibels
+from .wave_recursion import BLOCK, Recursion
+from .wave_view import decibels
 
 Kind = Literal["low-pass", "high-pass", "band-pass", "peak", "low shelf", "high shelf"]
 

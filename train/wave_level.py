@@ -6,8 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from train.draws import Draws
-from train.wave_view import (
+from .draws import Draws
+from .wave_view import (
     Drawn,
     Setting,
     WaveView,

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from train.draws import Draws
-from train.wave_view import Drawn, Setting, WaveView, check_range, uniform_in_octaves
-from train.wave_vocoder import needed_samples, pitch_shift, time_stretch
+from .draws import Draws
+from .wave_view import Drawn, Setting, WaveView, check_range, uniform_in_octaves
+from .wave_vocoder import needed_samples, pitch_shift, time_stretch
 
 EDGE_MS = 2.0
 """Length of a mask's ramps, so that it does not click."""

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from shards.cli import UserError
-from train.bank import Bank
-from train.draws import Draws
+from audio_barlow_twins.shards.cli import UserError
+
+from .bank import Bank
+from .draws import Draws
 
 Drawn = dict[str, Tensor]
 """Parameters of N samples by name, each [N] or [N, bands]; `applied` says who is changed, bool."""

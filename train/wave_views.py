@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor
 
-from train.draws import Draws
-from train.wave_add import Background, ColouredNoise, Reverb
-from train.wave_dynamics import Compression
-from train.wave_equaliser import Bandwidth, Equaliser
-from train.wave_level import Clipping, Fade, Gain, Polarity
-from train.wave_time import PitchShift, TimeMask, TimeShift, TimeStretch
-from train.wave_view import Drawn, Setting, WaveView, fit
+from .draws import Draws
+from .wave_add import Background, ColouredNoise, Reverb
+from .wave_dynamics import Compression
+from .wave_equaliser import Bandwidth, Equaliser
+from .wave_level import Clipping, Fade, Gain, Polarity
+from .wave_time import PitchShift, TimeMask, TimeShift, TimeStretch
+from .wave_view import Drawn, Setting, WaveView, fit
 
 Chain = dict[str, WaveView]
 """Views by their name, in the order in which they are applied."""

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from train.wave_resample import REACH, read_at
+from .wave_resample import REACH, read_at
 
 OVERLAP = 3
 """Windows that cover a sample; a synthesis hop is a window divided by this."""

@@ -3,13 +3,14 @@
 import torch
 from torch import Tensor, nn
 
-from shards.logmel import PCM16_SCALE, FrontEnd, LogMel
-from train.bank import Bank
-from train.draws import Draws
-from train.normalise import RunningNorm, SetNorm
-from train.views import Views
-from train.wave_view import Setting
-from train.wave_views import Chain, make_views
+from audio_barlow_twins.shards.logmel import PCM16_SCALE, FrontEnd, LogMel
+
+from .bank import Bank
+from .draws import Draws
+from .normalise import RunningNorm, SetNorm
+from .views import Views
+from .wave_view import Setting
+from .wave_views import Chain, make_views
 
 
 class WaveViews(nn.Module):

@@ -6,15 +6,16 @@ version runs behind the front-end that it was trained on: see `model/foreign.py`
 
 from pathlib import Path
 
-from eval.hear import (
+from audio_barlow_twins.model.checkpoint import CheckpointError
+from audio_barlow_twins.model.foreign import BYOLA_V1, BYOLA_V2, load_foreign
+
+from ..hear import (
     HearModel,
     ModelError,
     frozen_model,
     get_scene_embeddings,
     get_timestamp_embeddings,
 )
-from model.checkpoint import CheckpointError
-from model.foreign import BYOLA_V1, BYOLA_V2, load_foreign
 
 __all__ = ["get_scene_embeddings", "get_timestamp_embeddings", "load_model"]
 

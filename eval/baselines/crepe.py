@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eval.hear import ModelError, check_audio, on_device
-from model.checkpoint import CheckpointError, read_torch_file
+from audio_barlow_twins.model.checkpoint import CheckpointError, read_torch_file
+
+from ..hear import ModelError, check_audio, on_device
 
 Capacity = Literal["full", "tiny"]
 CHANNELS = {

@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from eval.baselines.random_init import template
-from eval.hear import HearModel, get_scene_embeddings, get_timestamp_embeddings, wrap_encoder
-from model.checkpoint import Checkpoint
+from audio_barlow_twins.model.checkpoint import Checkpoint
+
+from ..hear import HearModel, get_scene_embeddings, get_timestamp_embeddings, wrap_encoder
+from .random_init import template
 
 __all__ = ["get_scene_embeddings", "get_timestamp_embeddings", "load_model", "log_mel_statistics"]
 

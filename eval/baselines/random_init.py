@@ -1,6 +1,6 @@
 """Random weights: what an encoder's architecture and its front-end are worth without training.
 
-    python -m eval validate eval.baselines.random_init --options encoder=vitc-b-16x8 seed=1
+    abt eval validate eval.baselines.random_init --options encoder=vitc-b-16x8 seed=1
 
 Given a checkpoint, its architecture, front-end and statistics; otherwise those of the paper.
 """
@@ -10,7 +10,12 @@ from pathlib import Path
 
 import torch
 
-from eval.hear import (
+from audio_barlow_twins.model.checkpoint import Checkpoint
+from audio_barlow_twins.model.encoders import Size, build_encoder, encoder_options
+from audio_barlow_twins.model.foreign import STATISTICS
+from audio_barlow_twins.shards.logmel import FrontEnd
+
+from ..hear import (
     HearModel,
     ModelError,
     frozen_model,
@@ -18,10 +23,6 @@ from eval.hear import (
     get_timestamp_embeddings,
     read_checkpoint,
 )
-from model.checkpoint import Checkpoint
-from model.encoders import Size, build_encoder, encoder_options
-from model.foreign import STATISTICS
-from shards.logmel import FrontEnd
 
 __all__ = ["get_scene_embeddings", "get_timestamp_embeddings", "load_model", "random_init"]
 
@@ -41,7 +42,7 @@ def load_model(
     Args:
         model_file_path: checkpoint that tells the architecture, front-end and statistics.
         device: where to run, such as "cpu" or "cuda:1"; by default a GPU if there is one.
-        encoder: one that `python -m model` lists; by default the checkpoint's, or AudioNTT.
+        encoder: one that `abt model` lists; by default the checkpoint's, or AudioNTT.
         seed: of the weights.
         options: of the encoder, such as `pool="mean"`.
 

@@ -1,4 +1,4 @@
-"""Comparison systems by the names that `python -m eval hear --baselines` takes."""
+"""Comparison systems by the names that `abt eval hear --baselines` takes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,17 +18,25 @@ class Baseline:
 
 
 BASELINES: Mapping[str, Baseline] = {
-    "random": Baseline(row="random init", module="eval.baselines.random_init", of_checkpoint=True),
-    "log-mel": Baseline(
-        row="log-mel mean+std", module="eval.baselines.log_mel", of_checkpoint=True
+    "random": Baseline(
+        row="random init",
+        module=f"{__package__}.random_init",
+        of_checkpoint=True,
     ),
-    "crepe": Baseline(row="CREPE", module="eval.baselines.crepe"),
+    "log-mel": Baseline(
+        row="log-mel mean+std",
+        module=f"{__package__}.log_mel",
+        of_checkpoint=True,
+    ),
+    "crepe": Baseline(row="CREPE", module=f"{__package__}.crepe"),
     "byol-a": Baseline(
-        row="BYOL-A", module="eval.baselines.byol_a", needs_weights="a published state dict"
+        row="BYOL-A",
+        module=f"{__package__}.byol_a",
+        needs_weights="a published state dict",
     ),
     "wav2vec2": Baseline(
         row="wav2vec 2.0",
-        module="eval.baselines.wav2vec2",
+        module=f"{__package__}.wav2vec2",
         needs_weights="a folder with config.json and weights",
     ),
 }

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eval.hear import ModelError, check_audio, on_device
+from ..hear import ModelError, check_audio, on_device
 
 SAMPLE_RATE = 16000
 INPUT_EPS = 1e-7

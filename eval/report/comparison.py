@@ -7,11 +7,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from eval.metadata import MINIMISED_SCORES
-from eval.report.published import GROUPS, OWN, Published, group_of
-from eval.report.scores import TaskReport
-from eval.result import mean
-from eval.suite import PAPER_TASKS, paper_task
+from ..metadata import MINIMISED_SCORES
+from ..result import mean
+from ..suite import PAPER_TASKS, paper_task
+from .published import GROUPS, OWN, Published, group_of
+from .scores import TaskReport
 
 RANDOM = "random init"
 """Name of the system that others are measured against."""

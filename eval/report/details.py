@@ -1,9 +1,10 @@
 """What is behind the scores of one task: hyperparameters, every score, every fold."""
 
-from eval.report.comparison import Column
-from eval.report.words import count, percent
-from eval.result import Run, TaskResult, deviation, mean
-from shards.page import Html, element, join, table
+from audio_barlow_twins.shards.page import Html, element, join, table
+
+from ..result import Run, TaskResult, deviation, mean
+from .comparison import Column
+from .words import count, percent
 
 LEFT_OUT = ("loss", "score")
 """Numbers of a test that are no scores of their own."""

@@ -7,14 +7,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from eval.protocol import Protocol
-from eval.report.comparison import RANDOM, compare
-from eval.report.page import report_page
-from eval.report.published import Published, main_anchors, read_published
-from eval.report.scores import TaskReport
-from eval.report.text import report_markdown, scores_csv
-from shards.cli import UserError
-from shards.files import replacing
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.files import replacing
+
+from ..protocol import Protocol
+from .comparison import RANDOM, compare
+from .page import report_page
+from .published import Published, main_anchors, read_published
+from .scores import TaskReport
+from .text import report_markdown, scores_csv
 
 PACKAGES = ("torch", "numpy", "scipy", "soxr")
 

@@ -4,14 +4,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.protocol import Protocol
-from eval.report.chart import Bar, bar_chart
-from eval.report.comparison import Column, Comparison, Row
-from eval.report.details import task_details
-from eval.report.style import STYLE
-from eval.report.tables import average_table, best_score, score_table
-from eval.report.words import count, headline, notes, percent, signed_percent, warnings, written
-from shards.page import Html, element, join, page, table, tiles
+from audio_barlow_twins.shards.page import Html, element, join, page, table, tiles
+
+from ..protocol import Protocol
+from .chart import Bar, bar_chart
+from .comparison import Column, Comparison, Row
+from .details import task_details
+from .style import STYLE
+from .tables import average_table, best_score, score_table
+from .words import count, headline, notes, percent, signed_percent, warnings, written
 
 
 def report_page(

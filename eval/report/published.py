@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eval.suite import PAPER_TASKS
-from shards.cli import UserError
+from audio_barlow_twins.shards.cli import UserError
+
+from ..suite import PAPER_TASKS
 
 SCORES = Path(__file__).with_name("published_scores.csv")
 COLUMNS = ("model", "task", "score_name", "score", "source", "note")

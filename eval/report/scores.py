@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from eval.protocol import Protocol
-from eval.result import TaskResult
-from shards.cli import UserError
-from shards.files import replacing
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.files import replacing
+
+from ..protocol import Protocol
+from ..result import TaskResult
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from eval.report.comparison import HEAR_L, Column, Comparison, Row
-from eval.report.words import percent, signed_percent, written
-from shards.page import Html, element, join
+from audio_barlow_twins.shards.page import Html, element, join
+
+from .comparison import HEAR_L, Column, Comparison, Row
+from .words import percent, signed_percent, written
 
 
 def average_table(

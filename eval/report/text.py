@@ -5,12 +5,12 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from eval.protocol import Protocol
-from eval.report.comparison import HEAR_L, Comparison, Row
-from eval.report.details import all_scores
-from eval.report.published import Published, group_of
-from eval.report.words import headline, notes, percent, signed_percent, warnings, written
-from eval.result import deviation, mean
+from ..protocol import Protocol
+from ..result import deviation, mean
+from .comparison import HEAR_L, Comparison, Row
+from .details import all_scores
+from .published import Published, group_of
+from .words import headline, notes, percent, signed_percent, warnings, written
 
 COLUMNS = ("system", "task", "group", "score", "mean", "std", "n_folds", "seeds", "source")
 RUN_HERE = "this run"

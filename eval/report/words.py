@@ -3,10 +3,10 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from eval.protocol import Protocol
-from eval.report.comparison import Cell, Column, Comparison, Row
-from eval.report.published import OWN
-from eval.suite import PAPER_TASKS
+from ..protocol import Protocol
+from ..suite import PAPER_TASKS
+from .comparison import Cell, Column, Comparison, Row
+from .published import OWN
 
 FEW_TASKS = 5
 FEW_CLIPS = 500

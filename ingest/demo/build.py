@@ -1,7 +1,8 @@
-"""Make the demo corpus: `python -m ingest.demo.build WORKDIR` (Debian or Ubuntu, with a network).
+"""Make the demo corpus: `python -m audio_barlow_twins.ingest.demo.build WORKDIR`.
 
-Fetches three packages by name into WORKDIR unless they are there, takes the sounds that are free,
-encodes them to Opus and writes audio/, clips.csv and SOURCES.md beside this file.
+Runs on Debian or Ubuntu, with a network. Fetches three packages by name into WORKDIR unless they
+are there, takes the sounds that are free, encodes them to Opus and writes audio/, clips.csv and
+SOURCES.md beside this file.
 """
 
 import argparse
@@ -18,8 +19,8 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from ingest.decode import ffmpeg_path
-from ingest.demo.catalogue import FOLDS, Clip, assign_folds, class_of, join_recordings
+from ..decode import ffmpeg_path
+from .catalogue import FOLDS, Clip, assign_folds, class_of, join_recordings
 
 HERE = Path(__file__).parent
 COLUMNS = ("path", "labels", "split", "recording", "author", "source", "licence")
@@ -231,7 +232,7 @@ def sources_page(clips: list[Clip], minutes: float, packages: list[str]) -> str:
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m ingest.demo.build")
+    parser = argparse.ArgumentParser(prog="python -m audio_barlow_twins.ingest.demo.build")
     parser.add_argument("workdir", type=Path, help="folder for downloads and scratch files")
     try:
         build(parser.parse_args().workdir.resolve())

@@ -4,8 +4,8 @@ import csv
 from dataclasses import replace
 from pathlib import Path
 
-from ingest.clip import Clip
-from ingest.folder import folder_clips
+from ..clip import Clip
+from ..folder import folder_clips
 
 HERE = Path(__file__).parent
 TASK = "demo_sounds-v1.0-full"

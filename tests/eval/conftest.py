@@ -10,10 +10,10 @@ import soundfile
 import soxr
 import torch
 
-from eval.hear import HearModel, load_model
-from model.checkpoint import Checkpoint, save_checkpoint
-from model.encoders import build_encoder
-from shards.logmel import FrontEnd
+from audio_barlow_twins.eval.hear import HearModel, load_model
+from audio_barlow_twins.model.checkpoint import Checkpoint, save_checkpoint
+from audio_barlow_twins.model.encoders import build_encoder
+from audio_barlow_twins.shards.logmel import FrontEnd
 
 DEMO = Path(__file__).parents[2] / "ingest" / "demo" / "audio"
 SIZES: dict[str, int | float] = {"width": 64, "channels": 8}

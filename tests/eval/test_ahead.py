@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.ahead import ahead, buckets
+from audio_barlow_twins.eval.ahead import ahead, buckets
 
 
 def test_work_comes_back_in_the_order_of_the_items() -> None:

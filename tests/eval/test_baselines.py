@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eval.baselines.byol_a import load_model as load_byol_a
-from eval.baselines.log_mel import load_model as load_log_mel
-from eval.baselines.log_mel import log_mel_statistics
-from eval.baselines.random_init import load_model as load_random
-from eval.baselines.random_init import random_init
-from eval.hear import HearModel, ModelError, get_scene_embeddings
-from eval.system import System
-from eval.validate import validate
-from model.checkpoint import Checkpoint
-from model.encoders import build_encoder
+from audio_barlow_twins.eval.baselines.byol_a import load_model as load_byol_a
+from audio_barlow_twins.eval.baselines.log_mel import load_model as load_log_mel
+from audio_barlow_twins.eval.baselines.log_mel import log_mel_statistics
+from audio_barlow_twins.eval.baselines.random_init import load_model as load_random
+from audio_barlow_twins.eval.baselines.random_init import random_init
+from audio_barlow_twins.eval.hear import HearModel, ModelError, get_scene_embeddings
+from audio_barlow_twins.eval.system import System
+from audio_barlow_twins.eval.validate import validate
+from audio_barlow_twins.model.checkpoint import Checkpoint
+from audio_barlow_twins.model.encoders import build_encoder
 
 TINY_VIT = ("encoder=vitc-t-16x8", "depth=2", "pool=mean")
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_reports import published, report, reports_of
 
-from eval.report.comparison import compare, percent_over
-from eval.report.published import PAPER, Published, read_published
+from audio_barlow_twins.eval.report.comparison import compare, percent_over
+from audio_barlow_twins.eval.report.published import PAPER, Published, read_published
 
 SCORES = st.floats(0.01, 1)
 OURS, BASE = "checkpoint", "random init"

@@ -10,13 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import eval.extract
-from eval.audio import AudioError, read_audio
-from eval.bench import bench_command
-from eval.config import BenchConfig, EmbedConfig
-from eval.embed import embed_command
-from eval.extract import Embedded, Failed, Sound, embed_files, passes, read_ahead
-from eval.hear import HearModel, get_scene_embeddings
+from audio_barlow_twins.eval import extract
+from audio_barlow_twins.eval.audio import AudioError, read_audio
+from audio_barlow_twins.eval.bench import bench_command
+from audio_barlow_twins.eval.config import BenchConfig, EmbedConfig
+from audio_barlow_twins.eval.embed import embed_command
+from audio_barlow_twins.eval.extract import Embedded, Failed, Sound, embed_files, passes, read_ahead
+from audio_barlow_twins.eval.hear import HearModel, get_scene_embeddings
 
 DEMO = Path(__file__).parents[2] / "ingest" / "demo" / "audio"
 
@@ -80,8 +80,8 @@ def test_every_sound_is_in_one_pass_of_sounds_with_as_many_frames(
             assert taken - gone <= most_waiting
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(eval.extract, "FRAMES_PER_PASS", {"cpu": per_pass})
-        patch.setattr(eval.extract, "FRAMES_WAITING", most_waiting)
+        patch.setattr(extract, "FRAMES_PER_PASS", {"cpu": per_pass})
+        patch.setattr(extract, "FRAMES_WAITING", most_waiting)
         seen: list[int] = []
         for part in passes(arriving(), hear_model):
             frames = [max(len(sound.wave), 513) // 160 + 1 for _, sound in part]
@@ -96,7 +96,7 @@ def test_every_sound_is_in_one_pass_of_sounds_with_as_many_frames(
 def test_files_are_read_a_bounded_number_ahead(
     files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(eval.extract, "READ_AHEAD", 3)
+    monkeypatch.setattr(extract, "READ_AHEAD", 3)
     asked: list[Path] = []
     sounds = read_ahead((asked.append(file) or file for file in files), 16000)  # type: ignore[func-returns-value]
     for count, _ in enumerate(sounds):

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from eval.embedding_cache import EmbeddingCache, Rows
-from eval.task import Task, read_task
-from shards.cli import UserError
+from audio_barlow_twins.eval.embedding_cache import EmbeddingCache, Rows
+from audio_barlow_twins.eval.task import Task, read_task
+from audio_barlow_twins.shards.cli import UserError
 
 SCENES = Rows(torch.arange(24.0).view(8, 3) / 7)
 EVENTS = Rows(
@@ -188,7 +188,7 @@ WRITE = """
 import sys
 from pathlib import Path
 import torch
-from eval.embedding_cache import EmbeddingCache, Rows
+from audio_barlow_twins.eval.embedding_cache import EmbeddingCache, Rows
 rows = Rows(torch.ones(12_000, 64))
 while True:
     EmbeddingCache(Path("."), "").write(Path(sys.argv[1]), rows)

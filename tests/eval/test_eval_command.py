@@ -10,9 +10,9 @@ import pytest
 import soundfile
 import torch
 
-from eval.hear import HearModel, get_scene_embeddings
-from eval.pretrained import from_pretrained
-from shards.logmel import FrontEnd
+from audio_barlow_twins.eval.hear import HearModel, get_scene_embeddings
+from audio_barlow_twins.eval.pretrained import from_pretrained
+from audio_barlow_twins.shards.logmel import FrontEnd
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "ingest" / "demo" / "audio"
@@ -20,7 +20,7 @@ DEMO = ROOT / "ingest" / "demo" / "audio"
 
 def run_eval(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "eval", *map(str, arguments)],
+        [sys.executable, "-m", "audio_barlow_twins", "eval", *map(str, arguments)],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
@@ -168,10 +168,10 @@ def test_export_writes_a_folder_that_from_pretrained_loads(
 def test_validate_names_its_checks_and_ends_with_1_when_one_fails(
     checkpoint_path: Path, broken: Path
 ) -> None:
-    good = run_eval("validate", "eval.hear", "--checkpoint", checkpoint_path)
+    good = run_eval("validate", "audio_barlow_twins.eval.hear", "--checkpoint", checkpoint_path)
     assert good.returncode == 0, good.stdout
-    assert good.stdout.splitlines()[-1] == "eval.hear: 54 pass, 0 warn, 0 fail"
-    bad = run_eval("validate", "eval.hear", "--model", broken)
+    assert good.stdout.splitlines()[-1] == "audio_barlow_twins.eval.hear: 54 pass, 0 warn, 0 fail"
+    bad = run_eval("validate", "audio_barlow_twins.eval.hear", "--model", broken)
     assert bad.returncode == 1
     assert "fail  load_model returns" in bad.stdout
     assert "broken.wav: not a checkpoint" in bad.stdout

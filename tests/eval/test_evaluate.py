@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 import torch
 
-from eval.embedded import Embedded
-from eval.evaluate import evaluate, n_trainings
-from eval.judge import Judge
-from eval.metadata import TaskMetadata
-from eval.protocol import FAST, HEAREVAL, ROBUST
-from eval.result import TaskResult, Training
-from eval.stored_embeddings import read_embedded
-from eval.task import read_metadata
+from audio_barlow_twins.eval.embedded import Embedded
+from audio_barlow_twins.eval.evaluate import evaluate, n_trainings
+from audio_barlow_twins.eval.judge import Judge
+from audio_barlow_twins.eval.metadata import TaskMetadata
+from audio_barlow_twins.eval.protocol import FAST, HEAREVAL, ROBUST
+from audio_barlow_twins.eval.result import TaskResult, Training
+from audio_barlow_twins.eval.stored_embeddings import read_embedded
+from audio_barlow_twins.eval.task import read_metadata
 
 ORACLE = Path(__file__).parent / "oracle"
 TOYS = sorted(folder.name for folder in (ORACLE / "tasks").iterdir())

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import median_filter
 
-from eval.events import (
+from audio_barlow_twins.eval.events import (
     Event,
     PostProcessing,
     Timeline,

@@ -9,11 +9,11 @@ import onnx
 import pytest
 import torch
 
-from eval.export import TOLERANCE, checked, write_onnx, write_program
-from eval.hear import HearModel, ModelError, get_scene_embeddings
-from model.encoders import build_encoder
-from shards.cli import UserError
-from shards.logmel import FrontEnd
+from audio_barlow_twins.eval.export import TOLERANCE, checked, write_onnx, write_program
+from audio_barlow_twins.eval.hear import HearModel, ModelError, get_scene_embeddings
+from audio_barlow_twins.model.encoders import build_encoder
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.logmel import FrontEnd
 
 WRITERS = {"pt2": write_program, "onnx": write_onnx}
 FACTS = {"encoder": "audiontt", "shards_fingerprint": "f" * 32, "front_end": {"hop": 160}}

@@ -6,19 +6,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import eval.hear
-from eval.baselines.log_mel import log_mel_statistics
-from eval.hear import (
+from audio_barlow_twins.eval import hear
+from audio_barlow_twins.eval.baselines.log_mel import log_mel_statistics
+from audio_barlow_twins.eval.hear import (
     HearModel,
     ModelError,
     get_scene_embeddings,
     get_timestamp_embeddings,
     load_model,
 )
-from eval.pretrained import save_pretrained
-from model.checkpoint import Checkpoint
-from model.encoders import build_encoder
-from shards.logmel import FrontEnd
+from audio_barlow_twins.eval.pretrained import save_pretrained
+from audio_barlow_twins.model.checkpoint import Checkpoint
+from audio_barlow_twins.model.encoders import build_encoder
+from audio_barlow_twins.shards.logmel import FrontEnd
 
 
 def close(a: Tensor, b: Tensor) -> None:
@@ -81,7 +81,7 @@ def test_embedding_does_not_depend_on_how_many_clips_go_in_one_pass(
 ) -> None:
     scenes = get_scene_embeddings(sounds, hear_model)
     stamps, _ = get_timestamp_embeddings(sounds, hear_model)
-    monkeypatch.setattr(eval.hear, "FRAMES_PER_PASS", 3 * 96)
+    monkeypatch.setattr(hear, "FRAMES_PER_PASS", 3 * 96)
     assert hear_model.clips_per_pass(15200) == 3
     close(get_scene_embeddings(sounds, hear_model), scenes)
     close(get_timestamp_embeddings(sounds, hear_model)[0], stamps)

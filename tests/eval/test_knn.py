@@ -6,9 +6,9 @@ import torch
 from sklearn.metrics import average_precision_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from eval.embedded import Embedded
-from eval.knn import TEMPERATURE, knn_score, n_neighbours, vote
-from eval.metadata import TaskMetadata
+from audio_barlow_twins.eval.embedded import Embedded
+from audio_barlow_twins.eval.knn import TEMPERATURE, knn_score, n_neighbours, vote
+from audio_barlow_twins.eval.metadata import TaskMetadata
 
 FOLDS = ("fold00", "fold01", "fold02", "fold03")
 
@@ -66,7 +66,7 @@ def test_votes_for_many_labels_are_the_mean_of_the_neighbours() -> None:
 def test_more_clips_than_one_pass_get_the_same_votes(monkeypatch: pytest.MonkeyPatch) -> None:
     known, asked = fold(0), fold(1)
     whole = vote(known, asked.embeddings, multilabel=False)
-    monkeypatch.setattr("eval.knn.CLIPS_PER_PASS", 7)
+    monkeypatch.setattr("audio_barlow_twins.eval.knn.CLIPS_PER_PASS", 7)
     torch.testing.assert_close(vote(known, asked.embeddings, multilabel=False), whole)
 
 

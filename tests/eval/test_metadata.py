@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from eval.metadata import Arrangement, TaskError, TaskMetadata, parse_metadata
+from audio_barlow_twins.eval.metadata import Arrangement, TaskError, TaskMetadata, parse_metadata
 
 SCENE: dict[str, Any] = {
     "task_name": "toy",

@@ -7,11 +7,11 @@ import pytest
 import safetensors
 import torch
 
-from eval.baselines.log_mel import log_mel_statistics
-from eval.folder import FolderError, read_folder
-from eval.hear import HearModel, ModelError, get_scene_embeddings
-from eval.pretrained import from_pretrained, save_pretrained
-from model.checkpoint import Checkpoint
+from audio_barlow_twins.eval.baselines.log_mel import log_mel_statistics
+from audio_barlow_twins.eval.folder import FolderError, read_folder
+from audio_barlow_twins.eval.hear import HearModel, ModelError, get_scene_embeddings
+from audio_barlow_twins.eval.pretrained import from_pretrained, save_pretrained
+from audio_barlow_twins.model.checkpoint import Checkpoint
 
 
 @pytest.fixture

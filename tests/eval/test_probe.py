@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from eval.embedded import Embedded, join
-from eval.probe import (
+from audio_barlow_twins.eval.embedded import Embedded, join
+from audio_barlow_twins.eval.probe import (
     Fitted,
     Trainer,
     Validation,
@@ -19,7 +19,7 @@ from eval.probe import (
     predict,
     probabilities_of,
 )
-from eval.protocol import FAST, HEAREVAL, ROBUST, Point, Protocol
+from audio_barlow_twins.eval.protocol import FAST, HEAREVAL, ROBUST, Point, Protocol
 
 SMALL = Point(hidden_dim=8, check_val_every_n_epoch=2, patience=3)
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.model_selection import ParameterGrid
 
-from eval.metadata import TaskError, TaskMetadata
-from eval.protocol import (
+from audio_barlow_twins.eval.metadata import TaskError, TaskMetadata
+from audio_barlow_twins.eval.protocol import (
     FASTER_GRID,
     HEAREVAL,
     PROTOCOLS,

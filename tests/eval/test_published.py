@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from made_reports import published, reports_of
 
-import eval.report.published
-from eval.report.comparison import HEAR_L, Cell, Row, compare
-from eval.report.published import (
+from audio_barlow_twins.eval.report import published as published_module
+from audio_barlow_twins.eval.report.comparison import HEAR_L, Cell, Row, compare
+from audio_barlow_twins.eval.report.published import (
     AUTHORS,
     GROUPS,
     LEADERBOARD,
@@ -17,12 +17,12 @@ from eval.report.published import (
     main_anchors,
     read_published,
 )
-from eval.suite import PAPER_TASKS
-from shards.cli import UserError
+from audio_barlow_twins.eval.suite import PAPER_TASKS
+from audio_barlow_twins.shards.cli import UserError
 
 TASKS = {task.folder: task for task in PAPER_TASKS}
 SCENES = [task for task in PAPER_TASKS if task.embedding_type == "scene"]
-ABLATION = Path(eval.report.published.__file__).parents[2] / "train" / "published_ablation.csv"
+ABLATION = Path(published_module.__file__).parents[2] / "train" / "published_ablation.csv"
 
 
 def test_every_score_is_a_fraction_of_a_score_that_the_task_asks_for() -> None:

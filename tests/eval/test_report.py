@@ -11,17 +11,17 @@ import pytest
 import torch
 from made_reports import published, report, reports_of, result
 
-from eval.embedded import Embedded
-from eval.evaluate import evaluate
-from eval.metadata import TaskMetadata
-from eval.protocol import FASTER_GRID, HEAREVAL, ROBUST, Protocol
-from eval.report.comparison import compare
-from eval.report.folder import write_report
-from eval.report.published import AUTHORS, LEADERBOARD, PAPER, read_published
-from eval.report.scores import TaskReport, score_table
-from eval.report.text import scores_csv
-from eval.report.words import headline, notes, warnings
-from shards.cli import UserError
+from audio_barlow_twins.eval.embedded import Embedded
+from audio_barlow_twins.eval.evaluate import evaluate
+from audio_barlow_twins.eval.metadata import TaskMetadata
+from audio_barlow_twins.eval.protocol import FASTER_GRID, HEAREVAL, ROBUST, Protocol
+from audio_barlow_twins.eval.report.comparison import compare
+from audio_barlow_twins.eval.report.folder import write_report
+from audio_barlow_twins.eval.report.published import AUTHORS, LEADERBOARD, PAPER, read_published
+from audio_barlow_twins.eval.report.scores import TaskReport, score_table
+from audio_barlow_twins.eval.report.text import scores_csv
+from audio_barlow_twins.eval.report.words import headline, notes, warnings
+from audio_barlow_twins.shards.cli import UserError
 
 OURS, BASE = "checkpoint", "random init"
 FILES = ["report.html", "report.md", "scores.csv"]
@@ -51,7 +51,7 @@ def reports() -> list[TaskReport]:
 def text(reports: list[TaskReport], tmp_path_factory: pytest.TempPathFactory) -> str:
     """What `report.md` says of them."""
     out = tmp_path_factory.mktemp("report")
-    write_report(out, reports, {"step": 3}, HEAREVAL, command="python -m eval hear")
+    write_report(out, reports, {"step": 3}, HEAREVAL, command="abt eval hear")
     return (out / "report.md").read_text()
 
 
@@ -141,7 +141,7 @@ class TestMarkdown:
 
     def test_it_says_whose_the_published_scores_are_and_how_it_was_made(self, text: str) -> None:
         assert f"{PAPER}: CREPE; wav2vec 2.0; BYOL-A*; ABT AudioNTT; ABT ViT_C-B 16x8." in text
-        assert "- command: `python -m eval hear`" in text
+        assert "- command: `abt eval hear`" in text
         assert f"torch {torch.__version__.split('+')[0]}" in text
 
     def test_a_name_cannot_break_the_table(self, tmp_path: Path) -> None:

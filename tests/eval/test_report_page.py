@@ -12,11 +12,11 @@ from browser import Browser, find_browser
 from made_reports import published, report, reports_of, result
 from PIL import Image
 
-from eval.protocol import HEAREVAL, ROBUST
-from eval.report.folder import write_report
-from eval.report.published import AUTHORS
-from eval.report.scores import TaskReport
-from eval.suite import PAPER_TASKS
+from audio_barlow_twins.eval.protocol import HEAREVAL, ROBUST
+from audio_barlow_twins.eval.report.folder import write_report
+from audio_barlow_twins.eval.report.published import AUTHORS
+from audio_barlow_twins.eval.report.scores import TaskReport
+from audio_barlow_twins.eval.suite import PAPER_TASKS
 
 OURS, BASE = "checkpoint", "random init"
 HOSTILE = "</td><script>hacked=1</script><img src='http://127.0.0.1:9/x' onerror='hacked=1'>"
@@ -38,7 +38,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     reports.append(report({OURS: [0.5, 0.7], BASE: [math.nan, 0.25]}, task=HOSTILE, n_clips=40))
     facts = {"checkpoint": HOSTILE, "front_end": {"n_mels": 64}}
-    write_report(out, reports, facts, HEAREVAL, command=f"python -m eval {LONG}")
+    write_report(out, reports, facts, HEAREVAL, command=f"abt eval {LONG}")
     return out / "report.html"
 
 

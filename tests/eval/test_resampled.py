@@ -13,11 +13,11 @@ import pytest
 import soundfile
 from scipy.signal import resample_poly
 
-from eval.audio import AudioError
-from eval.metadata import TaskError
-from eval.resampled import task_at
-from eval.task import Task, read_task
-from shards.cli import UserError
+from audio_barlow_twins.eval.audio import AudioError
+from audio_barlow_twins.eval.metadata import TaskError
+from audio_barlow_twins.eval.resampled import task_at
+from audio_barlow_twins.eval.task import Task, read_task
+from audio_barlow_twins.shards.cli import UserError
 
 SPLITS = ("train", "valid", "test")
 RATE = 48000
@@ -241,7 +241,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(archive: Path, cache: Path) 
 RESAMPLE = """
 import logging, sys
 from pathlib import Path
-from eval.resampled import task_at
+from audio_barlow_twins.eval.resampled import task_at
 logging.basicConfig(level=logging.INFO)
 task_at(Path(sys.argv[1]), 16000, Path(sys.argv[2]))
 """

@@ -1,4 +1,4 @@
-"""`python -m eval hear` with real Ray: killed and gone on with, rows added, failures named."""
+"""`abt eval hear` with real Ray: killed and gone on with, rows added, failures named."""
 
 import csv
 import json
@@ -19,17 +19,17 @@ from process_tree import descendants
 from ray.cluster_utils import Cluster
 from toy_task import write_toy_task
 
-from eval.config import HearConfig
-from eval.evaluate import evaluate
-from eval.hear import HearModel
-from eval.job import Job
-from eval.protocol import ROBUST
-from eval.runner import Todo, baseline, plan, systems_of
-from eval.scoring import Scores
-from eval.system import Loaded
-from eval.task import read_task
-from eval.task_embeddings import embed_task
-from shards.cli import UserError
+from audio_barlow_twins.eval.config import HearConfig
+from audio_barlow_twins.eval.evaluate import evaluate
+from audio_barlow_twins.eval.hear import HearModel
+from audio_barlow_twins.eval.job import Job
+from audio_barlow_twins.eval.protocol import ROBUST
+from audio_barlow_twins.eval.runner import Todo, baseline, plan, systems_of
+from audio_barlow_twins.eval.scoring import Scores
+from audio_barlow_twins.eval.system import Loaded
+from audio_barlow_twins.eval.task import read_task
+from audio_barlow_twins.eval.task_embeddings import embed_task
+from audio_barlow_twins.shards.cli import UserError
 
 ROOT = Path(__file__).parents[2]
 TASKS = ("toy-v1-full", "toys-v2-full")
@@ -61,7 +61,7 @@ def start(*arguments: str | Path, path: Path | None = None) -> "subprocess.Popen
     places = [str(ROOT), *([str(path)] if path else [])]
     variables = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.Popen(
-        [sys.executable, "-m", "eval", "hear", *map(str, arguments)],
+        [sys.executable, "-m", "audio_barlow_twins", "eval", "hear", *map(str, arguments)],
         env=os.environ | variables | {"PYTHONPATH": os.pathsep.join(places)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

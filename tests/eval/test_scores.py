@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from eval.scores import SCENE_SCORES, area_under_roc, chance_level, d_prime, mean_average_precision
+from audio_barlow_twins.eval.scores import (
+    SCENE_SCORES,
+    area_under_roc,
+    chance_level,
+    d_prime,
+    mean_average_precision,
+)
 
 CASES = json.loads((Path(__file__).parent / "oracle" / "scene_scores.json").read_text())
 

@@ -14,15 +14,15 @@ import pytest
 import torch
 from toy_task import make_events, write_toy_task
 
-from eval.embedded import Embedded
-from eval.evaluate import evaluate, n_trainings
-from eval.hear import HearModel
-from eval.protocol import FAST, HEAREVAL, Protocol
-from eval.result import TaskResult
-from eval.scoring import Scores, count_trainings, score
-from eval.system import Loaded
-from eval.task import Task, read_task
-from eval.task_embeddings import embed_task
+from audio_barlow_twins.eval.embedded import Embedded
+from audio_barlow_twins.eval.evaluate import evaluate, n_trainings
+from audio_barlow_twins.eval.hear import HearModel
+from audio_barlow_twins.eval.protocol import FAST, HEAREVAL, Protocol
+from audio_barlow_twins.eval.result import TaskResult
+from audio_barlow_twins.eval.scoring import Scores, count_trainings, score
+from audio_barlow_twins.eval.system import Loaded
+from audio_barlow_twins.eval.task import Task, read_task
+from audio_barlow_twins.eval.task_embeddings import embed_task
 
 Splits = dict[str, Embedded]
 MADE_OF = {"system": "one", "seeds": (42,)}

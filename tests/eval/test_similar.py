@@ -9,13 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import eval.extract
-from eval.audio import AudioError, read_audio
-from eval.config import EmbedConfig, SimilarConfig
-from eval.embed import embed_command
-from eval.hear import HearModel
-from eval.similar import embedded_once, rank, read_table, similar_command
-from shards.cli import UserError
+from audio_barlow_twins.eval import extract
+from audio_barlow_twins.eval.audio import AudioError, read_audio
+from audio_barlow_twins.eval.config import EmbedConfig, SimilarConfig
+from audio_barlow_twins.eval.embed import embed_command
+from audio_barlow_twins.eval.hear import HearModel
+from audio_barlow_twins.eval.similar import embedded_once, rank, read_table, similar_command
+from audio_barlow_twins.shards.cli import UserError
 
 CLAIM = "c" * 64
 Load = Callable[[], HearModel]
@@ -105,7 +105,7 @@ def test_what_was_embedded_before_an_interruption_is_kept(
     collection: Path, hear_model: HearModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files, cache = sorted(collection.iterdir()), tmp_path / "cache.parquet"
-    monkeypatch.setattr(eval.extract, "FRAMES_PER_PASS", {"cpu": 1})  # a clip a pass
+    monkeypatch.setattr(extract, "FRAMES_PER_PASS", {"cpu": 1})  # a clip a pass
     beginning = iter(range(2))
 
     def interrupted(path: Path, sample_rate: int) -> np.ndarray:
@@ -113,7 +113,7 @@ def test_what_was_embedded_before_an_interruption_is_kept(
             raise KeyboardInterrupt
         return read_audio(path, sample_rate)
 
-    monkeypatch.setattr(eval.extract, "read_clip", interrupted)
+    monkeypatch.setattr(extract, "read_clip", interrupted)
     with pytest.raises(KeyboardInterrupt):
         embedded_once(files, cache, CLAIM, lambda: hear_model)
     assert 2 <= pq.read_metadata(cache).num_rows <= 4

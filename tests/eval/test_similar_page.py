@@ -8,8 +8,8 @@ import pytest
 import soundfile
 from browser import Browser, find_browser
 
-from eval.similar_page import PLAYED_S, listening_page
-from shards.logmel import FrontEnd
+from audio_barlow_twins.eval.similar_page import PLAYED_S, listening_page
+from audio_barlow_twins.shards.logmel import FrontEnd
 
 DEMO = Path(__file__).parents[2] / "ingest" / "demo" / "audio"
 HOSTILE = "<img src=x onerror=alert(1)> & a name that is much longer than a phone is wide.opus"

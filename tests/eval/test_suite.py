@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import pytest
 
-from eval.metadata import TaskMetadata
-from eval.suite import PAPER_TASKS, PaperTask, differences
+from audio_barlow_twins.eval.metadata import TaskMetadata
+from audio_barlow_twins.eval.suite import PAPER_TASKS, PaperTask, differences
 
 
 def metadata_of(task: PaperTask) -> TaskMetadata:

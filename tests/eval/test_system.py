@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from eval.baselines.rows import BASELINES
-from eval.hear import HearModel, get_scene_embeddings, get_timestamp_embeddings
-from eval.sources import _distributions
-from eval.system import Loaded, System
-from shards.cli import UserError
+from audio_barlow_twins.eval.baselines.rows import BASELINES
+from audio_barlow_twins.eval.hear import HearModel, get_scene_embeddings, get_timestamp_embeddings
+from audio_barlow_twins.eval.sources import _distributions
+from audio_barlow_twins.eval.system import Loaded, System
+from audio_barlow_twins.shards.cli import UserError
 
 MODULE = """
 import torch
@@ -111,7 +111,9 @@ def test_one_of_our_models_in_memory_is_a_system(hear_model: HearModel, sounds: 
 def test_a_checkpoint_is_a_system_of_our_own_module(
     checkpoint_path: Path, hear_model: HearModel, sounds: Tensor
 ) -> None:
-    loaded = System(name="ours", module="eval.hear", model=str(checkpoint_path)).load("cpu")
+    loaded = System(
+        name="ours", module="audio_barlow_twins.eval.hear", model=str(checkpoint_path)
+    ).load("cpu")
     assert torch.equal(loaded.scenes(sounds), get_scene_embeddings(sounds, hear_model))
 
 
@@ -180,7 +182,7 @@ def test_what_is_no_embedding_is_refused_by_the_name_of_the_system(
     ("old", "new", "words"),
     [
         ("import torch", "import torch, nowhere", "cannot be imported: No module named 'nowhere'"),
-        ("def load_model", "def load", "has no load_model, so it is no HEAR module; `python -m"),
+        ("def load_model", "def load", "has no load_model, so it is no HEAR module; `abt"),
         ("def get_scene_emb", "def emb", "has no get_scene_embeddings"),
         ("def get_timestamp_emb", "def emb", "has no get_timestamp_embeddings"),
         ("return Model(scale)", "return {}", "load_model of foreign gives a dict, no torch.nn.Mod"),
@@ -207,7 +209,9 @@ def test_a_device_that_is_not_there_is_one_line(write: Write) -> None:
 
 
 def test_errors_of_our_modules_name_the_system(tmp_path: Path) -> None:
-    system = System(name="checkpoint", module="eval.hear", model=str(tmp_path / "none.pt"))
+    system = System(
+        name="checkpoint", module="audio_barlow_twins.eval.hear", model=str(tmp_path / "none.pt")
+    )
     with pytest.raises(UserError, match=r"^checkpoint: .*none\.pt: no such file"):
         system.load("cpu")
 
@@ -327,7 +331,7 @@ def test_a_fingerprint_of_an_installed_module_follows_what_its_installer_noted(
 
 def test_a_fingerprint_without_the_weights_that_it_needs_is_one_line(write: Write) -> None:
     lacking = (
-        "from shards.cli import UserError\n\n"
+        "from audio_barlow_twins.shards.cli import UserError\n\n"
         "def default_weights():\n    raise UserError('pip install them')\n"
     )
     with pytest.raises(UserError, match=r"^Theirs: pip install them$"):

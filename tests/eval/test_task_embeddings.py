@@ -12,13 +12,13 @@ from test_resampled import write_archive_task
 from torch import Tensor
 from toy_task import make_events
 
-from eval.audio import AudioError, read_audio
-from eval.embedding_cache import EmbeddingCache
-from eval.hear import HearModel, get_scene_embeddings, get_timestamp_embeddings
-from eval.resampled import task_at
-from eval.system import Loaded
-from eval.task import Clip, Task, read_task
-from eval.task_embeddings import PASS_S, embed_clips, embed_split, embed_task
+from audio_barlow_twins.eval.audio import AudioError, read_audio
+from audio_barlow_twins.eval.embedding_cache import EmbeddingCache
+from audio_barlow_twins.eval.hear import HearModel, get_scene_embeddings, get_timestamp_embeddings
+from audio_barlow_twins.eval.resampled import task_at
+from audio_barlow_twins.eval.system import Loaded
+from audio_barlow_twins.eval.task import Clip, Task, read_task
+from audio_barlow_twins.eval.task_embeddings import PASS_S, embed_clips, embed_split, embed_task
 
 
 @dataclass

@@ -10,13 +10,13 @@ import pytest
 import soundfile
 from test_resampled import RATE, write_archive_task
 
-from eval.archives import how_to_get
-from eval.config import TasksConfig
-from eval.metadata import TaskError
-from eval.suite import PAPER_TASKS, paper_task
-from eval.task_check import check_task
-from eval.task_list import problem_lines, tasks_command
-from shards.cli import UserError
+from audio_barlow_twins.eval.archives import how_to_get
+from audio_barlow_twins.eval.config import TasksConfig
+from audio_barlow_twins.eval.metadata import TaskError
+from audio_barlow_twins.eval.suite import PAPER_TASKS, paper_task
+from audio_barlow_twins.eval.task_check import check_task
+from audio_barlow_twins.eval.task_list import problem_lines, tasks_command
+from audio_barlow_twins.shards.cli import UserError
 
 
 @pytest.fixture

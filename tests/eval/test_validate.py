@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from eval.system import parse_options
-from eval.validate import validate
-from shards.cli import UserError
+from audio_barlow_twins.eval.system import parse_options
+from audio_barlow_twins.eval.validate import validate
+from audio_barlow_twins.shards.cli import UserError
 
 GOOD = """
 import torch
@@ -48,7 +48,7 @@ def verdicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., V
 
 
 def test_our_own_module_passes_every_check(checkpoint_path: Path) -> None:
-    findings = validate("eval.hear", str(checkpoint_path), device="cpu")
+    findings = validate("audio_barlow_twins.eval.hear", str(checkpoint_path), device="cpu")
     assert len(findings.rows) == 54
     assert {row.verdict for row in findings.rows} == {"pass"}
 

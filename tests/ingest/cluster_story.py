@@ -21,7 +21,7 @@ from local_site import LocalSite
 from process_tree import command_line, parent_of, processes
 from ray.cluster_utils import Cluster
 
-from shards.place import place
+from audio_barlow_twins.shards.place import place
 
 SHARD_CLIPS = 6
 BETTER = ("page_500", "truncated", "cut", "live")
@@ -140,7 +140,15 @@ class Stage:
         shape = ["--shard-clips", str(SHARD_CLIPS), "--at-once", "3", "--section-mb", "0.6"]
         who = ["--proxy", self.site.proxy("left"), self.site.proxy("right")]
         command = [
-            *(sys.executable, "-m", "ingest", *first, "audioset", str(self.folder / "list.csv")),
+            *(
+                sys.executable,
+                "-m",
+                "audio_barlow_twins",
+                "ingest",
+                *first,
+                "audioset",
+                str(self.folder / "list.csv"),
+            ),
             *("--out", self.out, *site, *pace, *patience, *shape, *who, *options),
         ]
         return subprocess.Popen(

@@ -13,11 +13,11 @@ import soundfile
 import torch
 from interrupted_run import Story, live_through
 
-from ingest.decode import DecodeLimits, ffmpeg_path
-from ingest.demo.corpus import HERE
-from ingest.folder import folder_clips
-from ingest.plan import Plan
-from shards.logmel import FrontEnd
+from audio_barlow_twins.ingest.decode import DecodeLimits, ffmpeg_path
+from audio_barlow_twins.ingest.demo.corpus import HERE
+from audio_barlow_twins.ingest.folder import folder_clips
+from audio_barlow_twins.ingest.plan import Plan
+from audio_barlow_twins.shards.logmel import FrontEnd
 
 ROOT = Path(__file__).parents[2]
 SHARD_CLIPS = 8
@@ -118,7 +118,7 @@ def ingest_command(tree: Path) -> Callable[..., list[str]]:
     def command(out: Path, *more: str) -> list[str]:
         given = [str(tree), "--out", str(out), "--shard-clips", str(SHARD_CLIPS)]
         return [
-            *(sys.executable, "-m", "ingest", "folder", *given),
+            *(sys.executable, "-m", "audio_barlow_twins", "ingest", "folder", *given),
             *("--slots", "2", "--max-s", "20", *more),
         ]
 
@@ -165,7 +165,7 @@ def finished(story: Story) -> Path:
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, tree: Path) -> Path:
     """Make the same sets in this process, one shard after the other, without Ray."""
-    from ingest.stage import Job, ingest_shard
+    from audio_barlow_twins.ingest.stage import Job, ingest_shard
 
     job = Job(
         out=tmp_path_factory.mktemp("undisturbed"),

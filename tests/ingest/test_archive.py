@@ -12,18 +12,18 @@ import pytest
 import soundfile
 import webdataset
 
-from ingest.archive import archive_clips
-from ingest.clip import Clip
-from ingest.decode import DecodeLimits, decode
-from ingest.demo.corpus import HERE
-from ingest.errors import BadAudio
-from ingest.fetch import audio_file
-from ingest.plan import Plan
-from ingest.stage import Job, ingest_shard
-from shards.cli import UserError
-from shards.form import wave_form
-from shards.logmel import FrontEnd
-from shards.sidecar import read_clip, read_rows
+from audio_barlow_twins.ingest.archive import archive_clips
+from audio_barlow_twins.ingest.clip import Clip
+from audio_barlow_twins.ingest.decode import DecodeLimits, decode
+from audio_barlow_twins.ingest.demo.corpus import HERE
+from audio_barlow_twins.ingest.errors import BadAudio
+from audio_barlow_twins.ingest.fetch import audio_file
+from audio_barlow_twins.ingest.plan import Plan
+from audio_barlow_twins.ingest.stage import Job, ingest_shard
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.form import wave_form
+from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.sidecar import read_clip, read_rows
 
 BELLS = sorted((HERE / "audio" / "bell").glob("*.opus"))
 LIMITS = DecodeLimits()

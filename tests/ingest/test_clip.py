@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.clip import as_labels, clip_keys
+from audio_barlow_twins.ingest.clip import as_labels, clip_keys
 
 PARTS = st.one_of(
     st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=30),

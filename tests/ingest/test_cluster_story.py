@@ -16,12 +16,12 @@ from interrupted_run import ROOT
 from local_site import PLUGIN, LocalSite
 from s3_server import S3Server
 
-from ingest.ledger import read_ledger
-from shards.form import wave_form
-from shards.place import place
-from shards.shardset import open_shards, sidecar_paths
-from shards.sidecar import Row, read_clip, read_rows
-from shards.verify import verify
+from audio_barlow_twins.ingest.ledger import read_ledger
+from audio_barlow_twins.shards.form import wave_form
+from audio_barlow_twins.shards.place import place
+from audio_barlow_twins.shards.shardset import open_shards, sidecar_paths
+from audio_barlow_twins.shards.sidecar import Row, read_clip, read_rows
+from audio_barlow_twins.shards.verify import verify
 
 pytestmark = pytest.mark.slow
 SETS = ("wave", "logmel")
@@ -189,7 +189,17 @@ def test_bot_checks_stop_each_identity_and_then_the_run(stage: Stage, tale: Tale
 
 def test_a_job_can_be_submitted_with_its_code(stage: Stage, s3: S3Server, tmp_path: Path) -> None:
     out = f"{s3.url('job')}/demo"
-    entry = ["python", "-m", "ingest", "demo", "--out", out, "--shard-clips", "110"]
+    entry = [
+        "python",
+        "-m",
+        "audio_barlow_twins",
+        "ingest",
+        "demo",
+        "--out",
+        out,
+        "--shard-clips",
+        "110",
+    ]
     command = ["ray", "job", "submit", "--address", stage.dashboard, "--working-dir", str(ROOT)]
     variables = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     for _ in range(6):

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from ingest.clip import Clip
-from ingest.compose import compose
-from shards.cli import UserError
+from audio_barlow_twins.ingest.clip import Clip
+from audio_barlow_twins.ingest.compose import compose
+from audio_barlow_twins.shards.cli import UserError
 
 
 def listed(key: str, source: str = "audioset", **more) -> Clip:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from ingest.decode import Cut, DecodeLimits, Stream, decode
-from ingest.errors import BadAudio
+from audio_barlow_twins.ingest.decode import Cut, DecodeLimits, Stream, decode
+from audio_barlow_twins.ingest.errors import BadAudio
 
 LIMITS = DecodeLimits()
 SECONDS = 60

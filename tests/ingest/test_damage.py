@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from ingest.decode import DecodeLimits, decode
-from ingest.errors import BadAudio, Unreadable
+from audio_barlow_twins.ingest.decode import DecodeLimits, decode
+from audio_barlow_twins.ingest.errors import BadAudio, Unreadable
 
 LIMITS = DecodeLimits()
 SECONDS = 6

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
-from ingest.decode import SAMPLE_RATE, DecodeLimits, decode, decoder_version
+from audio_barlow_twins.ingest.decode import SAMPLE_RATE, DecodeLimits, decode, decoder_version
 
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000)
 LIMITS = DecodeLimits()

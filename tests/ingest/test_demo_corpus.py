@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from ingest.demo import catalogue
-from ingest.demo.build import COLUMNS, licences_of_dep5
+from audio_barlow_twins.ingest.demo import catalogue
+from audio_barlow_twins.ingest.demo.build import COLUMNS, licences_of_dep5
 
 DEMO = Path(catalogue.__file__).parent
 AUDIO = DEMO / "audio"

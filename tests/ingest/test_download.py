@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ingest.clip import Clip
-from ingest.download import Downloader, Downloading, Trail
-from ingest.errors import (
+from audio_barlow_twins.ingest.clip import Clip
+from audio_barlow_twins.ingest.download import Downloader, Downloading, Trail
+from audio_barlow_twins.ingest.errors import (
     BotCheck,
     DiskFull,
     Elsewhere,
@@ -21,9 +21,9 @@ from ingest.errors import (
     RateLimited,
     Unavailable,
 )
-from ingest.governor import Governor, Lease, Pace
-from ingest.video import Identity, Media, VideoOptions
-from shards.cli import UserError
+from audio_barlow_twins.ingest.governor import Governor, Lease, Pace
+from audio_barlow_twins.ingest.video import Identity, Media, VideoOptions
+from audio_barlow_twins.shards.cli import UserError
 
 GOOD = "http://site/good"
 MEDIA = Media(path="/a.m4a", version="v", format="f")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.errors import (
+from audio_barlow_twins.ingest.errors import (
     AgeRestricted,
     BadAudio,
     BotCheck,
@@ -22,7 +22,14 @@ from ingest.errors import (
     Restricted,
     Unavailable,
 )
-from ingest.failures import MESSAGE_LENGTH, Failure, Link, as_failure, classify, tidy
+from audio_barlow_twins.ingest.failures import (
+    MESSAGE_LENGTH,
+    Failure,
+    Link,
+    as_failure,
+    classify,
+    tidy,
+)
 
 EXPECTED = ("ExtractorError", "YoutubeDLError", "Exception")
 DOWNLOAD = ("DownloadError", "YoutubeDLError", "Exception")

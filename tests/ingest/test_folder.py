@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.demo.corpus import demo_clips, demo_folds
-from ingest.folder import folder_clips
-from shards.cli import UserError
+from audio_barlow_twins.ingest.demo.corpus import demo_clips, demo_folds
+from audio_barlow_twins.ingest.folder import folder_clips
+from audio_barlow_twins.shards.cli import UserError
 
 
 def make_files(root: Path, *names: str) -> Path:

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from ingest.decode import DecodeLimits
-from ingest.fsd50k import fsd50k_clips
-from ingest.plan import Plan
-from ingest.stage import Job, ingest_shard
-from shards.cli import UserError
-from shards.logmel import FrontEnd
-from shards.sidecar import read_rows
+from audio_barlow_twins.ingest.decode import DecodeLimits
+from audio_barlow_twins.ingest.fsd50k import fsd50k_clips
+from audio_barlow_twins.ingest.plan import Plan
+from audio_barlow_twins.ingest.stage import Job, ingest_shard
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.sidecar import read_rows
 
 DEV = """fname,labels,mids,split
 64760,"Electric_guitar,Guitar,Music","/m/02sgy,/m/0342h,/m/04rlf",train

@@ -18,21 +18,21 @@ import soundfile
 from local_site import PLUGIN, LocalSite
 from ray.cluster_utils import Cluster
 
-from ingest import stage
-from ingest.clip import Clip
-from ingest.decode import DecodeLimits
-from ingest.download import Downloader, Downloading
-from ingest.errors import BotCheck
-from ingest.governor import Governor, Pace
-from ingest.identity import Identities
-from ingest.plan import Plan, PlannedShard
-from ingest.spool import Spool
-from ingest.stage import IngestReport, Job, ingest, ingest_shard
-from ingest.video import Identity, Media
-from shards.cli import UserError
-from shards.logmel import FrontEnd
-from shards.shardset import sidecar_paths
-from shards.sidecar import Row, read_rows
+from audio_barlow_twins.ingest import stage
+from audio_barlow_twins.ingest.clip import Clip
+from audio_barlow_twins.ingest.decode import DecodeLimits
+from audio_barlow_twins.ingest.download import Downloader, Downloading
+from audio_barlow_twins.ingest.errors import BotCheck
+from audio_barlow_twins.ingest.governor import Governor, Pace
+from audio_barlow_twins.ingest.identity import Identities
+from audio_barlow_twins.ingest.plan import Plan, PlannedShard
+from audio_barlow_twins.ingest.spool import Spool
+from audio_barlow_twins.ingest.stage import IngestReport, Job, ingest, ingest_shard
+from audio_barlow_twins.ingest.video import Identity, Media
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.shardset import sidecar_paths
+from audio_barlow_twins.shards.sidecar import Row, read_rows
 
 pytestmark = [
     # What comes out of a spool is read-only, which torch warns of once.
@@ -190,7 +190,7 @@ class Proxied(Identities):
 
 def make_soon(task: tuple[Job, PlannedShard]) -> IngestReport:
     """Make a shard, and give it back without the long pause."""
-    from ingest import stage  # this function travels to the workers by its value
+    from audio_barlow_twins.ingest import stage  # this function travels to the workers by its value
 
     stage.GIVE_BACK_S = 0.5
     return stage.ingest_shard(task)

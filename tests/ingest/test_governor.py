@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.governor import SILENT_S, TEST_S, Governor, Lease, Pace
+from audio_barlow_twins.ingest.governor import SILENT_S, TEST_S, Governor, Lease, Pace
 
 FREE = Pace(per_hour=3.6e6, burst=1000, gap_s=0, pause_s=3600)
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from ingest.decode import Cut, DecodeLimits, decode, ffmpeg_path
-from ingest.errors import BadAudio
+from audio_barlow_twins.ingest.decode import Cut, DecodeLimits, decode, ffmpeg_path
+from audio_barlow_twins.ingest.errors import BadAudio
 
 LIMITS = DecodeLimits()
 MOST_S = 20.0
@@ -55,7 +55,7 @@ def answer(path: str, limits: DecodeLimits, cut: Cut | None, pipe: Connection) -
 def ask() -> Callable[..., Answer]:
     """Return a function that decodes in a process of its own and checks what it took."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ingest.decode"])
+    context.set_forkserver_preload(["audio_barlow_twins.ingest.decode"])
 
     def run(path: Path | str, limits: DecodeLimits = LIMITS, cut: Cut | None = None) -> Answer:
         ours, theirs = context.Pipe()

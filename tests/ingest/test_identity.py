@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ingest.identity import read_identities
-from shards.cli import UserError
+from audio_barlow_twins.ingest.identity import read_identities
+from audio_barlow_twins.shards.cli import UserError
 
 JAR = "# Netscape HTTP Cookie File\n.site\tTRUE\t/\tFALSE\t0\tname\tvalue\n"
 

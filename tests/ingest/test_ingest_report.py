@@ -20,20 +20,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from ingest.decode import DecodeLimits
-from ingest.demo.corpus import demo_clips
-from ingest.errors import GeoBlocked
-from ingest.plan import Plan
-from ingest.report import write_report
-from ingest.stage import Job, ingest_shard
-from ingest.tally import Bins, tally
-from ingest.throughput import Finished, read_log, throughput
-from shards.cli import UserError
-from shards.form import logmel_form, wave_form
-from shards.logmel import FrontEnd, LogMel, stored_logmel
-from shards.shardset import sidecar_paths
-from shards.sidecar import Row, read_rows
-from shards.writer import shard_name, writing_shard
+from audio_barlow_twins.ingest.decode import DecodeLimits
+from audio_barlow_twins.ingest.demo.corpus import demo_clips
+from audio_barlow_twins.ingest.errors import GeoBlocked
+from audio_barlow_twins.ingest.plan import Plan
+from audio_barlow_twins.ingest.report import write_report
+from audio_barlow_twins.ingest.stage import Job, ingest_shard
+from audio_barlow_twins.ingest.tally import Bins, tally
+from audio_barlow_twins.ingest.throughput import Finished, read_log, throughput
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.form import logmel_form, wave_form
+from audio_barlow_twins.shards.logmel import FrontEnd, LogMel, stored_logmel
+from audio_barlow_twins.shards.shardset import sidecar_paths
+from audio_barlow_twins.shards.sidecar import Row, read_rows
+from audio_barlow_twins.shards.writer import shard_name, writing_shard
 
 HOSTILE = "</td><script>hacked=1</script><img src='http://127.0.0.1:9/x' onerror='hacked=1'>"
 VERSION = "yt-dlp 2026.08.19, ffmpeg 7.0.2"
@@ -319,7 +319,7 @@ class TestNumbers:
     def test_a_tar_that_went_away_is_named(self, tmp_path: Path) -> None:
         write_sets(tmp_path, {shard_name(0): [ok("a", noise(0.2))]})
         (tmp_path / "wave" / "shard-000000.tar").unlink()
-        with pytest.raises(UserError, match=r"shard-000000\.tar is missing; run `python -m shards"):
+        with pytest.raises(UserError, match=r"shard-000000\.tar is missing; run `abt shards"):
             write_report(tmp_path)
 
     @given(

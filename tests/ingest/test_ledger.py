@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.ledger import NOT_PLANNED, differences
-from shards.cli import UserError
-from shards.form import wave_form
-from shards.sidecar import Row
-from shards.writer import shard_name, writing_shard
+from audio_barlow_twins.ingest.ledger import NOT_PLANNED, differences
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.form import wave_form
+from audio_barlow_twins.shards.sidecar import Row
+from audio_barlow_twins.shards.writer import shard_name, writing_shard
 
 NOISE = np.random.default_rng(0).integers(-99, 99, 600, dtype=np.int16)
 
@@ -77,7 +77,17 @@ def test_the_differences_are_those_of_the_sets_of_clips_that_are_there(
 def test_the_command_counts_by_reason_with_examples(tmp_path: Path) -> None:
     first = write(tmp_path / "a", {"x": "", "y": "", "z": "", "only": ""})
     second = write(tmp_path / "b", {"x": "", "y": "bad_audio", "z": "bad_audio"})
-    command = [sys.executable, "-m", "ingest", "diff", str(first), str(second), "--examples", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "audio_barlow_twins",
+        "ingest",
+        "diff",
+        str(first),
+        str(second),
+        "--examples",
+        "1",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
         f"2 clips are missing in {second}: bad_audio",

@@ -19,10 +19,10 @@ import json, sys
 from pathlib import Path
 import pyarrow as pa
 from ray import cloudpickle
-from ingest import stage
-from ingest.audioset import audioset_clips
-from ingest.config import Output
-from ingest.plan import Plan
+from audio_barlow_twins.ingest import stage
+from audio_barlow_twins.ingest.audioset import audioset_clips
+from audio_barlow_twins.ingest.config import Output
+from audio_barlow_twins.ingest.plan import Plan
 
 
 def rss_mb(name="RssAnon"):

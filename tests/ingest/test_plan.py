@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.clip import Clip, clip_keys
-from ingest.plan import Plan
-from shards.cli import UserError
+from audio_barlow_twins.ingest.clip import Clip, clip_keys
+from audio_barlow_twins.ingest.plan import Plan
+from audio_barlow_twins.shards.cli import UserError
 
 
 def make_clips(n: int) -> list[Clip]:

@@ -8,7 +8,7 @@ import pytest
 import tyro
 import yaml
 
-from ingest.command import Audioset
+from audio_barlow_twins.ingest.command import Audioset
 
 DOCS = Path(__file__).parents[2] / "docs"
 # Of ray.io/v1, KubeRay 1.5.1; each is a field that we use.
@@ -59,7 +59,13 @@ def test_head_and_workers_have_one_image_the_secret_and_bounded_resources(manife
 
 def test_its_entrypoint_is_a_command_line_of_the_stage(manifest: dict) -> None:
     python, flag, room, source, *arguments = shlex.split(manifest["spec"]["entrypoint"])
-    assert [python, flag, room, source] == ["python", "-m", "ingest", "audioset"]
+    assert [python, flag, room, source] == [
+        "python",
+        "-m",
+        "audio_barlow_twins",
+        "ingest",
+        "audioset",
+    ]
     command = tyro.cli(Audioset, args=arguments)
     assert command.out.startswith("s3://")
     assert len(command.lists) == 3

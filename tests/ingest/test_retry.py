@@ -11,20 +11,20 @@ import pytest
 import soundfile
 import torch
 
-from ingest.clip import Clip
-from ingest.decode import DecodeLimits
-from ingest.folder import folder_clips
-from ingest.ledger import base_and_number, read_ledger
-from ingest.plan import Plan, PlannedShard
-from ingest.retry import Again, plan_supplements
-from ingest.runlog import RunLog
-from ingest.spool import Spool
-from ingest.stage import Job, ingest_shard
-from shards.cli import UserError
-from shards.logmel import FrontEnd
-from shards.shardset import open_shards
-from shards.sidecar import Row, now, read_rows
-from shards.verify import verify
+from audio_barlow_twins.ingest.clip import Clip
+from audio_barlow_twins.ingest.decode import DecodeLimits
+from audio_barlow_twins.ingest.folder import folder_clips
+from audio_barlow_twins.ingest.ledger import base_and_number, read_ledger
+from audio_barlow_twins.ingest.plan import Plan, PlannedShard
+from audio_barlow_twins.ingest.retry import Again, plan_supplements
+from audio_barlow_twins.ingest.runlog import RunLog
+from audio_barlow_twins.ingest.spool import Spool
+from audio_barlow_twins.ingest.stage import Job, ingest_shard
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.shardset import open_shards
+from audio_barlow_twins.shards.sidecar import Row, now, read_rows
+from audio_barlow_twins.shards.verify import verify
 
 AT_ONCE = Again()
 Tone = Callable[..., np.ndarray]
@@ -221,7 +221,7 @@ def test_a_line_behind_a_torn_one_is_whole(tmp_path: Path) -> None:
 
 
 def test_a_log_in_a_store_keeps_what_earlier_runs_wrote(s3) -> None:
-    from shards.place import place
+    from audio_barlow_twins.shards.place import place
 
     out = place(s3.url("log"))
     for shard in "ab":

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.governor import Pace
-from ingest.simulate import Simulate, simulate
+from audio_barlow_twins.ingest.governor import Pace
+from audio_barlow_twins.ingest.simulate import Simulate, simulate
 
 QUICK = {"gone": 0.0, "limit": 1e9, "shard_clips": 50}
 

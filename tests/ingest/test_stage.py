@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 import soundfile
 
-from ingest.command import Folder
-from ingest.decode import DecodeLimits
-from ingest.folder import folder_clips
-from ingest.plan import Plan
-from ingest.stage import Job, ingest_shard
-from shards.cli import UserError
-from shards.logmel import FrontEnd
-from shards.shardset import open_shards, sidecar_paths
-from shards.sidecar import Row, read_rows
+from audio_barlow_twins.ingest.command import Folder
+from audio_barlow_twins.ingest.decode import DecodeLimits
+from audio_barlow_twins.ingest.folder import folder_clips
+from audio_barlow_twins.ingest.plan import Plan
+from audio_barlow_twins.ingest.stage import Job, ingest_shard
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.shardset import open_shards, sidecar_paths
+from audio_barlow_twins.shards.sidecar import Row, read_rows
 
 pytestmark = pytest.mark.slow
 
@@ -87,7 +87,9 @@ class TestSets:
             assert names == [f"{key}.{end}" for key in keys for end in ("json", ending)]
 
     def test_the_set_verifies(self, finished: Path, run_command: Run, kind: str) -> None:
-        done = run_command([sys.executable, "-m", "shards", "verify", str(finished / kind)])
+        done = run_command(
+            [sys.executable, "-m", "audio_barlow_twins", "shards", "verify", str(finished / kind)]
+        )
         assert (done.returncode, done.stdout.split(", ")[-1]) == (0, "no findings\n")
 
 
@@ -144,7 +146,9 @@ def test_a_changed_folder_is_refused_and_changes_nothing(finished: Path, tree: P
 
 def test_a_missing_folder_is_one_line_and_exit_code_2(tmp_path: Path, run_command: Run) -> None:
     root, out = str(tmp_path / "absent"), tmp_path / "out"
-    done = run_command([sys.executable, "-m", "ingest", "folder", root, "--out", str(out)])
+    done = run_command(
+        [sys.executable, "-m", "audio_barlow_twins", "ingest", "folder", root, "--out", str(out)]
+    )
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         f"error: {root} is not a folder; name the one that holds your audio files"

@@ -8,17 +8,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ingest.clip import Clip
-from ingest.decode import DecodeLimits, decode
-from ingest.demo.corpus import HERE
-from ingest.fetch import audio_file
-from ingest.plan import Plan
-from ingest.stage import Job, ingest_shard
-from ingest.table import table_clips
-from shards.cli import UserError
-from shards.form import wave_form
-from shards.logmel import FrontEnd
-from shards.sidecar import read_clip, read_rows
+from audio_barlow_twins.ingest.clip import Clip
+from audio_barlow_twins.ingest.decode import DecodeLimits, decode
+from audio_barlow_twins.ingest.demo.corpus import HERE
+from audio_barlow_twins.ingest.fetch import audio_file
+from audio_barlow_twins.ingest.plan import Plan
+from audio_barlow_twins.ingest.stage import Job, ingest_shard
+from audio_barlow_twins.ingest.table import table_clips
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.form import wave_form
+from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.sidecar import read_clip, read_rows
 
 BELLS = sorted((HERE / "audio" / "bell").glob("*.opus"))
 LIMITS = DecodeLimits()

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from local_site import PLUGIN, SAID, LocalSite
 
-from ingest.decode import ffmpeg_path
-from ingest.errors import (
+from audio_barlow_twins.ingest.decode import ffmpeg_path
+from audio_barlow_twins.ingest.errors import (
     AgeRestricted,
     BadAudio,
     BotCheck,
@@ -27,7 +27,7 @@ from ingest.errors import (
     Restricted,
     Unavailable,
 )
-from ingest.video import Identity, VideoFetcher, VideoOptions, require_runtime
+from audio_barlow_twins.ingest.video import Identity, VideoFetcher, VideoOptions, require_runtime
 
 ME = Identity(name="me")
 SECONDS = 10
@@ -47,7 +47,7 @@ OUTCOMES: dict[type[Exception], str] = {
 PARENT = """
 import os, sys, threading, time
 from pathlib import Path
-from ingest.video import Identity, VideoFetcher, VideoOptions
+from audio_barlow_twins.ingest.video import Identity, VideoFetcher, VideoOptions
 page, folder, how = sys.argv[1:]
 fetcher = VideoFetcher(VideoOptions(timeout_s=100))
 def tell():

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from model.loss import barlow_loss
+from audio_barlow_twins.model.loss import barlow_loss
 
 N_FEATURES = 6
 

@@ -8,7 +8,7 @@ import torch
 from scipy.signal import correlate2d
 from torch import Tensor
 
-from model.audiontt import AudioNTT
+from audio_barlow_twins.model.audiontt import AudioNTT
 
 V1: dict[str, Any] = {"blocks": 3, "stack": False}
 """What makes it the AudioNTT2020 of BYOL-A v1."""

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from model.audiontt import AudioNTT
-from model.checkpoint import (
+from audio_barlow_twins.model.audiontt import AudioNTT
+from audio_barlow_twins.model.checkpoint import (
     Checkpoint,
     CheckpointError,
     load_checkpoint,
     restore_encoder,
     save_checkpoint,
 )
-from model.encoders import build_encoder
+from audio_barlow_twins.model.encoders import build_encoder
 
 SIZES: dict[str, int | float] = {"n_mels": 16, "width": 12, "channels": 4, "dropout": 0.1}
 
@@ -121,7 +121,7 @@ def test_a_killed_process_leaves_a_complete_file(tmp_path: Path) -> None:
     save_checkpoint(path, make_checkpoint(step=0, training={"weights": torch.zeros(300_000)}))
     program = (
         "import sys; from dataclasses import replace; from pathlib import Path\n"
-        "from model.checkpoint import load_checkpoint, save_checkpoint\n"
+        "from audio_barlow_twins.model.checkpoint import load_checkpoint, save_checkpoint\n"
         "path = Path(sys.argv[1]); checkpoint = load_checkpoint(path)\n"
         "while True:\n"
         "    checkpoint = replace(checkpoint, step=checkpoint.step + 1)\n"

@@ -7,8 +7,19 @@ import torch
 from torch.export import Dim, export
 from torch.fx.experimental import _config
 
-from model.checkpoint import Checkpoint, load_checkpoint, restore_encoder, save_checkpoint
-from model.encoders import ENCODERS, Size, build_encoder, encoder_options, option_kinds
+from audio_barlow_twins.model.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    restore_encoder,
+    save_checkpoint,
+)
+from audio_barlow_twins.model.encoders import (
+    ENCODERS,
+    Size,
+    build_encoder,
+    encoder_options,
+    option_kinds,
+)
 
 PATCHES = ("16x8", "16x16", "8x8", "64x2")
 # One of each kind, shallow.

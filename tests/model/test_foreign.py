@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.checkpoint import (
+from audio_barlow_twins.model.checkpoint import (
     CheckpointError,
     load_checkpoint,
     restore_encoder,
     save_checkpoint,
 )
-from model.foreign import load_any_checkpoint, load_foreign
-from shards.logmel import FrontEnd
+from audio_barlow_twins.model.foreign import load_any_checkpoint, load_foreign
+from audio_barlow_twins.shards.logmel import FrontEnd
 
 F64_EPS = 2.220446049250313e-16
 

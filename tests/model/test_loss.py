@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.loss import barlow_loss, cross_correlation
+from audio_barlow_twins.model.loss import barlow_loss, cross_correlation
 
 WORKER = Path(__file__).with_name("loss_worker.py")
 ROOT = WORKER.parents[2]

@@ -1,19 +1,18 @@
-"""`python -m model`."""
+"""`abt model`."""
 
-import runpy
 import sys
 
 import pytest
 
-from model.command import encoder_costs
-from model.encoders import ENCODERS
+from audio_barlow_twins.model.command import encoder_costs, main
+from audio_barlow_twins.model.encoders import ENCODERS
 
 
 def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[list[str]]:
     """Run the command and split its table."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["model", *arguments])
-        runpy.run_module("model", run_name="__main__")
+        patch.setattr(sys, "argv", ["abt model", *arguments])
+        main()
     return [line.split() for line in capsys.readouterr().out.splitlines()]
 
 

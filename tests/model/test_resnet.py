@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.resnet import ResNet18
+from audio_barlow_twins.model.resnet import ResNet18
 
 STRIDES = {False: [2, 1, 2, 2, 2], True: [1, 1, 2, 2, (1, 2)]}
 """Of the stem and the four stages; (mel, time) where they differ."""

@@ -11,7 +11,7 @@ from scipy.signal import correlate2d
 from scipy.special import erf
 from torch import Tensor
 
-from model.vit import Patch, ViT, grid_positions
+from audio_barlow_twins.model.vit import Patch, ViT, grid_positions
 
 # (mel, time) strides as the paper gives them.
 PAPER_STRIDES: dict[Patch, list[tuple[int, int]]] = {

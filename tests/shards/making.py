@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from shards.form import Form, logmel_form, wave_form
-from shards.logmel import FrontEnd
-from shards.sidecar import Row
-from shards.writer import shard_name, writing_shard
+from audio_barlow_twins.shards.form import Form, logmel_form, wave_form
+from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.sidecar import Row
+from audio_barlow_twins.shards.writer import shard_name, writing_shard
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 from making import write_set
 
-from shards.bench import Bench, all_ways, bare_loop, crop_reader
-from shards.bench_clock import (
+from audio_barlow_twins.shards.bench import Bench, all_ways, bare_loop, crop_reader
+from audio_barlow_twins.shards.bench_clock import (
     Way,
     cool,
     files_of,
@@ -27,13 +27,13 @@ from shards.bench_clock import (
     time_cold,
     time_warm,
 )
-from shards.bench_files import TwoViews, fade, per_file_ways, resize_crop
-from shards.bench_libraries import keep_shards, library_ways
-from shards.bench_report import BARE, FOUR, ONE, VIEWS, Rates, ratios, report
-from shards.cli import UserError
-from shards.form import logmel_form
-from shards.logmel import FrontEnd
-from shards.shardset import ShardSet, open_shards
+from audio_barlow_twins.shards.bench_files import TwoViews, fade, per_file_ways, resize_crop
+from audio_barlow_twins.shards.bench_libraries import keep_shards, library_ways
+from audio_barlow_twins.shards.bench_report import BARE, FOUR, ONE, VIEWS, Rates, ratios, report
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.form import logmel_form
+from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.shardset import ShardSet, open_shards
 
 N_CLIPS, LENGTH, FRAMES = 400, 200, 96
 CROP_WAYS = [*library_ways(), per_file_ways(0, 1)[0]]

@@ -24,14 +24,14 @@ from s3_server import S3Server
 from store_proxy import StoreProxy, proxying
 from test_order import index
 
-from shards.blocks import Blocks
-from shards.cache import CacheOptions
-from shards.cli import UserError
-from shards.order import Order
-from shards.place import place
-from shards.reader import Batch, CropReader
-from shards.shardset import open_shards
-from shards.store import Store
+from audio_barlow_twins.shards.blocks import Blocks
+from audio_barlow_twins.shards.cache import CacheOptions
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.order import Order
+from audio_barlow_twins.shards.place import place
+from audio_barlow_twins.shards.reader import Batch, CropReader
+from audio_barlow_twins.shards.shardset import open_shards
+from audio_barlow_twins.shards.store import Store
 
 N_SHARDS = 12
 LENGTHS = [[40_000 + 500 * ((3 * i + j) % 7) for j in range(8)] for i in range(N_SHARDS)]
@@ -157,8 +157,8 @@ def test_a_cached_tar_of_a_wrong_size_is_fetched_again(
 RANK = """
 import json, sys
 from pathlib import Path
-from shards.cache import CacheOptions
-from shards.reader import CropReader
+from audio_barlow_twins.shards.cache import CacheOptions
+from audio_barlow_twins.shards.reader import CropReader
 url, rank, *caches = sys.argv[1:]
 for folder, budget in zip(caches[::2], map(int, caches[1::2])):
     cache = CacheOptions(folder=Path(folder), max_bytes=budget)

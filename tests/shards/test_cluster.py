@@ -12,9 +12,9 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from shards.cli import UserError
-from shards.cluster import Shared, cluster, fan_out, host
-from shards.writer import ShardReport
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.cluster import Shared, cluster, fan_out, host
+from audio_barlow_twins.shards.writer import ShardReport
 
 
 def slow_square(number: int) -> ShardReport:
@@ -29,8 +29,8 @@ def fail(error: type[Exception]) -> ShardReport:
 
 
 def where_our_code_is(_: object) -> ShardReport:
-    """Tell what a Python that knows only what Ray told this worker imports as `shards`."""
-    program = "import shards.writer; print(shards.__path__[0])"
+    """Tell what a Python that knows only what Ray told this worker imports as our code."""
+    program = "from audio_barlow_twins import shards; print(shards.__path__[0])"
     found = subprocess.run(
         [sys.executable, "-c", program], cwd="/", capture_output=True, text=True, check=True
     )

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import arrays_of, noise, noise_set, python, small_form, write_set
 
-from shards.cli import UserError
-from shards.reader import Batch, CropReader
-from shards.shardset import open_shards
-from shards.sidecar import read_rows
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.reader import Batch, CropReader
+from audio_barlow_twins.shards.shardset import open_shards
+from audio_barlow_twins.shards.sidecar import read_rows
 
 LENGTHS = [[30, 5, 64, 200], [1, 90], [31, 32, 33, 100, 7]]
 N_CLIPS = 11
@@ -274,7 +274,7 @@ def test_a_tar_that_is_cut_while_it_is_read_is_an_error_that_names_the_clip(
     assert last.offset is not None
     with CropReader(folder, frames=8, batch=3) as reader:
         os.truncate(folder / "shard-000001.tar", last.offset + 1)
-        pattern = f"shard-000001.tar ends inside clip {last.key}; run `python -m shards verify"
+        pattern = f"shard-000001.tar ends inside clip {last.key}; run `abt shards verify"
         with pytest.raises(UserError, match=pattern):
             list(reader.batches(n_steps=5))
     assert not crop_threads()
@@ -335,7 +335,7 @@ def test_an_empty_clip_is_read_as_zeros(tmp_path: Path) -> None:
 
 MANY = """
 import json, resource, sys
-from shards.reader import CropReader
+from audio_barlow_twins.shards.reader import CropReader
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
 readers = [CropReader(sys.argv[1], frames=4, batch=300) for _ in range(int(sys.argv[2]))]

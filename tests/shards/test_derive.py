@@ -12,18 +12,18 @@ import pytest
 import soundfile
 from making import failed_row, noise, python, row, write_set
 
-from ingest.decode import DecodeLimits
-from ingest.folder import folder_clips
-from ingest.plan import Plan
-from ingest.stage import Job, ingest_shard
-from shards.cli import UserError
-from shards.config import Ls, Stats
-from shards.derive import Derivation, derive_logmel, derive_shard
-from shards.form import wave_form
-from shards.logmel import FrontEnd
-from shards.shardset import open_shards
-from shards.sidecar import read_rows
-from shards.writer import shard_name, writing_shard
+from audio_barlow_twins.ingest.decode import DecodeLimits
+from audio_barlow_twins.ingest.folder import folder_clips
+from audio_barlow_twins.ingest.plan import Plan
+from audio_barlow_twins.ingest.stage import Job, ingest_shard
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.command import Ls, Stats
+from audio_barlow_twins.shards.derive import Derivation, derive_logmel, derive_shard
+from audio_barlow_twins.shards.form import wave_form
+from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.shardset import open_shards
+from audio_barlow_twins.shards.sidecar import read_rows
+from audio_barlow_twins.shards.writer import shard_name, writing_shard
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,17 @@ def ingested(demo_waves: dict[str, np.ndarray], tmp_path_factory: pytest.TempPat
 
 def run_logmel(source: Path, out: Path) -> Popen:
     environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    arguments = ["-m", "shards", "logmel", str(source), "--out", str(out), "--slots", "1"]
+    arguments = [
+        "-m",
+        "audio_barlow_twins",
+        "shards",
+        "logmel",
+        str(source),
+        "--out",
+        str(out),
+        "--slots",
+        "1",
+    ]
     return python(*arguments, env=environment)
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from making import noise, small_form
 
-from shards.form import Form, logmel_form, wave_form
-from shards.logmel import FrontEnd
+from audio_barlow_twins.shards.form import Form, logmel_form, wave_form
+from audio_barlow_twins.shards.logmel import FrontEnd
 
 kinds = st.sampled_from(["wave", "logmel"])
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.cli import UserError
-from shards.form import logmel_form, wave_form
-from shards.logmel import LOG_EPS, FrontEnd, parameters_digest
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.form import logmel_form, wave_form
+from audio_barlow_twins.shards.logmel import LOG_EPS, FrontEnd, parameters_digest
 
 front_ends = st.builds(
     FrontEnd,

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from making import noise, row, write_set
 
-from shards.cli import UserError
-from shards.files import replacing
-from shards.form import wave_form
-from shards.sidecar import Summary, write_sidecar
-from shards.statistics import Statistics
-from shards.verify import verify
-from shards.writer import shard_name, writing_shard
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.files import replacing
+from audio_barlow_twins.shards.form import wave_form
+from audio_barlow_twins.shards.sidecar import Summary, write_sidecar
+from audio_barlow_twins.shards.statistics import Statistics
+from audio_barlow_twins.shards.verify import verify
+from audio_barlow_twins.shards.writer import shard_name, writing_shard
 
 FORM = wave_form()
 

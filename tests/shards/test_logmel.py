@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from nnAudio.features.mel import MelSpectrogram
 from torch import Tensor
 
-from shards.cli import UserError
-from shards.logmel import FrontEnd, LogMel, MelNorm, MelScale, stored_logmel
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.logmel import FrontEnd, LogMel, MelNorm, MelScale, stored_logmel
 
 EPS = float(np.finfo(np.float32).eps)
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from making import python, small_form
 from scipy.stats import chi2_contingency, chisquare
 
-from shards.logmel import FrontEnd
-from shards.order import Order, hash64
-from shards.shardset import ShardSet
-from shards.statistics import Statistics
+from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.order import Order, hash64
+from audio_barlow_twins.shards.shardset import ShardSet
+from audio_barlow_twins.shards.statistics import Statistics
 
 sizes_of_shards = st.lists(st.integers(1, 12), min_size=1, max_size=9)
 

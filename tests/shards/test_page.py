@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from shards.page import (
+from audio_barlow_twins.shards.page import (
     Html,
     bars,
     element,
@@ -28,7 +28,7 @@ from shards.page import (
     table,
     tiles,
 )
-from shards.picture import colours, png
+from audio_barlow_twins.shards.picture import colours, png
 
 HOSTILE = '</td><script>alert(1)</script><img src=x onerror="alert(1)">&amp;"\'\x00\ud800'
 VOID = {"meta", "link", "img", "br"}

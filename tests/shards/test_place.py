@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from shards.cli import UserError
-from shards.place import THREADS, is_remote, place, read_each
-from shards.shardset import open_shards
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.place import THREADS, is_remote, place, read_each
+from audio_barlow_twins.shards.shardset import open_shards
 
 
 @pytest.mark.parametrize("where", ["a/b", "/a//b", "s3:/a", "file:///a/b", Path("a")])
@@ -65,7 +65,7 @@ def test_local_files_are_read_in_this_thread(tmp_path: Path) -> None:
 
 
 def test_a_store_that_never_answers_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shards.place.ANSWER_S", 0.2)
+    monkeypatch.setattr("audio_barlow_twins.shards.place.ANSWER_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")

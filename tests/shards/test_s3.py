@@ -13,17 +13,22 @@ import pytest
 from making import noise, python, row, small_form, write_set
 from s3_server import S3Server
 
-from shards.cli import UserError
-from shards.config import Ls, Stats
-from shards.derive import Derivation, derive_shard
-from shards.files import remove_scratch, replacing
-from shards.form import wave_form
-from shards.logmel import FrontEnd
-from shards.place import place
-from shards.shardset import open_shards, sidecar_paths
-from shards.sidecar import read_clip, read_rows
-from shards.verify import Finding, verify
-from shards.writer import committed_plans, is_committed, shard_name, writing_shard
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.command import Ls, Stats
+from audio_barlow_twins.shards.derive import Derivation, derive_shard
+from audio_barlow_twins.shards.files import remove_scratch, replacing
+from audio_barlow_twins.shards.form import wave_form
+from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.place import place
+from audio_barlow_twins.shards.shardset import open_shards, sidecar_paths
+from audio_barlow_twins.shards.sidecar import read_clip, read_rows
+from audio_barlow_twins.shards.verify import Finding, verify
+from audio_barlow_twins.shards.writer import (
+    committed_plans,
+    is_committed,
+    shard_name,
+    writing_shard,
+)
 
 FORM = wave_form()
 SHARDS = [
@@ -183,8 +188,8 @@ def test_an_upload_that_is_interrupted_leaves_no_object_and_no_parts(s3: S3Serve
 
 KILLED = """
 import os, sys
-from shards.files import replacing
-from shards.place import place
+from audio_barlow_twins.shards.files import replacing
+from audio_barlow_twins.shards.place import place
 with replacing(place(sys.argv[1])) as scratch:
     os.truncate(scratch, 400_000_000)
 """

@@ -26,14 +26,19 @@ from making import (
     write_set,
 )
 
-from shards.cli import UserError
-from shards.files import remove_scratch, replacing
-from shards.form import logmel_form, wave_form
-from shards.logmel import FrontEnd
-from shards.shardset import open_shards
-from shards.sidecar import read_clip, read_rows, read_summary
-from shards.verify import verify
-from shards.writer import committed_plans, is_committed, shard_name, writing_shard
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.files import remove_scratch, replacing
+from audio_barlow_twins.shards.form import logmel_form, wave_form
+from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.shardset import open_shards
+from audio_barlow_twins.shards.sidecar import read_clip, read_rows, read_summary
+from audio_barlow_twins.shards.verify import verify
+from audio_barlow_twins.shards.writer import (
+    committed_plans,
+    is_committed,
+    shard_name,
+    writing_shard,
+)
 
 # No dot and no slash; two keys are never equal, also where the file system folds case.
 keys = st.text(string.ascii_letters + string.digits + "_- é声", min_size=1, max_size=30)
@@ -178,8 +183,8 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, "tests/shards")
 from making import noise, row
-from shards.form import wave_form
-from shards.writer import writing_shard
+from audio_barlow_twins.shards.form import wave_form
+from audio_barlow_twins.shards.writer import writing_shard
 with writing_shard(Path(sys.argv[1]), "shard-000000", wave_form(), "plan") as writer:
     for i in range(20):
         writer.add(row(f"k{i}"), noise(wave_form(), 5000, seed=i))

@@ -14,12 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import noise_set, row, small_form, write_set
 
-from shards.cli import UserError
-from shards.form import FORMAT_VERSION, wave_form
-from shards.shardset import open_shards, sidecar_paths
-from shards.sidecar import Row, Summary, read_rows, read_summary, rows_checksum, write_sidecar
-from shards.statistics import Statistics
-from shards.writer import shard_name, writing_shard
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.form import FORMAT_VERSION, wave_form
+from audio_barlow_twins.shards.shardset import open_shards, sidecar_paths
+from audio_barlow_twins.shards.sidecar import (
+    Row,
+    Summary,
+    read_rows,
+    read_summary,
+    rows_checksum,
+    write_sidecar,
+)
+from audio_barlow_twins.shards.statistics import Statistics
+from audio_barlow_twins.shards.writer import shard_name, writing_shard
 
 SUMMARY = Summary(
     form=small_form("logmel"),

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from making import arrays_of, noise_set, small_form
 
-from shards.shardset import open_shards
-from shards.statistics import Statistics
+from audio_barlow_twins.shards.shardset import open_shards
+from audio_barlow_twins.shards.statistics import Statistics
 
 values = hnp.arrays(
     np.float16, st.integers(0, 60), elements=st.floats(-100, 100, width=16, allow_subnormal=False)

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import failed_row, noise, noise_set, python, row, small_form, write_set
 
-from shards.form import logmel_form
-from shards.logmel import FrontEnd
-from shards.sidecar import read_rows
-from shards.verify import Finding, verify
-from shards.writer import shard_name, writing_shard
+from audio_barlow_twins.shards.form import logmel_form
+from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.sidecar import read_rows
+from audio_barlow_twins.shards.verify import Finding, verify
+from audio_barlow_twins.shards.writer import shard_name, writing_shard
 
 SHARD = "shard-000000"
 
@@ -218,7 +218,9 @@ def test_the_command_exits_with_0_for_a_sound_set_1_for_a_damaged_and_2_for_none
         file.seek(hurt.offset)
         file.write(b"\xff\xff\xff")
     folders = (sound, damaged, damaged / "none")
-    runs = [python("-m", "shards", "verify", str(folder)) for folder in folders]
+    runs = [
+        python("-m", "audio_barlow_twins", "shards", "verify", str(folder)) for folder in folders
+    ]
     (good, _), (bad, errors), (_, refusal) = (run.communicate() for run in runs)
     assert [run.returncode for run in runs] == [0, 1, 2]
     assert good.splitlines() == ["2 shards, no findings"]

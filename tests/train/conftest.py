@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from shards.form import Form, logmel_form, wave_form
-from shards.logmel import FrontEnd, LogMel, stored_logmel
-from shards.shardset import ShardSet, open_shards
-from shards.sidecar import Row
-from shards.writer import shard_name, writing_shard
-from train.config import TrainConfig
-from train.loop import Trainer
-from train.views import Ranges
+from audio_barlow_twins.shards.form import Form, logmel_form, wave_form
+from audio_barlow_twins.shards.logmel import FrontEnd, LogMel, stored_logmel
+from audio_barlow_twins.shards.shardset import ShardSet, open_shards
+from audio_barlow_twins.shards.sidecar import Row
+from audio_barlow_twins.shards.writer import shard_name, writing_shard
+from audio_barlow_twins.train.config import TrainConfig
+from audio_barlow_twins.train.loop import Trainer
+from audio_barlow_twins.train.views import Ranges
 
 CLIPS = 40
 PER_SHARD = 24

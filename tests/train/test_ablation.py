@@ -18,16 +18,16 @@ import torch
 from process_tree import descendants
 from toy_task import write_toy_task
 
-from model.checkpoint import load_checkpoint
-from model.encoders import build_encoder
-from shards.cli import UserError
-from train.ablation import ablate, keep_plan, last_epoch, plan_jobs
-from train.ablation_report import Result, panels_of, published, table_of
-from train.config import AblationConfig, OptimiserConfig, TrainConfig
-from train.grids import FIGURE_2, PAIRS, cells_of
-from train.job import Job, run_job
-from train.presets import PRESETS
-from train.run import read_metrics
+from audio_barlow_twins.model.checkpoint import load_checkpoint
+from audio_barlow_twins.model.encoders import build_encoder
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.train.ablation import ablate, keep_plan, last_epoch, plan_jobs
+from audio_barlow_twins.train.ablation_report import Result, panels_of, published, table_of
+from audio_barlow_twins.train.config import AblationConfig, OptimiserConfig, TrainConfig
+from audio_barlow_twins.train.grids import FIGURE_2, PAIRS, cells_of
+from audio_barlow_twins.train.job import Job, run_job
+from audio_barlow_twins.train.presets import PRESETS
+from audio_barlow_twins.train.run import read_metrics
 
 ROOT = Path(__file__).parents[2]
 TASK = "toy-v1-full"
@@ -250,7 +250,7 @@ def story(
     }  # fmt: skip
     words = [str(word) for option in options.items() for word in option]
     command = [
-        sys.executable, "-m", "train", "ablation", "demo",
+        sys.executable, "-m", "audio_barlow_twins", "train", "ablation", "demo",
         *words, "--encoder-options", *SMALL, "--cell", *CELLS,
     ]  # fmt: skip
     place = {

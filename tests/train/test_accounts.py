@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from shards.cli import UserError
-from shards.reader import Batch, CropReader
-from shards.shardset import ShardSet
-from train.clock import PARTS, Clock
-from train.config import TrainConfig
-from train.loop import Trainer
-from train.preflight import Preflight, measure
-from train.run import read_metrics
-from train.session import train
-from train.summary import name_bottleneck, summarise
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.reader import Batch, CropReader
+from audio_barlow_twins.shards.shardset import ShardSet
+from audio_barlow_twins.train.clock import PARTS, Clock
+from audio_barlow_twins.train.config import TrainConfig
+from audio_barlow_twins.train.loop import Trainer
+from audio_barlow_twins.train.preflight import Preflight, measure
+from audio_barlow_twins.train.run import read_metrics
+from audio_barlow_twins.train.session import train
+from audio_barlow_twins.train.summary import name_bottleneck, summarise
 
 
 class HostReads(TorchDispatchMode):

@@ -1,4 +1,4 @@
-"""`python -m train bench-views`: every view is timed in every way that is there, in one table."""
+"""`abt train bench-views`: every view is timed in every way that is there, in one table."""
 
 import json
 from pathlib import Path
@@ -7,16 +7,16 @@ from typing import get_args
 import pytest
 import torch
 
-from shards.cli import UserError
-from train.bench_views import LOOP, OTHERS, OURS, BenchViews, loop, ours, table
-from train.views import Ranges, WaveName
-from train.wave_views import WAVE_PRESETS
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.train.bench_views import LOOP, OTHERS, OURS, BenchViews, loop, ours, table
+from audio_barlow_twins.train.views import Ranges, WaveName
+from audio_barlow_twins.train.wave_views import WAVE_PRESETS
 
 
 def test_all_views_and_presets_are_timed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("train.bench_views.LEAST_S", 1e-9)
+    monkeypatch.setattr("audio_barlow_twins.train.bench_views.LEAST_S", 1e-9)
     BenchViews(batch=2, seconds=0.1, rounds=1, device="cpu", json=tmp_path / "views.json").run()
     found = json.loads((tmp_path / "views.json").read_text())["times"]
     timed = {(each["view"], each["way"]) for each in found}

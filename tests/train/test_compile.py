@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from shards.shardset import ShardSet
-from train.config import TrainConfig
-from train.loop import Trainer
+from audio_barlow_twins.shards.shardset import ShardSet
+from audio_barlow_twins.train.config import TrainConfig
+from audio_barlow_twins.train.loop import Trainer
 
 
 def losses(config: TrainConfig, shard_set: ShardSet) -> torch.Tensor:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from train.draws import Draws, sample_keys
+from audio_barlow_twins.train.draws import Draws, sample_keys
 
 WORD = 2**64
 GAMMA = 0x9E3779B97F4A7C15

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from train.synced import RowDropout
+from audio_barlow_twins.train.synced import RowDropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from train.lars import LARS, lars_groups
+from audio_barlow_twins.train.lars import LARS, lars_groups
 
 
 def make_net() -> nn.Sequential:

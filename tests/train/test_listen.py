@@ -10,12 +10,12 @@ import pytest
 import soundfile
 from browser import Browser, find_browser
 
-from shards.cli import UserError
-from shards.form import wave_form
-from train.config import ListenConfig
-from train.listen import MILD, at_strength, listen
-from train.views import Ranges, WaveName
-from train.wave_time import PitchShift
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.form import wave_form
+from audio_barlow_twins.train.config import ListenConfig
+from audio_barlow_twins.train.listen import MILD, at_strength, listen
+from audio_barlow_twins.train.views import Ranges, WaveName
+from audio_barlow_twins.train.wave_time import PitchShift
 
 SECONDS = 0.5
 

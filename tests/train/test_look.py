@@ -11,14 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.loss import cross_correlation
-from shards.shardset import ShardSet
-from train.config import TrainConfig
-from train.look import effective_rank, keep_correlation, look_steps, name_collapse
-from train.loop import Trainer
-from train.run import read_metrics
-from train.session import train
-from train.summary import summarise
+from audio_barlow_twins.model.loss import cross_correlation
+from audio_barlow_twins.shards.shardset import ShardSet
+from audio_barlow_twins.train.config import TrainConfig
+from audio_barlow_twins.train.look import (
+    effective_rank,
+    keep_correlation,
+    look_steps,
+    name_collapse,
+)
+from audio_barlow_twins.train.loop import Trainer
+from audio_barlow_twins.train.run import read_metrics
+from audio_barlow_twins.train.session import train
+from audio_barlow_twins.train.summary import summarise
 
 
 @given(singular=st.lists(st.floats(0.01, 100), min_size=1, max_size=6), seed=st.integers(0, 99))

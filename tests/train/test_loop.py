@@ -10,14 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.checkpoint import Checkpoint, load_checkpoint, restore_encoder, save_checkpoint
-from shards.cli import UserError
-from shards.form import logmel_form
-from shards.logmel import FrontEnd
-from shards.shardset import ShardSet, open_shards
-from train.config import OptimiserConfig, TrainConfig
-from train.loop import Trainer
-from train.schedule import warmup_cosine
+from audio_barlow_twins.model.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    restore_encoder,
+    save_checkpoint,
+)
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.form import logmel_form
+from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.shardset import ShardSet, open_shards
+from audio_barlow_twins.train.config import OptimiserConfig, TrainConfig
+from audio_barlow_twins.train.loop import Trainer
+from audio_barlow_twins.train.schedule import warmup_cosine
 
 
 def run_steps(trainer: Trainer, n_steps: int) -> list[Tensor]:

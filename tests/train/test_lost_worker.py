@@ -14,12 +14,12 @@ import pytest
 import rank_worker
 import torch
 
-from model.checkpoint import Checkpoint, load_checkpoint
-from model.encoders import build_encoder
-from shards.cli import UserError
-from train.config import TrainConfig
-from train.launch import launch
-from train.run import read_metrics
+from audio_barlow_twins.model.checkpoint import Checkpoint, load_checkpoint
+from audio_barlow_twins.model.encoders import build_encoder
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.train.config import TrainConfig
+from audio_barlow_twins.train.launch import launch
+from audio_barlow_twins.train.run import read_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -161,7 +161,7 @@ def test_sigterm_stops_all_workers_at_one_saved_step(shards: Path, tmp_path: Pat
 
 def refuse(config: TrainConfig) -> None:
     """Stand for a training that cannot begin."""
-    from train.ranks import AgreedError
+    from audio_barlow_twins.train.ranks import AgreedError
 
     raise AgreedError(f"no run in {config.run.name}")
 

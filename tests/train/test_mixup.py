@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from train.bank import Bank
-from train.draws import Draws, sample_keys
-from train.logmel_views import Mixup
+from audio_barlow_twins.train.bank import Bank
+from audio_barlow_twins.train.draws import Draws, sample_keys
+from audio_barlow_twins.train.logmel_views import Mixup
 
 
 def make_keys(n: int) -> Tensor:

@@ -10,15 +10,15 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from shards.logmel import LogMel
-from shards.reader import Batch
-from shards.shardset import ShardSet, open_shards
-from train.config import TrainConfig
-from train.draws import Draws, sample_keys
-from train.loop import Trainer
-from train.normalise import RunningNorm, SetNorm
-from train.setting import crop_length
-from train.views import Ranges, Views, WaveName
+from audio_barlow_twins.shards.logmel import LogMel
+from audio_barlow_twins.shards.reader import Batch
+from audio_barlow_twins.shards.shardset import ShardSet, open_shards
+from audio_barlow_twins.train.config import TrainConfig
+from audio_barlow_twins.train.draws import Draws, sample_keys
+from audio_barlow_twins.train.loop import Trainer
+from audio_barlow_twins.train.normalise import RunningNorm, SetNorm
+from audio_barlow_twins.train.setting import crop_length
+from audio_barlow_twins.train.views import Ranges, Views, WaveName
 
 ALL = ("mixup", "rrc", "rlf", "noise")
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from shards.shardset import ShardSet
-from train.config import TrainConfig
-from train.loop import Trainer
-from train.normalise import RunningNorm, clip_moments
+from audio_barlow_twins.shards.shardset import ShardSet
+from audio_barlow_twins.train.config import TrainConfig
+from audio_barlow_twins.train.loop import Trainer
+from audio_barlow_twins.train.normalise import RunningNorm, clip_moments
 
 CPU = torch.device("cpu")
 

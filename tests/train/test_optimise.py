@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from train.config import OptimiserConfig
-from train.optimise import make_optimiser, set_rate
+from audio_barlow_twins.train.config import OptimiserConfig
+from audio_barlow_twins.train.optimise import make_optimiser, set_rate
 
 ADAMW = OptimiserConfig(kind="adamw", lr_weights=1e-3, lr_biases=1e-3, weight_decay=0.24)
 

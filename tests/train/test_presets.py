@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from model.encoders import build_encoder, encoder_options
-from train.network import BarlowTwins
-from train.presets import PRESETS
-from train.views import split_views
+from audio_barlow_twins.model.encoders import build_encoder, encoder_options
+from audio_barlow_twins.train.network import BarlowTwins
+from audio_barlow_twins.train.presets import PRESETS
+from audio_barlow_twins.train.views import split_views
 
 
 @pytest.mark.parametrize("name", PRESETS)

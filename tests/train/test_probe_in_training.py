@@ -14,17 +14,17 @@ from test_loop import assert_same_state
 from torch import Tensor
 from toy_task import FOLDS, LABELS, METADATA, write_toy_task
 
-from eval.audio import AudioError
-from eval.hear import frozen_model, get_scene_embeddings, load_model
-from model.checkpoint import load_checkpoint
-from shards.cli import UserError
-from shards.shardset import ShardSet
-from train.config import TrainConfig
-from train.launch import launch
-from train.loop import Trainer
-from train.probe import Probe, TaskClips, scene_task
-from train.run import read_metrics
-from train.session import train
+from audio_barlow_twins.eval.audio import AudioError
+from audio_barlow_twins.eval.hear import frozen_model, get_scene_embeddings, load_model
+from audio_barlow_twins.model.checkpoint import load_checkpoint
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.shardset import ShardSet
+from audio_barlow_twins.train.config import TrainConfig
+from audio_barlow_twins.train.launch import launch
+from audio_barlow_twins.train.loop import Trainer
+from audio_barlow_twins.train.probe import Probe, TaskClips, scene_task
+from audio_barlow_twins.train.run import read_metrics
+from audio_barlow_twins.train.session import train
 
 NAME = "probe_toy-v1-full"
 

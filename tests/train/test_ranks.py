@@ -14,11 +14,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.cli import UserError
-from shards.order import Order
-from shards.shardset import ShardSet
-from train.order import PartOrder
-from train.ranks import AgreedError, Ranks, joined_ranks
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.order import Order
+from audio_barlow_twins.shards.shardset import ShardSet
+from audio_barlow_twins.train.order import PartOrder
+from audio_barlow_twins.train.ranks import AgreedError, Ranks, joined_ranks
 
 WORKER = Path(rank_worker.__file__)
 ROOT = WORKER.parents[2]

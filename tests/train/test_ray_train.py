@@ -13,12 +13,12 @@ from process_tree import command_line, parent_of, processes
 from ray.cluster_utils import Cluster
 from test_lost_worker import ROOT, STEPS, distance, end, wait_for_step
 
-from shards.cli import UserError
-from shards.gpus import on_gpu
-from shards.workers import cpus_each
-from train.config import TrainConfig
-from train.launch import work_on_a_node
-from train.run import read_metrics
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.gpus import on_gpu
+from audio_barlow_twins.shards.workers import cpus_each
+from audio_barlow_twins.train.config import TrainConfig
+from audio_barlow_twins.train.launch import work_on_a_node
+from audio_barlow_twins.train.run import read_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -27,9 +27,9 @@ OF_RAY = ("ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray::_AutoscalingCoord
 REFUSAL = """
 import os, sys
 from pathlib import Path
-from shards.cli import UserError, run_command
-from shards.cluster import cluster
-from shards.workers import Team, run_workers
+from audio_barlow_twins.shards.cli import UserError, run_command
+from audio_barlow_twins.shards.cluster import cluster
+from audio_barlow_twins.shards.workers import Team, run_workers
 
 def refuse():
     if os.environ["RANK"] == "1":
@@ -74,7 +74,7 @@ def start(shards: Path, run: Path, *options: str, address: str = "") -> "subproc
     environment |= {"RAY_ADDRESS": address} if address else {}
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "train", "demo"),
+            *(sys.executable, "-m", "audio_barlow_twins", "train", "demo"),
             *("--shards", str(shards), "--run", os.path.relpath(run, ROOT), *words, *options),
         ],
         cwd=ROOT,

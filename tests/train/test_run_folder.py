@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from model.checkpoint import Checkpoint, load_checkpoint
-from model.encoders import build_encoder
-from shards.cli import UserError
-from train.config import OptimiserConfig, TrainConfig
-from train.run import RunFolder, read_metrics
-from train.views import Ranges
+from audio_barlow_twins.model.checkpoint import Checkpoint, load_checkpoint
+from audio_barlow_twins.model.encoders import build_encoder
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.train.config import OptimiserConfig, TrainConfig
+from audio_barlow_twins.train.run import RunFolder, read_metrics
+from audio_barlow_twins.train.views import Ranges
 
 
 @pytest.fixture

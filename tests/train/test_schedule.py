@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.schedule import warmup_cosine
+from audio_barlow_twins.train.schedule import warmup_cosine
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`python -m train views CLIP`: pairs of views of a file or a stored clip, as a picture."""
+"""`abt train views CLIP`: pairs of views of a file or a stored clip, as a picture."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +9,10 @@ import soundfile
 import torch
 from matplotlib import image
 
-from shards.cli import UserError
-from shards.shardset import ShardSet
-from train.config import ShowConfig
-from train.show import loudest_crop, make, show, whole_clip
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.shardset import ShardSet
+from audio_barlow_twins.train.config import ShowConfig
+from audio_barlow_twins.train.show import loudest_crop, make, show, whole_clip
 
 
 @pytest.fixture
@@ -63,5 +63,5 @@ def test_the_loudest_crop_is_shown() -> None:
 
 
 def test_what_is_neither_file_nor_key_is_one_line(config: ShowConfig) -> None:
-    with pytest.raises(UserError, match=r"nothing is neither a file nor a key of .*`python -m"):
+    with pytest.raises(UserError, match=r"nothing is neither a file nor a key of .*`abt"):
         show(replace(config, clip="nothing"))

@@ -1,14 +1,14 @@
-"""`python -m train bench`: its figures belong together, and the arithmetic is counted right."""
+"""`abt train bench`: its figures belong together, and the arithmetic is counted right."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from model.encoders import build_encoder
-from shards.cli import UserError
-from train.bench import Bench
-from train.presets import PRESETS
+from audio_barlow_twins.model.encoders import build_encoder
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.train.bench import Bench
+from audio_barlow_twins.train.presets import PRESETS
 
 BATCH = 4
 
@@ -17,7 +17,7 @@ BATCH = 4
 def test_a_bench_reports_what_it_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("train.bench.CLIPS", 64)
+    monkeypatch.setattr("audio_barlow_twins.train.bench.CLIPS", 64)
     Bench(
         presets=("demo",), batch=BATCH, steps=2, rounds=1, device="cpu", profile=5,
         json=tmp_path / "bench.json",

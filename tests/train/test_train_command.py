@@ -1,4 +1,4 @@
-"""`python -m train` as a user runs it: stopped, killed, resumed, finished, refused."""
+"""`abt train` as a user runs it: stopped, killed, resumed, finished, refused."""
 
 import json
 import math
@@ -16,13 +16,13 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_loop import assert_same_state
 
-from model.checkpoint import load_checkpoint, restore_encoder
-from shards.cli import UserError
-from shards.form import logmel_form
-from shards.logmel import FrontEnd
-from train.config import OptimiserConfig, TrainConfig
-from train.run import read_metrics
-from train.session import train
+from audio_barlow_twins.model.checkpoint import load_checkpoint, restore_encoder
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.form import logmel_form
+from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.train.config import OptimiserConfig, TrainConfig
+from audio_barlow_twins.train.run import read_metrics
+from audio_barlow_twins.train.session import train
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +78,7 @@ def start(config: TrainConfig, *more: str) -> "subprocess.Popen[str]":
     }
     words = [str(word) for option in options.items() for word in option]
     return subprocess.Popen(
-        [sys.executable, "-m", "train", "demo", *words, *more],
+        [sys.executable, "-m", "audio_barlow_twins", "train", "demo", *words, *more],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,

@@ -9,17 +9,17 @@ import pytest
 import torch
 from s3_server import S3Server
 
-from model.checkpoint import load_checkpoint
-from shards.cache import CacheOptions
-from shards.cli import UserError
-from shards.form import logmel_form
-from shards.logmel import FrontEnd
-from shards.place import place
-from shards.shardset import open_shards
-from train.config import TrainConfig
-from train.loop import Trainer
-from train.run import RunFolder
-from train.session import train
+from audio_barlow_twins.model.checkpoint import load_checkpoint
+from audio_barlow_twins.shards.cache import CacheOptions
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.form import logmel_form
+from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.place import place
+from audio_barlow_twins.shards.shardset import open_shards
+from audio_barlow_twins.train.config import TrainConfig
+from audio_barlow_twins.train.loop import Trainer
+from audio_barlow_twins.train.run import RunFolder
+from audio_barlow_twins.train.session import train
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor
 
-from train.bank import Bank
-from train.draws import Draws, sample_keys
-from train.logmel_views import Mixup, Noise, RandomLinearFader, RandomResizeCrop
-from train.normalise import SetNorm
-from train.resize import resize_weights
-from train.views import PAPER, Ranges, ViewName, Views, split_views
+from audio_barlow_twins.train.bank import Bank
+from audio_barlow_twins.train.draws import Draws, sample_keys
+from audio_barlow_twins.train.logmel_views import Mixup, Noise, RandomLinearFader, RandomResizeCrop
+from audio_barlow_twins.train.normalise import SetNorm
+from audio_barlow_twins.train.resize import resize_weights
+from audio_barlow_twins.train.views import PAPER, Ranges, ViewName, Views, split_views
 
 T, MELS, CANVAS = 96, 64, 144
 NO_BANK = Bank(1, (1, 1))

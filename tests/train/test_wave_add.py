@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import signal, stats
 
-from train.wave_add import add_at, coloured_noise, reverberate, room_response
+from audio_barlow_twins.train.wave_add import add_at, coloured_noise, reverberate, room_response
 
 RATE = 16000
 SEEDS = torch.arange(6)

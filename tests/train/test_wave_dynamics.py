@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.wave_dynamics import compress
+from audio_barlow_twins.train.wave_dynamics import compress
 
 RATE = 16000
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
 
-from train.wave_envelope import BLOCK, peak_envelope
+from audio_barlow_twins.train.wave_envelope import BLOCK, peak_envelope
 
 LENGTHS = st.integers(1, 5 * BLOCK**2)
 SEEDS = st.integers(0, 999)

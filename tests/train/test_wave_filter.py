@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
 
-from train.draws import Draws
-from train.wave_equaliser import Equaliser
-from train.wave_filter import Kind, limit_bandwidth, second_order
-from train.wave_view import Setting
+from audio_barlow_twins.train.draws import Draws
+from audio_barlow_twins.train.wave_equaliser import Equaliser
+from audio_barlow_twins.train.wave_filter import Kind, limit_bandwidth, second_order
+from audio_barlow_twins.train.wave_view import Setting
 
 RATE = 16000
 KINDS: tuple[Kind, ...] = ("low-pass", "high-pass", "band-pass", "peak", "low shelf", "high shelf")

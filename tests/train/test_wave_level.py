@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.wave_level import clip, fade, gain
+from audio_barlow_twins.train.wave_level import clip, fade, gain
 
 
 def test_twenty_decibels_are_ten_times_the_amplitude() -> None:

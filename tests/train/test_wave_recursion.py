@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
 
-from train.wave_recursion import Recursion, toeplitz
+from audio_barlow_twins.train.wave_recursion import Recursion, toeplitz
 
 LENGTHS = st.integers(1, 400)
 SEEDS = st.integers(0, 999)

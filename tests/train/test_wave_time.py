@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.wave_time import mask, shift
+from audio_barlow_twins.train.wave_time import mask, shift
 
 
 @given(by=st.lists(st.integers(-40, 40), min_size=1, max_size=4), n_samples=st.integers(1, 30))

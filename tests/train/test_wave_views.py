@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from shards.cli import UserError
-from train.bank import Bank
-from train.draws import Draws, sample_keys
-from train.views import Ranges, WaveName
-from train.wave_add import ColouredNoise, Reverb
-from train.wave_time import TimeStretch
-from train.wave_view import Setting, WaveView, check_range, uniform_in_octaves
-from train.wave_views import WAVE_PRESETS, make_views, needed_samples
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.train.bank import Bank
+from audio_barlow_twins.train.draws import Draws, sample_keys
+from audio_barlow_twins.train.views import Ranges, WaveName
+from audio_barlow_twins.train.wave_add import ColouredNoise, Reverb
+from audio_barlow_twins.train.wave_time import TimeStretch
+from audio_barlow_twins.train.wave_view import Setting, WaveView, check_range, uniform_in_octaves
+from audio_barlow_twins.train.wave_views import WAVE_PRESETS, make_views, needed_samples
 
 WAVE_VIEWS = {name: type(view) for name, view in Ranges().chain(get_args(WaveName)).items()}
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.wave_resample import read_at
-from train.wave_vocoder import (
+from audio_barlow_twins.train.wave_resample import read_at
+from audio_barlow_twins.train.wave_vocoder import (
     OVERLAP,
     needed_samples,
     pitch_shift,
@@ -175,7 +175,7 @@ def test_all_frames_at_once_give_what_a_few_at_a_time_give(
 ) -> None:
     rates = torch.linspace(0.6, 1.6, len(notes))
     few = time_stretch(notes, rates, 16000, RATE)
-    monkeypatch.setattr("train.wave_vocoder.CACHED", 2**30)
+    monkeypatch.setattr("audio_barlow_twins.train.wave_vocoder.CACHED", 2**30)
     torch.testing.assert_close(time_stretch(notes, rates, 16000, RATE), few, atol=1e-4, rtol=1e-3)
 
 

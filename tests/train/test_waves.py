@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from shards.cli import UserError
-from shards.form import wave_form
-from shards.logmel import LogMel
-from shards.shardset import ShardSet, open_shards
-from train.config import TrainConfig
-from train.loop import Trainer
-from train.session import train
-from train.setting import crop_length, logmel_statistics, open_set
-from train.wave_time import TimeStretch
+from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.form import wave_form
+from audio_barlow_twins.shards.logmel import LogMel
+from audio_barlow_twins.shards.shardset import ShardSet, open_shards
+from audio_barlow_twins.train.config import TrainConfig
+from audio_barlow_twins.train.loop import Trainer
+from audio_barlow_twins.train.session import train
+from audio_barlow_twins.train.setting import crop_length, logmel_statistics, open_set
+from audio_barlow_twins.train.wave_time import TimeStretch
 
 STRONG = ("time-stretch", "pitch-shift", "background", "gain", "mixup", "rrc")
 

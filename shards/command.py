@@ -9,13 +9,13 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from shards.bench import Bench
-from shards.cli import say
-from shards.logmel import FrontEnd
-from shards.place import place, read_each
-from shards.shardset import open_shards, sidecar_paths
-from shards.sidecar import Row, Sidecar, Summary, read_rows
-from shards.verify import verify
+from .bench import Bench
+from .cli import say
+from .logmel import FrontEnd
+from .place import place, read_each
+from .shardset import open_shards, sidecar_paths
+from .sidecar import Row, Sidecar, Summary, read_rows
+from .verify import verify
 
 ShardSetPlace = Annotated[str, tyro.conf.Positional]
 
@@ -120,7 +120,7 @@ class Logmel:
 
     def run(self) -> None:
         """Make the shards that are missing."""
-        from shards.derive import derive_logmel  # brings in Ray, which the others do not need
+        from .derive import derive_logmel  # brings in Ray, which the others do not need
 
         outcomes = Counter[str]()
         source, out = place(self.source), place(self.out)
@@ -134,6 +134,6 @@ def main() -> None:
     """Parse the command line and run the chosen command."""
     tyro.extras.subcommand_cli_from_dict(
         {"ls": Ls, "stats": Stats, "verify": Verify, "logmel": Logmel, "bench": Bench},
-        prog="python -m shards",
+        prog="abt shards",
         description="Look at shard sets, check them, derive one from another.",
     ).run()

@@ -1,0 +1,25 @@
+"""Self-supervised audio encoders from AudioSet, data pipeline first.
+
+The rooms `ingest`, `shards`, `model`, `train` and `eval` are folders of the repository; here they
+are packages. `abt --help` lists what each of them does.
+"""
+
+from typing import TYPE_CHECKING
+
+from audio_barlow_twins.lazy import lazily
+
+if TYPE_CHECKING:
+    from audio_barlow_twins.eval.hear import load_model as load_model
+    from audio_barlow_twins.shards.logmel import LogMel as LogMel
+    from audio_barlow_twins.shards.reader import CropReader as CropReader
+    from audio_barlow_twins.shards.shardset import open_shards as open_shards
+
+__all__, __getattr__ = lazily(
+    __name__,
+    {
+        "CropReader": ".shards.reader",
+        "LogMel": ".shards.logmel",
+        "load_model": ".eval.hear",
+        "open_shards": ".shards.shardset",
+    },
+)
