@@ -15,7 +15,7 @@ import torch
 
 from audio_barlow_twins.model.encoders import build_encoder
 from audio_barlow_twins.shards.cli import say
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 
 from .audio import find_audio
 from .config import BenchConfig

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .events import Timeline
+from .timeline import Timeline
 
 
 @dataclass(frozen=True)

@@ -8,34 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .timeline import Timeline
+
 # Above this probability a label is active; heareval searches no threshold.
 THRESHOLD = 0.5
-# Added to an event's end, so that a timestamp at the very end still belongs to it.
-END_SLACK_MS = 0.0001
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """One labelled stretch of a clip."""
-
-    label: str
-    start_ms: float
-    end_ms: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timeline:
-    """A clip of an event task: its timestamps and what is to be found in it."""
-
-    timestamps_ms: np.ndarray
-    """Float64 [T], strictly ascending, at least two."""
-    events: tuple[Event, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.timestamps_ms) < 2 or not (np.diff(self.timestamps_ms) > 0).all():
-            raise ValueError(
-                f"{len(self.timestamps_ms)} timestamps; wanted at least two, strictly ascending"
-            )
 
 
 @dataclass(frozen=True)
@@ -60,18 +36,6 @@ class PostProcessing:
     """Width of a median filter along time; 0 is none."""
     min_duration_ms: float
     """Shorter events are dropped. An event lasts from its first to its last timestamp."""
-
-
-def active_labels(
-    events: Sequence[Event], timestamps_ms: np.ndarray, labels: Sequence[str]
-) -> np.ndarray:
-    """Mark the labels that are active at each timestamp, float32 0 or 1 [T, L]."""
-    index = {label: i for i, label in enumerate(labels)}
-    marks = np.zeros((len(timestamps_ms), len(labels)), dtype=np.float32)
-    for event in events:
-        begun = event.start_ms <= timestamps_ms
-        marks[begun & (timestamps_ms < event.end_ms + END_SLACK_MS), index[event.label]] = 1
-    return marks
 
 
 def reference_table(timelines: Sequence[Timeline], label_index: Mapping[str, int]) -> EventTable:

@@ -21,7 +21,8 @@ from torch.nn import functional as F
 from audio_barlow_twins.model.checkpoint import Checkpoint, CheckpointError, restore_encoder
 from audio_barlow_twins.model.foreign import load_any_checkpoint
 from audio_barlow_twins.shards.cli import UserError
-from audio_barlow_twins.shards.logmel import FrontEnd, LogMel
+from audio_barlow_twins.shards.front_end import FrontEnd
+from audio_barlow_twins.shards.logmel import LogMel
 
 from .folder import WEIGHTS, read_folder
 

@@ -22,7 +22,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,8 +30,6 @@ import torch
 from audio_barlow_twins.shards.cli import UserError
 
 from .metadata import TaskError, TaskMetadata
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,17 +117,6 @@ def points_of(metadata: TaskMetadata, protocol: Protocol) -> tuple[Point, ...]:
     random.Random(protocol.grid_seed).shuffle(combinations)
     chosen = combinations[: protocol.grid_points]
     return tuple(Point(**dict(zip(names, values, strict=True))) for values in chosen)
-
-
-def embedding_order(splits: Mapping[str, Sequence[T]]) -> dict[str, tuple[T, ...]]:
-    """Put the clips of each split in heareval's order; `splits` are in the task's order."""
-    shuffler = random.Random(0)
-    ordered = {}
-    for split, clips in splits.items():
-        shuffled = list(clips)
-        shuffler.shuffle(shuffled)
-        ordered[split] = tuple(shuffled)
-    return ordered
 
 
 def training_seed(seed: int, index: int) -> int:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from audio_barlow_twins.shards.cli import UserError, say
 from audio_barlow_twins.shards.files import replacing
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 
 from .audio import AudioError, find_audio
 from .config import SimilarConfig

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from audio_barlow_twins.shards.logmel import PCM16_SCALE, FrontEnd, LogMel
+from audio_barlow_twins.shards.front_end import PCM16_SCALE, FrontEnd
+from audio_barlow_twins.shards.logmel import LogMel
 from audio_barlow_twins.shards.page import Html, element, page, player, spectrogram
 
 from .audio import AudioError, read_audio

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from .embedded import Embedded
-from .events import Timeline
 from .metadata import TaskError, TaskMetadata
 from .task import read_events, read_json
+from .timeline import Timeline
 
 
 class _ListsOnly(pickle.Unpickler):

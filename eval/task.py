@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .events import Event, active_labels
 from .metadata import Arrangement, TaskError, TaskMetadata, parse_metadata
-from .protocol import embedding_order
+from .order import embedding_order
+from .timeline import Event, active_labels
 
 METADATA_FILE = "task_metadata.json"
 VOCABULARY_FILE = "labelvocabulary.csv"

@@ -16,9 +16,9 @@ from .ahead import ahead, buckets
 from .audio import read_at_rate
 from .embedded import Embedded
 from .embedding_cache import EmbeddingCache, Rows
-from .events import Timeline
 from .extract import READ_AHEAD, reading_threads
 from .task import Clip, Task
+from .timeline import Timeline
 
 WAITING_S = 1800
 """Clips that wait for others of their length, s of sound: 115 MB at 16 kHz."""

@@ -12,8 +12,8 @@ import fsspec
 from audio_barlow_twins.shards.cli import UserError
 
 from .clip import Clip, as_labels, clip_keys
-from .fetch import find_urls, short_names
 from .folder import ENDINGS, read_labels
+from .urls import find_urls, short_names
 
 
 @dataclass

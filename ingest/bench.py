@@ -16,7 +16,7 @@ import numpy as np
 
 from audio_barlow_twins.shards.cli import say
 from audio_barlow_twins.shards.cluster import cluster
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 
 from .decode import DecodeLimits, decoder_version, ffmpeg_path
 from .demo.corpus import HERE

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.place import place
 
 from .archive import archive_clips

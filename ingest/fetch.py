@@ -10,43 +10,11 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from audio_barlow_twins.shards.cli import UserError
-
 from .clip import Clip
 from .errors import BadAudio
 
 LARGEST_PART = 1 << 30
 """Longest audio file inside an archive, bytes."""
-
-
-def find_urls(urls: tuple[str, ...], ending: str) -> list[str]:
-    """Resolve files, folders of files and patterns, keeping the order of what was given.
-
-    Args:
-        urls: paths or fsspec URLs.
-        ending: of the files to take from a folder, without a dot.
-
-    Raises:
-        UserError: one of them names nothing.
-    """
-    found: list[str] = []
-    for url in urls:
-        system, path = fsspec.core.url_to_fs(url)
-        pattern = f"{path.rstrip('/')}/*.{ending}" if system.isdir(path) else path
-        paths = sorted(system.glob(pattern))
-        if not paths:
-            raise UserError(f"{url}: no such {ending} file, nor a folder of them")
-        found += [system.unstrip_protocol(each) for each in paths]
-    return list(dict.fromkeys(found))
-
-
-def short_names(urls: list[str]) -> dict[str, str]:
-    """Name files without their folder, so that origins do not depend on where a mirror lies.
-
-    Files of one name in several folders keep their whole URL.
-    """
-    names = {url: PurePosixPath(url).name for url in urls}
-    return names if len(set(names.values())) == len(names) else {url: url for url in names}
 
 
 @contextmanager

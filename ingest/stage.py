@@ -16,7 +16,8 @@ import torch
 from audio_barlow_twins.shards.cluster import cluster, fan_out, host, node_address
 from audio_barlow_twins.shards.files import remove_scratch
 from audio_barlow_twins.shards.form import Form, logmel_form, wave_form
-from audio_barlow_twins.shards.logmel import FrontEnd, LogMel, stored_logmel
+from audio_barlow_twins.shards.front_end import FrontEnd
+from audio_barlow_twins.shards.logmel import LogMel, stored_logmel
 from audio_barlow_twins.shards.sidecar import Row, now
 from audio_barlow_twins.shards.writer import (
     ShardReport,

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from audio_barlow_twins.shards.cli import UserError
 
 from .clip import Clip, RowOfTable, as_labels, clip_keys
-from .fetch import find_urls, short_names
+from .urls import find_urls, short_names
 
 
 @dataclass(frozen=True)

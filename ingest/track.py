@@ -8,7 +8,7 @@ from math import gcd
 import numpy as np
 import soxr
 
-from audio_barlow_twins.shards.logmel import PCM16_SCALE
+from audio_barlow_twins.shards.front_end import PCM16_SCALE
 
 from .errors import BadAudio
 

@@ -22,7 +22,7 @@ from .bench_libraries import keep_shards, library_ways
 from .bench_report import BARE, FOUR, ONE, Rates, report
 from .cli import say
 from .form import Form, logmel_form
-from .logmel import FrontEnd
+from .front_end import FrontEnd
 from .reader import CropReader
 from .shardset import ShardSet, open_shards
 from .sidecar import Row

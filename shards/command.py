@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from .bench import Bench
 from .cli import say
-from .logmel import FrontEnd
+from .front_end import FrontEnd
 from .place import place, read_each
 from .shardset import open_shards, sidecar_paths
 from .sidecar import Row, Sidecar, Summary, read_rows

@@ -10,7 +10,8 @@ import torch
 from .cluster import fan_out
 from .files import remove_scratch
 from .form import Form, logmel_form, wave_form
-from .logmel import FrontEnd, LogMel, stored_logmel
+from .front_end import FrontEnd
+from .logmel import LogMel, stored_logmel
 from .place import reaching, read_each
 from .shardset import sidecar_paths
 from .sidecar import Row, Sidecar, Summary, read_clip, read_rows

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from .cli import UserError
-from .logmel import FrontEnd, parameters_difference, parameters_digest
+from .front_end import FrontEnd, parameters_difference, parameters_digest
 
 FORMAT_VERSION = 2
 

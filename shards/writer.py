@@ -14,7 +14,7 @@ import webdataset
 from .cli import UserError
 from .files import naming_full_disk, replacing
 from .form import Form
-from .logmel import PCM16_SCALE
+from .front_end import PCM16_SCALE
 from .place import reaching, read_each
 from .sidecar import Row, Summary, read_summary, rows_checksum, write_sidecar
 from .statistics import Statistics

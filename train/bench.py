@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from audio_barlow_twins.shards.cli import UserError, say
 from audio_barlow_twins.shards.files import replacing
 from audio_barlow_twins.shards.form import logmel_form, wave_form
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.reader import Batch
 from audio_barlow_twins.shards.shardset import ShardSet
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from audio_barlow_twins.shards.cli import say
 from audio_barlow_twins.shards.files import replacing
 from audio_barlow_twins.shards.form import wave_form
-from audio_barlow_twins.shards.logmel import PCM16_SCALE, FrontEnd, LogMel
+from audio_barlow_twins.shards.front_end import PCM16_SCALE, FrontEnd
+from audio_barlow_twins.shards.logmel import LogMel
 from audio_barlow_twins.shards.page import Html, element, join, page, player, spectrogram
 from audio_barlow_twins.shards.shardset import ShardSet, open_shards
 

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from audio_barlow_twins.shards.cli import say
 from audio_barlow_twins.shards.form import logmel_form
-from audio_barlow_twins.shards.logmel import FrontEnd, LogMel
+from audio_barlow_twins.shards.front_end import FrontEnd
+from audio_barlow_twins.shards.logmel import LogMel
 from audio_barlow_twins.shards.reader import CropReader
 from audio_barlow_twins.shards.shardset import ShardSet, open_shards
 

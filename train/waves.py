@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from audio_barlow_twins.shards.logmel import PCM16_SCALE, FrontEnd, LogMel
+from audio_barlow_twins.shards.front_end import PCM16_SCALE, FrontEnd
+from audio_barlow_twins.shards.logmel import LogMel
 
 from .bank import Bank
 from .draws import Draws

@@ -13,7 +13,7 @@ import torch
 from audio_barlow_twins.model.checkpoint import Checkpoint
 from audio_barlow_twins.model.encoders import Size, build_encoder, encoder_options
 from audio_barlow_twins.model.foreign import STATISTICS
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 
 from ..hear import (
     HearModel,

@@ -12,7 +12,7 @@ import torch
 
 from audio_barlow_twins.eval.hear import HearModel, get_scene_embeddings
 from audio_barlow_twins.eval.pretrained import from_pretrained
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 
 ROOT = Path(__file__).parents[2]
 DEMO = ROOT / "ingest" / "demo" / "audio"

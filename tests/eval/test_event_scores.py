@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audio_barlow_twins.eval.event_scores import EVENT_SCORES, event_f_measure, segment_error_rate
-from audio_barlow_twins.eval.events import Event, EventTable, Timeline, reference_table
+from audio_barlow_twins.eval.events import EventTable, reference_table
+from audio_barlow_twins.eval.timeline import Event, Timeline
 
 CASES = json.loads((Path(__file__).parent / "oracle" / "event_scores.json").read_text())
 INDEX = {"a": 0, "b": 1, "c": 2}

@@ -5,15 +5,13 @@ from hypothesis import strategies as st
 from scipy.ndimage import median_filter
 
 from audio_barlow_twins.eval.events import (
-    Event,
     PostProcessing,
-    Timeline,
-    active_labels,
     detect_events,
     median_filtered,
     reference_table,
     runs,
 )
+from audio_barlow_twins.eval.timeline import Event, Timeline, active_labels
 
 EVERY_50_MS = 50.0 * np.arange(20)
 AS_IT_IS = PostProcessing(median_filter_ms=0, min_duration_ms=0)

@@ -13,7 +13,7 @@ from audio_barlow_twins.eval.export import TOLERANCE, checked, write_onnx, write
 from audio_barlow_twins.eval.hear import HearModel, ModelError, get_scene_embeddings
 from audio_barlow_twins.model.encoders import build_encoder
 from audio_barlow_twins.shards.cli import UserError
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 
 WRITERS = {"pt2": write_program, "onnx": write_onnx}
 FACTS = {"encoder": "audiontt", "shards_fingerprint": "f" * 32, "front_end": {"hop": 160}}

@@ -18,7 +18,7 @@ from audio_barlow_twins.eval.hear import (
 from audio_barlow_twins.eval.pretrained import save_pretrained
 from audio_barlow_twins.model.checkpoint import Checkpoint
 from audio_barlow_twins.model.encoders import build_encoder
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 
 
 def close(a: Tensor, b: Tensor) -> None:

@@ -2,7 +2,15 @@ from typing import Any
 
 import pytest
 
-from audio_barlow_twins.eval.metadata import Arrangement, TaskError, TaskMetadata, parse_metadata
+from audio_barlow_twins.eval.event_scores import EVENT_SCORES
+from audio_barlow_twins.eval.metadata import (
+    KNOWN_SCORES,
+    Arrangement,
+    TaskError,
+    TaskMetadata,
+    parse_metadata,
+)
+from audio_barlow_twins.eval.scores import SCENE_SCORES
 
 SCENE: dict[str, Any] = {
     "task_name": "toy",
@@ -95,3 +103,8 @@ def test_metadata_that_cannot_be_used_is_refused(
 ) -> None:
     with pytest.raises(TaskError, match=message):
         parsed(raw, **changes)
+
+
+def test_every_score_that_a_task_may_name_can_be_computed_and_no_other() -> None:
+    assert set(KNOWN_SCORES["scene"]) == SCENE_SCORES.keys()
+    assert set(KNOWN_SCORES["event"]) == EVENT_SCORES.keys()

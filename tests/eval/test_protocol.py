@@ -6,6 +6,7 @@ import torch
 from sklearn.model_selection import ParameterGrid
 
 from audio_barlow_twins.eval.metadata import TaskError, TaskMetadata
+from audio_barlow_twins.eval.order import embedding_order
 from audio_barlow_twins.eval.protocol import (
     FASTER_GRID,
     HEAREVAL,
@@ -13,7 +14,6 @@ from audio_barlow_twins.eval.protocol import (
     Point,
     draw_loader_seed,
     draw_made_up_batch,
-    embedding_order,
     generator_state,
     own_generators,
     points_of,

@@ -9,7 +9,7 @@ import soundfile
 from browser import Browser, find_browser
 
 from audio_barlow_twins.eval.similar_page import PLAYED_S, listening_page
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 
 DEMO = Path(__file__).parents[2] / "ingest" / "demo" / "audio"
 HOSTILE = "<img src=x onerror=alert(1)> & a name that is much longer than a phone is wide.opus"

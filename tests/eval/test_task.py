@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audio_barlow_twins.eval.events import Event
 from audio_barlow_twins.eval.metadata import TaskError
 from audio_barlow_twins.eval.task import Task, find_tasks, read_task
+from audio_barlow_twins.eval.timeline import Event
 
 
 def edit(path: Path, **changes: object) -> None:

@@ -17,7 +17,7 @@ from audio_barlow_twins.ingest.decode import DecodeLimits, ffmpeg_path
 from audio_barlow_twins.ingest.demo.corpus import HERE
 from audio_barlow_twins.ingest.folder import folder_clips
 from audio_barlow_twins.ingest.plan import Plan
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 
 ROOT = Path(__file__).parents[2]
 SHARD_CLIPS = 8

@@ -30,7 +30,8 @@ from audio_barlow_twins.ingest.tally import Bins, tally
 from audio_barlow_twins.ingest.throughput import Finished, read_log, throughput
 from audio_barlow_twins.shards.cli import UserError
 from audio_barlow_twins.shards.form import logmel_form, wave_form
-from audio_barlow_twins.shards.logmel import FrontEnd, LogMel, stored_logmel
+from audio_barlow_twins.shards.front_end import FrontEnd
+from audio_barlow_twins.shards.logmel import LogMel, stored_logmel
 from audio_barlow_twins.shards.shardset import sidecar_paths
 from audio_barlow_twins.shards.sidecar import Row, read_rows
 from audio_barlow_twins.shards.writer import shard_name, writing_shard

@@ -21,7 +21,7 @@ from audio_barlow_twins.ingest.runlog import RunLog
 from audio_barlow_twins.ingest.spool import Spool
 from audio_barlow_twins.ingest.stage import Job, ingest_shard
 from audio_barlow_twins.shards.cli import UserError
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.shardset import open_shards
 from audio_barlow_twins.shards.sidecar import Row, now, read_rows
 from audio_barlow_twins.shards.verify import verify

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from audio_barlow_twins.shards.form import Form, logmel_form, wave_form
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.sidecar import Row
 from audio_barlow_twins.shards.writer import shard_name, writing_shard
 

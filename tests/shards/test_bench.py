@@ -32,7 +32,7 @@ from audio_barlow_twins.shards.bench_libraries import keep_shards, library_ways
 from audio_barlow_twins.shards.bench_report import BARE, FOUR, ONE, VIEWS, Rates, ratios, report
 from audio_barlow_twins.shards.cli import UserError
 from audio_barlow_twins.shards.form import logmel_form
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.shardset import ShardSet, open_shards
 
 N_CLIPS, LENGTH, FRAMES = 400, 200, 96

@@ -20,7 +20,7 @@ from audio_barlow_twins.shards.cli import UserError
 from audio_barlow_twins.shards.command import Ls, Stats
 from audio_barlow_twins.shards.derive import Derivation, derive_logmel, derive_shard
 from audio_barlow_twins.shards.form import wave_form
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.shardset import open_shards
 from audio_barlow_twins.shards.sidecar import read_rows
 from audio_barlow_twins.shards.writer import shard_name, writing_shard

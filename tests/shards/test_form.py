@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from making import noise, small_form
 
 from audio_barlow_twins.shards.form import Form, logmel_form, wave_form
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 
 kinds = st.sampled_from(["wave", "logmel"])
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from audio_barlow_twins.shards.cli import UserError
 from audio_barlow_twins.shards.form import logmel_form, wave_form
-from audio_barlow_twins.shards.logmel import LOG_EPS, FrontEnd, parameters_digest
+from audio_barlow_twins.shards.front_end import LOG_EPS, FrontEnd, parameters_digest
 
 front_ends = st.builds(
     FrontEnd,

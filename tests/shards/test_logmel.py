@@ -10,7 +10,8 @@ from nnAudio.features.mel import MelSpectrogram
 from torch import Tensor
 
 from audio_barlow_twins.shards.cli import UserError
-from audio_barlow_twins.shards.logmel import FrontEnd, LogMel, MelNorm, MelScale, stored_logmel
+from audio_barlow_twins.shards.front_end import FrontEnd, MelNorm, MelScale
+from audio_barlow_twins.shards.logmel import LogMel, stored_logmel
 
 EPS = float(np.finfo(np.float32).eps)
 

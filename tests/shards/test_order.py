@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from making import python, small_form
 from scipy.stats import chi2_contingency, chisquare
 
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.order import Order, hash64
 from audio_barlow_twins.shards.shardset import ShardSet
 from audio_barlow_twins.shards.statistics import Statistics

@@ -18,7 +18,7 @@ from audio_barlow_twins.shards.command import Ls, Stats
 from audio_barlow_twins.shards.derive import Derivation, derive_shard
 from audio_barlow_twins.shards.files import remove_scratch, replacing
 from audio_barlow_twins.shards.form import wave_form
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.place import place
 from audio_barlow_twins.shards.shardset import open_shards, sidecar_paths
 from audio_barlow_twins.shards.sidecar import read_clip, read_rows

@@ -29,7 +29,7 @@ from making import (
 from audio_barlow_twins.shards.cli import UserError
 from audio_barlow_twins.shards.files import remove_scratch, replacing
 from audio_barlow_twins.shards.form import logmel_form, wave_form
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.shardset import open_shards
 from audio_barlow_twins.shards.sidecar import read_clip, read_rows, read_summary
 from audio_barlow_twins.shards.verify import verify

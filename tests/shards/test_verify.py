@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from making import failed_row, noise, noise_set, python, row, small_form, write_set
 
 from audio_barlow_twins.shards.form import logmel_form
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.sidecar import read_rows
 from audio_barlow_twins.shards.verify import Finding, verify
 from audio_barlow_twins.shards.writer import shard_name, writing_shard

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from audio_barlow_twins.shards.form import Form, logmel_form, wave_form
-from audio_barlow_twins.shards.logmel import FrontEnd, LogMel, stored_logmel
+from audio_barlow_twins.shards.front_end import FrontEnd
+from audio_barlow_twins.shards.logmel import LogMel, stored_logmel
 from audio_barlow_twins.shards.shardset import ShardSet, open_shards
 from audio_barlow_twins.shards.sidecar import Row
 from audio_barlow_twins.shards.writer import shard_name, writing_shard

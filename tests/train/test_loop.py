@@ -18,7 +18,7 @@ from audio_barlow_twins.model.checkpoint import (
 )
 from audio_barlow_twins.shards.cli import UserError
 from audio_barlow_twins.shards.form import logmel_form
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.shardset import ShardSet, open_shards
 from audio_barlow_twins.train.config import OptimiserConfig, TrainConfig
 from audio_barlow_twins.train.loop import Trainer

@@ -19,7 +19,7 @@ from test_loop import assert_same_state
 from audio_barlow_twins.model.checkpoint import load_checkpoint, restore_encoder
 from audio_barlow_twins.shards.cli import UserError
 from audio_barlow_twins.shards.form import logmel_form
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.train.config import OptimiserConfig, TrainConfig
 from audio_barlow_twins.train.run import read_metrics
 from audio_barlow_twins.train.session import train

@@ -13,7 +13,7 @@ from audio_barlow_twins.model.checkpoint import load_checkpoint
 from audio_barlow_twins.shards.cache import CacheOptions
 from audio_barlow_twins.shards.cli import UserError
 from audio_barlow_twins.shards.form import logmel_form
-from audio_barlow_twins.shards.logmel import FrontEnd
+from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.place import place
 from audio_barlow_twins.shards.shardset import open_shards
 from audio_barlow_twins.train.config import TrainConfig
