@@ -3,7 +3,8 @@
 import sys
 from importlib import import_module
 
-from audio_barlow_twins.shards.cli import UserError, run_command, say
+from audio_barlow_twins.shards.cli import run_command, say
+from audio_barlow_twins.shards.errors import UserError
 
 ROOMS = {
     "ingest": "audio in, shard sets out",

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import tyro
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 from .bench import bench_command
 from .config import (

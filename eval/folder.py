@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from audio_barlow_twins.model.checkpoint import Checkpoint
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.files import replacing
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from audio_barlow_twins.model.checkpoint import Checkpoint, CheckpointError, restore_encoder
 from audio_barlow_twins.model.foreign import load_any_checkpoint
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.logmel import LogMel
 

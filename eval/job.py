@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 from .embedding_cache import EmbeddingCache
 from .evaluate import n_trainings

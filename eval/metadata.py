@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 FOLD_MODES = ("new_split_kfold", "presplit_kfold")
 SPLIT_MODES = ("trainvaltest", *FOLD_MODES)

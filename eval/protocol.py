@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 from .metadata import TaskError, TaskMetadata
 

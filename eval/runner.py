@@ -10,8 +10,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from audio_barlow_twins.shards.cli import UserError, say
+from audio_barlow_twins.shards.cli import say
 from audio_barlow_twins.shards.cluster import cluster, fan_out
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.gpus import on_gpu
 from audio_barlow_twins.shards.workers import count_gpus
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from audio_barlow_twins.shards.cli import UserError, say
+from audio_barlow_twins.shards.cli import say
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.files import replacing
 from audio_barlow_twins.shards.front_end import FrontEnd
 

@@ -9,7 +9,7 @@ from typing import IO
 
 import fsspec
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 from .clip import Clip, as_labels, clip_keys
 from .folder import ENDINGS, read_labels

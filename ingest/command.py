@@ -10,7 +10,8 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from audio_barlow_twins.shards.cli import UserError, say
+from audio_barlow_twins.shards.cli import say
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.place import is_remote, place
 from audio_barlow_twins.shards.shardset import open_shards
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 from .clip import Clip
 from .segment import Segment, parse_segment

@@ -13,7 +13,8 @@ import ffmpeg
 import numpy as np
 import soxr
 
-from .errors import BadAudio, Unreadable
+from audio_barlow_twins.shards.decode_errors import BadAudio, Unreadable
+
 from .layout import Layout, SeekError, read_layout
 from .pipe import output_of
 from .track import EVERYTHING, SAMPLE_RATE, Track, read_au

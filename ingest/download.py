@@ -11,17 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import ClipError, UserError
 
 from .clip import Clip
-from .errors import (
-    BotCheck,
-    Elsewhere,
-    EnvironmentFault,
-    IdentityFault,
-    IngestError,
-    NetworkTrouble,
-)
+from .errors import BotCheck, Elsewhere, EnvironmentFault, IdentityFault, NetworkTrouble
 from .video import Identity, Media, VideoFetcher, VideoOptions
 
 log = logging.getLogger(__name__)
@@ -87,7 +80,7 @@ class Downloader:
             whole: do not answer with a section.
 
         Raises:
-            IngestError: the clip cannot be had.
+            ClipError: the clip cannot be had.
             Elsewhere: nobody may ask from this machine any more.
             UserError: nobody may ask any more, or nothing can be fetched on this machine.
         """
@@ -107,7 +100,7 @@ class Downloader:
                         raise
                     else:
                         trouble, trail.attempts = 0, trail.attempts - self.how.tries
-                except IngestError as error:
+                except ClipError as error:
                     self.governor.call("answered", identity.name, error.slug)
                     raise
                 except (IdentityFault, EnvironmentFault) as fault:
@@ -142,7 +135,7 @@ class Downloader:
         """Find out whose fault it is and tell the governor.
 
         Raises:
-            IngestError: a good video can be fetched in the same way.
+            ClipError: a good video can be fetched in the same way.
         """
         message = str(fault)
         if isinstance(fault, BotCheck):
@@ -179,7 +172,7 @@ class Downloader:
                 return "offline", str(error)
             except EnvironmentFault as error:
                 return "break", str(error)
-            except IngestError as error:
+            except ClipError as error:
                 return "break", (
                     f"the known good video {self.how.canary} cannot be had ({error}); "
                     "name another one with --canary"

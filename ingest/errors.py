@@ -1,8 +1,8 @@
 """What can go wrong with a clip, with the identity that fetches it, and with the environment.
 
-IngestError             the clip: it becomes a row of the sidecar, never a crash
-├── BadAudio            nothing to decode, undecodable, empty, too short, too long, silent
-├── Unreadable          the file went away, or may not be read
+ClipError               the clip: it becomes a row of the sidecar, never a crash
+├── BadAudio            (shards.decode_errors) nothing to decode, undecodable, empty, too short, too long, silent
+├── Unreadable          (shards.decode_errors) the file went away, or may not be read
 ├── Unavailable         private, removed, terminated, copyright
 ├── AgeRestricted       only for accounts of adults
 ├── GeoBlocked          not in the country of this address
@@ -25,68 +25,52 @@ then tries a clip that is known to be good: if that works, the clip alone is to 
 
 from typing import ClassVar
 
-
-class IngestError(Exception):
-    """An expected failure of one clip; `slug` is its class in the sidecar."""
-
-    slug: ClassVar[str]
+from audio_barlow_twins.shards.errors import ClipError
 
 
-class BadAudio(IngestError):
-    """The file is there, but there is no sound in it that could be stored."""
-
-    slug = "bad_audio"
-
-
-class Unreadable(IngestError):
-    """The file cannot be opened; that says nothing about the sound in it."""
-
-    slug = "unreadable"
-
-
-class Unavailable(IngestError):
+class Unavailable(ClipError):
     """The video is private or gone for good."""
 
     slug = "unavailable"
 
 
-class AgeRestricted(IngestError):
+class AgeRestricted(ClipError):
     """The site shows the video only to accounts of adults."""
 
     slug = "age_restricted"
 
 
-class GeoBlocked(IngestError):
+class GeoBlocked(ClipError):
     """The site does not show the video in the country of this address."""
 
     slug = "geo"
 
 
-class Restricted(IngestError):
+class Restricted(ClipError):
     """The video is for members or payers, or it is encrypted."""
 
     slug = "members"
 
 
-class NotYet(IngestError):
+class NotYet(ClipError):
     """The video is live or announced: days later it may be an ordinary one."""
 
     slug = "live"
 
 
-class NetworkTrouble(IngestError):
+class NetworkTrouble(ClipError):
     """The way to the site failed; the same request may work in a moment."""
 
     slug = "network"
 
 
-class Refused(IngestError):
+class Refused(ClipError):
     """The site refused this clip and gave another one to the same identity; it may pass."""
 
     slug = "refused"
 
 
-class NotExtracted(IngestError):
+class NotExtracted(ClipError):
     """yt-dlp cannot read this page, while it reads others; a newer version may."""
 
     slug = "extractor"
@@ -95,7 +79,7 @@ class NotExtracted(IngestError):
 class IdentityFault(Exception):
     """The site refuses whoever asks, not what was asked for; the clip is not marked."""
 
-    if_clip: ClassVar[type[IngestError] | None] = None
+    if_clip: ClassVar[type[ClipError] | None] = None
     """What it is if a good clip can be fetched; None where no clip can be to blame."""
 
 
@@ -116,7 +100,7 @@ class Elsewhere(IdentityFault):
 class EnvironmentFault(Exception):
     """This machine or its tools cannot fetch; the message says what to install or update."""
 
-    if_clip: ClassVar[type[IngestError] | None] = NotExtracted
+    if_clip: ClassVar[type[ClipError] | None] = NotExtracted
     """What it is if a good clip can be fetched; None where no clip can be to blame."""
 
 

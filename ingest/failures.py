@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
+from audio_barlow_twins.shards.decode_errors import BadAudio
+from audio_barlow_twins.shards.errors import ClipError
+
 from .errors import (
     AgeRestricted,
-    BadAudio,
     BotCheck,
     DiskFull,
     EnvironmentFault,
     GeoBlocked,
     IdentityFault,
-    IngestError,
     NetworkTrouble,
     NotYet,
     RateLimited,
@@ -28,7 +29,7 @@ from .errors import (
 INSTALL = 'pip install --upgrade "yt-dlp[default,deno]"'
 MESSAGE_LENGTH = 300
 """Longest message of a row, characters."""
-Fault = IngestError | IdentityFault | EnvironmentFault
+Fault = ClipError | IdentityFault | EnvironmentFault
 
 MESSAGES: tuple[tuple[str, type[Fault]], ...] = (
     ("not a bot|captcha", BotCheck),
@@ -156,7 +157,7 @@ def classify(failure: Failure, folder: str = "the download") -> Exception:
         folder: where the download went; a full disk is named by it.
 
     Returns:
-        An IngestError, IdentityFault or EnvironmentFault; a RuntimeError with the whole chain for
+        An ClipError, IdentityFault or EnvironmentFault; a RuntimeError with the whole chain for
         what nobody foresaw, which should stop the job.
     """
     links = failure.chain

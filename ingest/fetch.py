@@ -10,8 +10,9 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from audio_barlow_twins.shards.decode_errors import BadAudio
+
 from .clip import Clip
-from .errors import BadAudio
 
 LARGEST_PART = 1 << 30
 """Longest audio file inside an archive, bytes."""

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import Literal, get_args
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 from .clip import Clip
 

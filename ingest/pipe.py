@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator, Iterator
 from selectors import EVENT_READ, PollSelector
 
-from .errors import BadAudio
+from audio_barlow_twins.shards.decode_errors import BadAudio
 
 _READ = 2**16
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import ClipError, UserError
 from audio_barlow_twins.shards.files import replacing
 from audio_barlow_twins.shards.page import (
     Html,
@@ -27,7 +27,6 @@ from audio_barlow_twins.shards.place import reaching
 from audio_barlow_twins.shards.shardset import ShardSet, open_shards, sidecar_paths
 from audio_barlow_twins.shards.sidecar import Row, read_clip, read_rows
 
-from .errors import IngestError
 from .tally import OK, Message, Tally, tally
 from .throughput import Finished, read_log, throughput
 
@@ -123,7 +122,7 @@ def _messages(first: Sequence[tuple[str, Message]], n_different: int) -> Html:
 
 def _meanings() -> dict[str, str]:
     """Say in a line what each class of failure means, from where the classes are defined."""
-    classes, found = [IngestError], {}
+    classes, found = [ClipError], {}
     while classes:
         for each in classes.pop().__subclasses__():
             classes.append(each)

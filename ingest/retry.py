@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.shardset import sidecar_paths
 from audio_barlow_twins.shards.sidecar import read_columns
 from audio_barlow_twins.shards.writer import shard_name

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from audio_barlow_twins.shards.decode_errors import BadAudio
+from audio_barlow_twins.shards.errors import ClipError
 from audio_barlow_twins.shards.sidecar import Row, now
 
 from .clip import Clip
 from .decode import SAMPLE_RATE, Cut, DecodeLimits, Stream, decode, decoder_version
 from .download import Downloader, Trail
-from .errors import BadAudio, IngestError
 from .fetch import audio_file
 from .ledger import RETRY_AFTER
 from .plan import PlannedShard
@@ -42,11 +43,11 @@ class Taker:
         """
         if self.spool and (kept := self.spool.get(clip.key)):
             return kept
-        trail, failures, version = Trail(attempts), list[tuple[Clip, IngestError]](), ""
+        trail, failures, version = Trail(attempts), list[tuple[Clip, ClipError]](), ""
         for source in (clip, *clip.others):
             try:
                 samples, version = self._samples(source, trail)
-            except IngestError as error:
+            except ClipError as error:
                 failures.append((source, error))
             else:
                 taken: Taken = _row(source, trail, version, len(samples)), samples
@@ -125,7 +126,7 @@ def _row(clip: Clip, trail: Trail, version: str, n_samples: int) -> Row:
     )
 
 
-def _failed(clip: Clip, trail: Trail, failures: list[tuple[Clip, IngestError]]) -> Row:
+def _failed(clip: Clip, trail: Trail, failures: list[tuple[Clip, ClipError]]) -> Row:
     """Make the row of a clip that no source has: it counts by the failure that may pass."""
     source, error = next(
         ((source, error) for source, error in failures if error.slug in RETRY_AFTER), failures[0]

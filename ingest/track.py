@@ -8,9 +8,8 @@ from math import gcd
 import numpy as np
 import soxr
 
+from audio_barlow_twins.shards.decode_errors import BadAudio
 from audio_barlow_twins.shards.front_end import PCM16_SCALE
-
-from .errors import BadAudio
 
 SAMPLE_RATE = 16000
 RATES = range(1000, 384_001)

@@ -4,7 +4,7 @@ from pathlib import PurePosixPath
 
 import fsspec
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 
 def find_urls(urls: tuple[str, ...], ending: str) -> list[str]:

@@ -120,7 +120,7 @@ class VideoFetcher:
             whole: never answer with a section.
 
         Raises:
-            IngestError: this video cannot be had, or not now.
+            ClipError: this video cannot be had, or not now.
             IdentityFault: the site refuses this identity.
             EnvironmentFault: this machine or its tools cannot fetch.
             RuntimeError: anything that nobody foresaw.

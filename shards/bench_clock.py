@@ -19,7 +19,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from torch import Tensor
 
-from .cli import UserError
+from .errors import UserError
 from .shardset import ShardSet
 
 Heat = Literal["warm", "cold"]

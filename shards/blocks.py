@@ -6,7 +6,7 @@ from itertools import count, pairwise
 
 import numpy as np
 
-from .cli import UserError
+from .errors import UserError
 from .order import Order
 
 

@@ -19,7 +19,7 @@ from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
 
-from .cli import UserError
+from .errors import UserError
 from .files import replacing
 from .shardset import ShardSet
 from .tars import read_at_random

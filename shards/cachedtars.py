@@ -19,7 +19,7 @@ import numpy as np
 
 from .blocks import Blocks
 from .cache import CacheFolder, CacheOptions, Crowd, Outcome
-from .cli import UserError
+from .errors import UserError
 from .order import Order
 from .shardset import ShardSet
 from .store import Stopped, Store

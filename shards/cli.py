@@ -5,9 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 
-
-class UserError(ValueError):
-    """Report something the user can put right: one line, no traceback, exit code 2."""
+from .errors import UserError
 
 
 def run_command(main: Callable[[], None]) -> None:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 import audio_barlow_twins
 
-from .cli import UserError
+from .errors import UserError
 
 NAMESPACE = "audio-barlow-twins"
 CANCEL_S = 15

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .cli import UserError
+from .errors import UserError
 from .place import is_remote, reaching
 
 ORPHAN_AGE_S = 60

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from .cli import UserError
+from .errors import UserError
 from .front_end import FrontEnd, parameters_difference, parameters_digest
 
 FORMAT_VERSION = 2

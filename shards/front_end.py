@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
-from .cli import UserError
+from .errors import UserError
 
 LOG_EPS = 2.0**-23
 """Added to the mel power before the logarithm in the paper: float32 eps."""

@@ -1,6 +1,6 @@
 """Whether what runs on a cluster gets a GPU."""
 
-from .cli import UserError
+from .errors import UserError
 
 
 def on_gpu(device: str, gpus: int) -> bool:

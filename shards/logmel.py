@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from .cli import UserError
+from .errors import UserError
 from .front_end import PCM16_SCALE, FrontEnd
 
 BLOCK = 64

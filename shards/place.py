@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from .cli import UserError
+from .errors import UserError
 
 THREADS = 16
 """Remote files that are read at the same time."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .cache import CacheOptions
 from .cachedtars import CachedTars
-from .cli import UserError
+from .errors import UserError
 from .order import Order
 from .place import is_remote
 from .shardset import ShardSet, open_shards

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from .cli import UserError
+from .errors import UserError
 from .form import Form
 from .place import place, reaching, read_each
 from .sidecar import Sidecar, Summary

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .cli import UserError
+from .errors import UserError
 from .files import replacing
 from .form import FORMAT_VERSION, Form
 from .place import is_remote, reaching

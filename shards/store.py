@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .cli import UserError
+from .errors import UserError
 from .shardset import ShardSet
 
 PART_BYTES = 8 * 2**20

@@ -9,7 +9,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
-from .cli import UserError
+from .errors import UserError
 from .shardset import ShardSet
 
 

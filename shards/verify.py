@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from .cli import UserError
+from .errors import UserError
 from .form import Form
 from .place import reaching
 from .shardset import sidecar_paths

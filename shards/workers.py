@@ -15,8 +15,8 @@ from uuid import uuid4
 import ray
 from ray.exceptions import RayTaskError
 
-from .cli import UserError
 from .cluster import CANCEL_S, Shared, host
+from .errors import UserError
 
 LISTEN_S = 0.3
 """Time between two looks at what the workers say and at our own signals."""

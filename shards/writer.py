@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import webdataset
 
-from .cli import UserError
+from .errors import UserError
 from .files import naming_full_disk, replacing
 from .form import Form
 from .front_end import PCM16_SCALE

@@ -10,8 +10,9 @@ from typing import Any
 
 from audio_barlow_twins.eval.scoring import Scores
 from audio_barlow_twins.eval.task import find_tasks, read_task
-from audio_barlow_twins.shards.cli import UserError, say
+from audio_barlow_twins.shards.cli import say
 from audio_barlow_twins.shards.cluster import cluster, fan_out
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.files import replacing
 from audio_barlow_twins.shards.gpus import on_gpu
 from audio_barlow_twins.shards.place import is_remote, place

@@ -15,7 +15,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from audio_barlow_twins.shards.cli import UserError, say
+from audio_barlow_twins.shards.cli import say
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.files import replacing
 from audio_barlow_twins.shards.form import logmel_form, wave_form
 from audio_barlow_twins.shards.front_end import FrontEnd

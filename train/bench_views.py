@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audio_barlow_twins.shards.cli import UserError, say
+from audio_barlow_twins.shards.cli import say
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.files import replacing
 
 from .bank import Bank

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.front_end import PCM16_SCALE, FrontEnd
 from audio_barlow_twins.shards.shardset import ShardSet
 from audio_barlow_twins.shards.sidecar import read_clip, read_rows

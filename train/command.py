@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 
 import tyro
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 from .bench import Bench
 from .bench_views import BenchViews

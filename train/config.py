@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from audio_barlow_twins.model.encoders import encoder_options
 from audio_barlow_twins.shards.cache import CacheOptions
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.front_end import FrontEnd
 
 from .views import PAPER, LogmelName, Ranges, ViewName, WaveName, split_views

@@ -16,7 +16,7 @@ from audio_barlow_twins.eval.system import Loaded
 from audio_barlow_twins.eval.task import read_task
 from audio_barlow_twins.eval.task_embeddings import embed_task
 from audio_barlow_twins.model.checkpoint import save_checkpoint
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 from .config import TrainConfig
 from .loop import Trainer

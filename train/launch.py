@@ -16,7 +16,8 @@ from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from audio_barlow_twins.shards.cli import UserError, say
+from audio_barlow_twins.shards.cli import say
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.gpus import on_gpu
 from audio_barlow_twins.shards.place import is_remote, place
 

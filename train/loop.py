@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from audio_barlow_twins.model.checkpoint import Checkpoint
 from audio_barlow_twins.model.encoders import Size, build_encoder, encoder_options, option_kinds
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.reader import Batch, CropReader
 from audio_barlow_twins.shards.shardset import ShardSet
 

@@ -18,7 +18,7 @@ from audio_barlow_twins.eval.protocol import Protocol
 from audio_barlow_twins.eval.task import Task, read_task
 from audio_barlow_twins.eval.task_embeddings import read_clip
 from audio_barlow_twins.model.checkpoint import Checkpoint
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 KEPT_BYTES = 2**30
 """Log-mel that stays in memory, of all tasks: about 23 hours of sound."""

@@ -11,7 +11,7 @@ from audio_barlow_twins.model.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.files import remove_scratch, replacing
 
 from .config import TrainConfig

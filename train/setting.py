@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.form import logmel_form, wave_form
 from audio_barlow_twins.shards.logmel import LogMel
 from audio_barlow_twins.shards.reader import CropReader

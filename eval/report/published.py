@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 from ..suite import PAPER_TASKS
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.files import replacing
 
 from ..protocol import Protocol

@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 
 from audio_barlow_twins.eval.embedding_cache import EmbeddingCache, Rows
 from audio_barlow_twins.eval.task import Task, read_task
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 SCENES = Rows(torch.arange(24.0).view(8, 3) / 7)
 EVENTS = Rows(

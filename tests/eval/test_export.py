@@ -12,7 +12,7 @@ import torch
 from audio_barlow_twins.eval.export import TOLERANCE, checked, write_onnx, write_program
 from audio_barlow_twins.eval.hear import HearModel, ModelError, get_scene_embeddings
 from audio_barlow_twins.model.encoders import build_encoder
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.front_end import FrontEnd
 
 WRITERS = {"pt2": write_program, "onnx": write_onnx}

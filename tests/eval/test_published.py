@@ -18,7 +18,7 @@ from audio_barlow_twins.eval.report.published import (
     read_published,
 )
 from audio_barlow_twins.eval.suite import PAPER_TASKS
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 TASKS = {task.folder: task for task in PAPER_TASKS}
 SCENES = [task for task in PAPER_TASKS if task.embedding_type == "scene"]

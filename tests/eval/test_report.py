@@ -21,7 +21,7 @@ from audio_barlow_twins.eval.report.published import AUTHORS, LEADERBOARD, PAPER
 from audio_barlow_twins.eval.report.scores import TaskReport, score_table
 from audio_barlow_twins.eval.report.text import scores_csv
 from audio_barlow_twins.eval.report.words import headline, notes, warnings
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 OURS, BASE = "checkpoint", "random init"
 FILES = ["report.html", "report.md", "scores.csv"]

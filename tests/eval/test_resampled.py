@@ -17,7 +17,7 @@ from audio_barlow_twins.eval.audio import AudioError
 from audio_barlow_twins.eval.metadata import TaskError
 from audio_barlow_twins.eval.resampled import task_at
 from audio_barlow_twins.eval.task import Task, read_task
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 SPLITS = ("train", "valid", "test")
 RATE = 48000

@@ -29,7 +29,7 @@ from audio_barlow_twins.eval.scoring import Scores
 from audio_barlow_twins.eval.system import Loaded
 from audio_barlow_twins.eval.task import read_task
 from audio_barlow_twins.eval.task_embeddings import embed_task
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 TASKS = ("toy-v1-full", "toys-v2-full")

@@ -15,7 +15,7 @@ from audio_barlow_twins.eval.config import EmbedConfig, SimilarConfig
 from audio_barlow_twins.eval.embed import embed_command
 from audio_barlow_twins.eval.hear import HearModel
 from audio_barlow_twins.eval.similar import embedded_once, rank, read_table, similar_command
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 CLAIM = "c" * 64
 Load = Callable[[], HearModel]

@@ -12,7 +12,7 @@ from audio_barlow_twins.eval.baselines.rows import BASELINES
 from audio_barlow_twins.eval.hear import HearModel, get_scene_embeddings, get_timestamp_embeddings
 from audio_barlow_twins.eval.sources import _distributions
 from audio_barlow_twins.eval.system import Loaded, System
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 MODULE = """
 import torch

@@ -16,7 +16,7 @@ from audio_barlow_twins.eval.metadata import TaskError
 from audio_barlow_twins.eval.suite import PAPER_TASKS, paper_task
 from audio_barlow_twins.eval.task_check import check_task
 from audio_barlow_twins.eval.task_list import problem_lines, tasks_command
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from audio_barlow_twins.eval.system import parse_options
 from audio_barlow_twins.eval.validate import validate
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 GOOD = """
 import torch

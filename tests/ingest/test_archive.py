@@ -16,11 +16,11 @@ from audio_barlow_twins.ingest.archive import archive_clips
 from audio_barlow_twins.ingest.clip import Clip
 from audio_barlow_twins.ingest.decode import DecodeLimits, decode
 from audio_barlow_twins.ingest.demo.corpus import HERE
-from audio_barlow_twins.ingest.errors import BadAudio
 from audio_barlow_twins.ingest.fetch import audio_file
 from audio_barlow_twins.ingest.plan import Plan
 from audio_barlow_twins.ingest.stage import Job, ingest_shard
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.decode_errors import BadAudio
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.form import wave_form
 from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.sidecar import read_clip, read_rows

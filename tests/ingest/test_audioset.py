@@ -7,7 +7,7 @@ import pytest
 
 from audio_barlow_twins.ingest.audioset import audioset_clips
 from audio_barlow_twins.ingest.strong import with_events
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 ROWS = [
     '--PJHxphWEs, 30.000, 40.000, "/m/09x0r,/t/dd00088"',

@@ -6,7 +6,7 @@ import pytest
 
 from audio_barlow_twins.ingest.clip import Clip
 from audio_barlow_twins.ingest.compose import compose
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 
 def listed(key: str, source: str = "audioset", **more) -> Clip:

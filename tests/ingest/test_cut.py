@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from audio_barlow_twins.ingest.decode import Cut, DecodeLimits, Stream, decode
-from audio_barlow_twins.ingest.errors import BadAudio
+from audio_barlow_twins.shards.decode_errors import BadAudio
 
 LIMITS = DecodeLimits()
 SECONDS = 60

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from audio_barlow_twins.ingest.decode import DecodeLimits, decode
-from audio_barlow_twins.ingest.errors import BadAudio, Unreadable
+from audio_barlow_twins.shards.decode_errors import BadAudio, Unreadable
 
 LIMITS = DecodeLimits()
 SECONDS = 6

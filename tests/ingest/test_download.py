@@ -16,14 +16,13 @@ from audio_barlow_twins.ingest.errors import (
     DiskFull,
     Elsewhere,
     EnvironmentFault,
-    IngestError,
     NetworkTrouble,
     RateLimited,
     Unavailable,
 )
 from audio_barlow_twins.ingest.governor import Governor, Lease, Pace
 from audio_barlow_twins.ingest.video import Identity, Media, VideoOptions
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import ClipError, UserError
 
 GOOD = "http://site/good"
 MEDIA = Media(path="/a.m4a", version="v", format="f")
@@ -122,10 +121,10 @@ def test_network_trouble_is_tried_again_and_then_the_clips() -> None:
 @pytest.mark.parametrize("fault", [RateLimited("later"), EnvironmentFault("no format")])
 def test_a_fault_that_the_good_video_does_not_share_is_the_clips(fault: Exception) -> None:
     run = Run(raising(fault))
-    with pytest.raises(IngestError) as caught:
+    with pytest.raises(ClipError) as caught:
         run.get()
     assert type(caught.value) is fault.if_clip  # type: ignore[attr-defined]
-    assert isinstance(caught.value, IngestError)
+    assert isinstance(caught.value, ClipError)
     assert run.governing.verdicts() == [("a", "none")]
 
 

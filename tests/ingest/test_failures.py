@@ -9,13 +9,11 @@ from hypothesis import strategies as st
 
 from audio_barlow_twins.ingest.errors import (
     AgeRestricted,
-    BadAudio,
     BotCheck,
     DiskFull,
     EnvironmentFault,
     GeoBlocked,
     IdentityFault,
-    IngestError,
     NetworkTrouble,
     NotYet,
     RateLimited,
@@ -30,6 +28,8 @@ from audio_barlow_twins.ingest.failures import (
     classify,
     tidy,
 )
+from audio_barlow_twins.shards.decode_errors import BadAudio
+from audio_barlow_twins.shards.errors import ClipError
 
 EXPECTED = ("ExtractorError", "YoutubeDLError", "Exception")
 DOWNLOAD = ("DownloadError", "YoutubeDLError", "Exception")
@@ -245,7 +245,7 @@ def test_a_page_says_that_it_is_not_worth_a_download(
 @given(st.text())
 def test_every_message_becomes_one_short_line_and_an_answer(message: str) -> None:
     error = classify(failure(link(message)))
-    assert isinstance(error, IngestError | IdentityFault | EnvironmentFault)
+    assert isinstance(error, ClipError | IdentityFault | EnvironmentFault)
     assert len(str(error)) <= MESSAGE_LENGTH
     assert len(str(error).splitlines()) <= 1
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from audio_barlow_twins.ingest.demo.corpus import demo_clips, demo_folds
 from audio_barlow_twins.ingest.folder import folder_clips
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 
 def make_files(root: Path, *names: str) -> Path:

@@ -11,7 +11,7 @@ from audio_barlow_twins.ingest.decode import DecodeLimits
 from audio_barlow_twins.ingest.fsd50k import fsd50k_clips
 from audio_barlow_twins.ingest.plan import Plan
 from audio_barlow_twins.ingest.stage import Job, ingest_shard
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.sidecar import read_rows
 

@@ -29,7 +29,7 @@ from audio_barlow_twins.ingest.plan import Plan, PlannedShard
 from audio_barlow_twins.ingest.spool import Spool
 from audio_barlow_twins.ingest.stage import IngestReport, Job, ingest, ingest_shard
 from audio_barlow_twins.ingest.video import Identity, Media
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.shardset import sidecar_paths
 from audio_barlow_twins.shards.sidecar import Row, read_rows

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from audio_barlow_twins.ingest.decode import Cut, DecodeLimits, decode, ffmpeg_path
-from audio_barlow_twins.ingest.errors import BadAudio
+from audio_barlow_twins.shards.decode_errors import BadAudio
 
 LIMITS = DecodeLimits()
 MOST_S = 20.0

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from audio_barlow_twins.ingest.identity import read_identities
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 JAR = "# Netscape HTTP Cookie File\n.site\tTRUE\t/\tFALSE\t0\tname\tvalue\n"
 

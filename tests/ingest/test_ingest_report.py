@@ -28,7 +28,7 @@ from audio_barlow_twins.ingest.report import write_report
 from audio_barlow_twins.ingest.stage import Job, ingest_shard
 from audio_barlow_twins.ingest.tally import Bins, tally
 from audio_barlow_twins.ingest.throughput import Finished, read_log, throughput
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.form import logmel_form, wave_form
 from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.logmel import LogMel, stored_logmel

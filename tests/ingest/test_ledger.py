@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audio_barlow_twins.ingest.ledger import NOT_PLANNED, differences
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.form import wave_form
 from audio_barlow_twins.shards.sidecar import Row
 from audio_barlow_twins.shards.writer import shard_name, writing_shard

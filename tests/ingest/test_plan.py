@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from audio_barlow_twins.ingest.clip import Clip, clip_keys
 from audio_barlow_twins.ingest.plan import Plan
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 
 def make_clips(n: int) -> list[Clip]:

@@ -20,7 +20,7 @@ from audio_barlow_twins.ingest.retry import Again, plan_supplements
 from audio_barlow_twins.ingest.runlog import RunLog
 from audio_barlow_twins.ingest.spool import Spool
 from audio_barlow_twins.ingest.stage import Job, ingest_shard
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.shardset import open_shards
 from audio_barlow_twins.shards.sidecar import Row, now, read_rows

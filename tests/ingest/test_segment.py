@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from audio_barlow_twins.ingest.clip import Clip
 from audio_barlow_twins.ingest.segment import Segment, named_by_segment, parse_segment
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 
 ytids = st.text(string.ascii_letters + string.digits + "_-", min_size=11, max_size=11)
 starts = st.integers(0, 40_000)

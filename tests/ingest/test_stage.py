@@ -19,7 +19,7 @@ from audio_barlow_twins.ingest.decode import DecodeLimits
 from audio_barlow_twins.ingest.folder import folder_clips
 from audio_barlow_twins.ingest.plan import Plan
 from audio_barlow_twins.ingest.stage import Job, ingest_shard
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.shardset import open_shards, sidecar_paths
 from audio_barlow_twins.shards.sidecar import Row, read_rows

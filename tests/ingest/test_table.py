@@ -15,7 +15,7 @@ from audio_barlow_twins.ingest.fetch import audio_file
 from audio_barlow_twins.ingest.plan import Plan
 from audio_barlow_twins.ingest.stage import Job, ingest_shard
 from audio_barlow_twins.ingest.table import table_clips
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.form import wave_form
 from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.sidecar import read_clip, read_rows

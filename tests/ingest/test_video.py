@@ -17,7 +17,6 @@ from local_site import PLUGIN, SAID, LocalSite
 from audio_barlow_twins.ingest.decode import ffmpeg_path
 from audio_barlow_twins.ingest.errors import (
     AgeRestricted,
-    BadAudio,
     BotCheck,
     EnvironmentFault,
     GeoBlocked,
@@ -28,6 +27,7 @@ from audio_barlow_twins.ingest.errors import (
     Unavailable,
 )
 from audio_barlow_twins.ingest.video import Identity, VideoFetcher, VideoOptions, require_runtime
+from audio_barlow_twins.shards.decode_errors import BadAudio
 
 ME = Identity(name="me")
 SECONDS = 10

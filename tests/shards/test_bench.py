@@ -30,7 +30,7 @@ from audio_barlow_twins.shards.bench_clock import (
 from audio_barlow_twins.shards.bench_files import TwoViews, fade, per_file_ways, resize_crop
 from audio_barlow_twins.shards.bench_libraries import keep_shards, library_ways
 from audio_barlow_twins.shards.bench_report import BARE, FOUR, ONE, VIEWS, Rates, ratios, report
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.form import logmel_form
 from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.shardset import ShardSet, open_shards

@@ -26,7 +26,7 @@ from test_order import index
 
 from audio_barlow_twins.shards.blocks import Blocks
 from audio_barlow_twins.shards.cache import CacheOptions
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.order import Order
 from audio_barlow_twins.shards.place import place
 from audio_barlow_twins.shards.reader import Batch, CropReader

@@ -12,8 +12,8 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from audio_barlow_twins.shards.cli import UserError
 from audio_barlow_twins.shards.cluster import Shared, cluster, fan_out, host
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.writer import ShardReport
 
 

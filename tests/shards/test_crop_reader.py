@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import arrays_of, noise, noise_set, python, small_form, write_set
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.reader import Batch, CropReader
 from audio_barlow_twins.shards.shardset import open_shards
 from audio_barlow_twins.shards.sidecar import read_rows

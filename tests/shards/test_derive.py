@@ -16,9 +16,9 @@ from audio_barlow_twins.ingest.decode import DecodeLimits
 from audio_barlow_twins.ingest.folder import folder_clips
 from audio_barlow_twins.ingest.plan import Plan
 from audio_barlow_twins.ingest.stage import Job, ingest_shard
-from audio_barlow_twins.shards.cli import UserError
 from audio_barlow_twins.shards.command import Ls, Stats
 from audio_barlow_twins.shards.derive import Derivation, derive_logmel, derive_shard
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.form import wave_form
 from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.shardset import open_shards

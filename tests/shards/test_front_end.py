@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.form import logmel_form, wave_form
 from audio_barlow_twins.shards.front_end import LOG_EPS, FrontEnd, parameters_digest
 

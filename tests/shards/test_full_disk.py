@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from making import noise, row, write_set
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.files import replacing
 from audio_barlow_twins.shards.form import wave_form
 from audio_barlow_twins.shards.sidecar import Summary, write_sidecar

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from nnAudio.features.mel import MelSpectrogram
 from torch import Tensor
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.front_end import FrontEnd, MelNorm, MelScale
 from audio_barlow_twins.shards.logmel import LogMel, stored_logmel
 

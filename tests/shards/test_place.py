@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.place import THREADS, is_remote, place, read_each
 from audio_barlow_twins.shards.shardset import open_shards
 

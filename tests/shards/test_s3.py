@@ -13,9 +13,9 @@ import pytest
 from making import noise, python, row, small_form, write_set
 from s3_server import S3Server
 
-from audio_barlow_twins.shards.cli import UserError
 from audio_barlow_twins.shards.command import Ls, Stats
 from audio_barlow_twins.shards.derive import Derivation, derive_shard
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.files import remove_scratch, replacing
 from audio_barlow_twins.shards.form import wave_form
 from audio_barlow_twins.shards.front_end import FrontEnd

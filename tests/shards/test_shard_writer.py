@@ -26,7 +26,7 @@ from making import (
     write_set,
 )
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.files import remove_scratch, replacing
 from audio_barlow_twins.shards.form import logmel_form, wave_form
 from audio_barlow_twins.shards.front_end import FrontEnd

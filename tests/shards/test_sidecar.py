@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import noise_set, row, small_form, write_set
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.form import FORMAT_VERSION, wave_form
 from audio_barlow_twins.shards.shardset import open_shards, sidecar_paths
 from audio_barlow_twins.shards.sidecar import (

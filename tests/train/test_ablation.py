@@ -20,7 +20,7 @@ from toy_task import write_toy_task
 
 from audio_barlow_twins.model.checkpoint import load_checkpoint
 from audio_barlow_twins.model.encoders import build_encoder
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.train.ablation import ablate, keep_plan, last_epoch, plan_jobs
 from audio_barlow_twins.train.ablation_report import Result, panels_of, published, table_of
 from audio_barlow_twins.train.config import AblationConfig, OptimiserConfig, TrainConfig

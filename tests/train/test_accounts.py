@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.reader import Batch, CropReader
 from audio_barlow_twins.shards.shardset import ShardSet
 from audio_barlow_twins.train.clock import PARTS, Clock

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 import torch
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.train.bench_views import LOOP, OTHERS, OURS, BenchViews, loop, ours, table
 from audio_barlow_twins.train.views import Ranges, WaveName
 from audio_barlow_twins.train.wave_views import WAVE_PRESETS

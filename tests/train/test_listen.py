@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from browser import Browser, find_browser
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.form import wave_form
 from audio_barlow_twins.train.config import ListenConfig
 from audio_barlow_twins.train.listen import MILD, at_strength, listen

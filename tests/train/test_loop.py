@@ -16,7 +16,7 @@ from audio_barlow_twins.model.checkpoint import (
     restore_encoder,
     save_checkpoint,
 )
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.form import logmel_form
 from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.shardset import ShardSet, open_shards

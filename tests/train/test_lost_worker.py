@@ -16,7 +16,7 @@ import torch
 
 from audio_barlow_twins.model.checkpoint import Checkpoint, load_checkpoint
 from audio_barlow_twins.model.encoders import build_encoder
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.train.config import TrainConfig
 from audio_barlow_twins.train.launch import launch
 from audio_barlow_twins.train.run import read_metrics

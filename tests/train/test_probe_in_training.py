@@ -17,7 +17,7 @@ from toy_task import FOLDS, LABELS, METADATA, write_toy_task
 from audio_barlow_twins.eval.audio import AudioError
 from audio_barlow_twins.eval.hear import frozen_model, get_scene_embeddings, load_model
 from audio_barlow_twins.model.checkpoint import load_checkpoint
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.shardset import ShardSet
 from audio_barlow_twins.train.config import TrainConfig
 from audio_barlow_twins.train.launch import launch

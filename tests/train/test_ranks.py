@@ -14,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.order import Order
 from audio_barlow_twins.shards.shardset import ShardSet
 from audio_barlow_twins.train.order import PartOrder

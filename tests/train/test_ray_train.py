@@ -13,7 +13,7 @@ from process_tree import command_line, parent_of, processes
 from ray.cluster_utils import Cluster
 from test_lost_worker import ROOT, STEPS, distance, end, wait_for_step
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.gpus import on_gpu
 from audio_barlow_twins.shards.workers import cpus_each
 from audio_barlow_twins.train.config import TrainConfig
@@ -27,7 +27,8 @@ OF_RAY = ("ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray::_AutoscalingCoord
 REFUSAL = """
 import os, sys
 from pathlib import Path
-from audio_barlow_twins.shards.cli import UserError, run_command
+from audio_barlow_twins.shards.cli import (run_command)
+from audio_barlow_twins.shards.errors import (UserError)
 from audio_barlow_twins.shards.cluster import cluster
 from audio_barlow_twins.shards.workers import Team, run_workers
 

@@ -11,7 +11,7 @@ import torch
 
 from audio_barlow_twins.model.checkpoint import Checkpoint, load_checkpoint
 from audio_barlow_twins.model.encoders import build_encoder
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.train.config import OptimiserConfig, TrainConfig
 from audio_barlow_twins.train.run import RunFolder, read_metrics
 from audio_barlow_twins.train.views import Ranges

@@ -9,7 +9,7 @@ import soundfile
 import torch
 from matplotlib import image
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.shardset import ShardSet
 from audio_barlow_twins.train.config import ShowConfig
 from audio_barlow_twins.train.show import loudest_crop, make, show, whole_clip

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from audio_barlow_twins.model.encoders import build_encoder
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.train.bench import Bench
 from audio_barlow_twins.train.presets import PRESETS
 

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_loop import assert_same_state
 
 from audio_barlow_twins.model.checkpoint import load_checkpoint, restore_encoder
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.form import logmel_form
 from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.train.config import OptimiserConfig, TrainConfig

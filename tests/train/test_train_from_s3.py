@@ -11,7 +11,7 @@ from s3_server import S3Server
 
 from audio_barlow_twins.model.checkpoint import load_checkpoint
 from audio_barlow_twins.shards.cache import CacheOptions
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.form import logmel_form
 from audio_barlow_twins.shards.front_end import FrontEnd
 from audio_barlow_twins.shards.place import place

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.train.bank import Bank
 from audio_barlow_twins.train.draws import Draws, sample_keys
 from audio_barlow_twins.train.views import Ranges, WaveName

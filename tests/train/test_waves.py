@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from audio_barlow_twins.shards.cli import UserError
+from audio_barlow_twins.shards.errors import UserError
 from audio_barlow_twins.shards.form import wave_form
 from audio_barlow_twins.shards.logmel import LogMel
 from audio_barlow_twins.shards.shardset import ShardSet, open_shards

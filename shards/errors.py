@@ -1,0 +1,13 @@
+"""What every room raises: what the user can put right, and what is wrong with one clip."""
+
+from typing import ClassVar
+
+
+class UserError(ValueError):
+    """Report something the user can put right: one line, no traceback, exit code 2."""
+
+
+class ClipError(Exception):
+    """An expected failure of one clip; `slug` is its class in the sidecar."""
+
+    slug: ClassVar[str]
