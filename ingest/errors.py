@@ -1,8 +1,8 @@
 """What can go wrong with a clip, with the identity that fetches it, and with the environment.
 
 ClipError               the clip: it becomes a row of the sidecar, never a crash
-├── BadAudio            (shards.decode_errors) nothing to decode, undecodable, empty, too short, too long, silent
-├── Unreadable          (shards.decode_errors) the file went away, or may not be read
+├── BadAudio            nothing to decode, undecodable, empty, too short, too long, silent
+├── Unreadable          the file went away, or may not be read
 ├── Unavailable         private, removed, terminated, copyright
 ├── AgeRestricted       only for accounts of adults
 ├── GeoBlocked          not in the country of this address

@@ -1,6 +1,6 @@
 """What can be wrong with a sound file."""
 
-from audio_barlow_twins.shards.errors import ClipError
+from .errors import ClipError
 
 
 class BadAudio(ClipError):
