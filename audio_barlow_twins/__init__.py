@@ -10,9 +10,9 @@ from audio_barlow_twins.lazy import lazily
 
 if TYPE_CHECKING:
     from audio_barlow_twins.eval.hear import load_model as load_model
-    from audio_barlow_twins.shards.logmel import LogMel as LogMel
-    from audio_barlow_twins.shards.reader import CropReader as CropReader
-    from audio_barlow_twins.shards.shardset import open_shards as open_shards
+    from audio_barlow_twins.shards.read.reader import CropReader as CropReader
+    from audio_barlow_twins.shards.stored.logmel import LogMel as LogMel
+    from audio_barlow_twins.shards.stored.shardset import open_shards as open_shards
 
 __all__, __getattr__ = lazily(
     __name__,

@@ -3,8 +3,8 @@
 import sys
 from importlib import import_module
 
-from audio_barlow_twins.shards.cli import run_command, say
-from audio_barlow_twins.shards.errors import UserError
+from audio_barlow_twins.shards.base.cli import run_command, say
+from audio_barlow_twins.shards.base.errors import UserError
 
 ROOMS = {
     "ingest": "audio in, shard sets out",

@@ -14,13 +14,13 @@ import soundfile
 import torch
 
 from audio_barlow_twins.model.encoders import build_encoder
-from audio_barlow_twins.shards.cli import say
-from audio_barlow_twins.shards.front_end import FrontEnd
+from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
-from .audio import find_audio
 from .config import BenchConfig
-from .extract import embed_files, log_mel_of, passes, read_ahead
+from .embed.files import embed_files, log_mel_of, passes, read_ahead
 from .hear import HearModel, frozen_model, on_device, read_checkpoint
+from .sound.audio import find_audio
 
 GOAL = 0.8
 

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import tyro
 
-from audio_barlow_twins.shards.errors import UserError
+from audio_barlow_twins.shards.base.errors import UserError
 
 from .bench import bench_command
 from .config import (
@@ -18,17 +18,17 @@ from .config import (
     TasksConfig,
     ValidateConfig,
 )
-from .embed import embed_command
-from .export import export_command
-from .similar import similar_command
-from .task_list import tasks_command
-from .validate import validate_command
+from .embed.embed import embed_command
+from .share.export import export_command
+from .share.similar import similar_command
+from .share.validate import validate_command
+from .tasks.listing import tasks_command
 
 
 def hear_command(config: HearConfig) -> None:
     """Run `abt eval hear`; the other commands need no Ray."""
     try:
-        from .runner import hear_command as run
+        from .run.runner import hear_command as run
     except ImportError as error:
         raise UserError(
             f"scoring needs {error.name}: `pip install 'audio-barlow-twins[shards,eval]'`"

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg, subcommand
 
 from audio_barlow_twins.model.encoders import ENCODERS
-from audio_barlow_twins.shards.errors import UserError
+from audio_barlow_twins.shards.base.errors import UserError
 
-from .cache import default_cache
+from .sound.cache_folder import default_cache
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,11 +20,11 @@ from torch.nn import functional as F
 
 from audio_barlow_twins.model.checkpoint import Checkpoint, CheckpointError, restore_encoder
 from audio_barlow_twins.model.foreign import load_any_checkpoint
-from audio_barlow_twins.shards.errors import UserError
-from audio_barlow_twins.shards.front_end import FrontEnd
-from audio_barlow_twins.shards.logmel import LogMel
+from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
+from audio_barlow_twins.shards.stored.logmel import LogMel
 
-from .folder import WEIGHTS, read_folder
+from .systems.folder import WEIGHTS, read_folder
 
 # Bound on the frames of one forward pass; 128 windows of 950 ms, about 200 MB per feature map.
 FRAMES_PER_PASS = 128 * 96
@@ -106,8 +106,8 @@ class HearModel(nn.Module):
         return max(1, FRAMES_PER_PASS // (n_samples // self.front_end.hop + 1))
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write model.safetensors, config.json and a README.md; see `eval/pretrained.py`."""
-        from .pretrained import save_pretrained  # which imports this module
+        """Write model.safetensors, config.json and a README.md; see `eval.systems.pretrained`."""
+        from .systems.pretrained import save_pretrained  # which imports this module
 
         if self.source is None:
             raise ModelError(f"{folder}: not written: the model has no encoder of a checkpoint")
@@ -115,8 +115,8 @@ class HearModel(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name: str | Path, device: str | None = None) -> "HearModel":
-        """Load what `save_pretrained` wrote, here or on the hub; see `eval/pretrained.py`."""
-        from .pretrained import from_pretrained
+        """Load what `save_pretrained` wrote, here or on the hub; see `eval.systems.pretrained`."""
+        from .systems.pretrained import from_pretrained
 
         return from_pretrained(name, device)
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from .embedded import Embedded
-from .metadata import TaskError, TaskMetadata
-from .task import read_events, read_json
-from .timeline import Timeline
+from .embed.embedded import Embedded
+from .tasks.metadata import TaskError, TaskMetadata
+from .tasks.task import read_events, read_json
+from .tasks.timeline import Timeline
 
 
 class _ListsOnly(pickle.Unpickler):

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import numpy as np
 
-from audio_barlow_twins.shards.cli import say
-from audio_barlow_twins.shards.cluster import cluster
-from audio_barlow_twins.shards.front_end import FrontEnd
+from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.cluster.fan_out import cluster
+from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits, decoder_version, ffmpeg_path
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
-from .decode import DecodeLimits, decoder_version, ffmpeg_path
-from .demo.corpus import HERE
-from .folder import folder_clips
-from .plan import Plan
 from .slow_source import overlap
-from .stage import Job, ingest
+from .sources.demo.corpus import HERE
+from .sources.folder import folder_clips
+from .stage.plan import Plan
+from .stage.stage import Job, ingest
 
 SECONDS = 10
 FORMATS: dict[str, tuple[str, ...]] = {

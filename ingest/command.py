@@ -10,14 +10,12 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from audio_barlow_twins.shards.cli import say
-from audio_barlow_twins.shards.errors import UserError
-from audio_barlow_twins.shards.place import is_remote, place
-from audio_barlow_twins.shards.shardset import open_shards
+from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.place import is_remote, place
+from audio_barlow_twins.shards.stored.shardset import open_shards
 
 from .bench import Bench
-from .clip import Clip
-from .compose import compose
 from .config import (
     AudiosetSource,
     DemoSource,
@@ -27,17 +25,19 @@ from .config import (
     ParquetSource,
     WebdatasetSource,
 )
-from .demo.corpus import TASK, demo_folds
 from .errors import EnvironmentFault
-from .hear_task import write_task
-from .ledger import RETRY_AFTER, count_by_reason, differences, read_ledger
-from .plan import Plan, PlannedShard
-from .report import write_report
-from .retry import Again, plan_supplements
-from .runlog import read_plan
+from .report.report import write_report
 from .simulate import Simulate
-from .stage import Job, ingest
-from .video import require_runtime
+from .sources.clip import Clip
+from .sources.demo.corpus import TASK, demo_folds
+from .sources.demo.task import write_task
+from .sources.fill import compose
+from .stage.ledger import RETRY_AFTER, count_by_reason, differences, read_ledger
+from .stage.plan import Plan, PlannedShard
+from .stage.retry import Again, plan_supplements
+from .stage.runlog import read_plan
+from .stage.stage import Job, ingest
+from .video.fetcher import require_runtime
 
 SOURCES = {
     "audioset": AudiosetSource,

@@ -7,24 +7,24 @@ from typing import Annotated, Literal
 
 import tyro
 
-from audio_barlow_twins.shards.front_end import FrontEnd
-from audio_barlow_twins.shards.place import place
+from audio_barlow_twins.shards.base.place import place
+from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
-from .archive import archive_clips
-from .audioset import PAGE, audioset_clips
-from .clip import Clip
-from .decode import DecodeLimits
-from .demo.corpus import demo_clips
-from .download import Downloading
-from .folder import folder_clips
-from .fsd50k import Split, fsd50k_clips
-from .governor import Pace
-from .identity import read_identities
-from .segment import named_by_segment
-from .stage import Job
-from .strong import with_events
-from .table import table_clips
-from .video import VideoOptions
+from .sources.audioset import PAGE, audioset_clips
+from .sources.clip import Clip
+from .sources.demo.corpus import demo_clips
+from .sources.folder import folder_clips
+from .sources.fsd50k import Split, fsd50k_clips
+from .sources.segment import named_by_segment
+from .sources.strong import with_events
+from .sources.tables import table_clips
+from .sources.tars import archive_clips
+from .stage.stage import Job
+from .video.download import Downloading
+from .video.fetcher import VideoOptions
+from .video.governor import Pace
+from .video.identity import read_identities
 
 Names = Literal["plain", "audioset"]
 """How the files of a source are named."""

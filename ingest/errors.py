@@ -25,7 +25,7 @@ then tries a clip that is known to be good: if that works, the clip alone is to 
 
 from typing import ClassVar
 
-from audio_barlow_twins.shards.errors import ClipError
+from audio_barlow_twins.shards.base.errors import ClipError
 
 
 class Unavailable(ClipError):

@@ -1,7 +1,7 @@
 """Simulate days of an ingest from a site in minutes, with the real governor on a clock of its own.
 
-What is simulated: groups of workers that ask the governor for leave as `ingest.download` does, and
-a site that takes its time, limits who asks too often and now and then wants to see a human. What
+What is simulated: groups of workers that ask the governor for leave as `Downloader` does,
+and a site that takes its time, limits who asks too often and now and then asks for a human. What
 is approximated:
 - shards go to workers in turn, then to whoever is free; Ray may hand them out less evenly;
 - of the slots of a group that wait for leave (one download of each asks), one asks again, when the
@@ -18,14 +18,14 @@ from heapq import heappop, heappush
 from itertools import count
 from math import log
 
-from audio_barlow_twins.shards.cli import say
+from audio_barlow_twins.shards.base.cli import say
 
-from .governor import Governor, Pace
-from .stage import GIVE_BACK_S
+from .stage.stage import GIVE_BACK_S
+from .video.governor import Governor, Pace
 
 HOUR_S = 3600.0
 LONGEST_NAP_S = 30.0
-"""A download that waits for leave asks at least this often; see `ingest.download`."""
+"""A download that waits for leave asks at least this often; see `ingest.video.download`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,7 +249,7 @@ class _Run:
         self._at(self.now + seconds, self._answered, name, slot, answer, test)
 
     def _answered(self, name: str, slot: _Slot, answer: str, test: bool) -> None:
-        """Do what `ingest.download` does with the answer about a clip, or about the good video."""
+        """Do what `Downloader` does with the answer about a clip, or about the good video."""
         if answer == "limited" and not test and self.governor.suspect(name):
             self._request(name, slot, test=True)
             return

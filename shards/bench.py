@@ -16,18 +16,18 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from .base.cli import say
 from .bench_clock import Way, cool, heat, in_own_process, missing, time_cold, time_warm
 from .bench_files import BATCH, FRAMES, per_file_ways
 from .bench_libraries import keep_shards, library_ways
 from .bench_report import BARE, FOUR, ONE, Rates, report
-from .cli import say
-from .form import Form, logmel_form
-from .front_end import FrontEnd
-from .reader import CropReader
-from .shardset import ShardSet, open_shards
-from .sidecar import Row
-from .tars import read_at_random
-from .writer import shard_name, writing_shard
+from .read.local import read_at_random
+from .read.reader import CropReader
+from .stored.form import Form, logmel_form
+from .stored.front_end import FrontEnd
+from .stored.shardset import ShardSet, open_shards
+from .stored.sidecar import Row
+from .stored.writer import shard_name, writing_shard
 
 PLAN_STEPS = 4096
 """Steps after which the bare loop begins again: fewer crops would stay in the cache of the CPU."""

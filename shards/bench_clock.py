@@ -19,8 +19,8 @@ from typing import Literal, TypeVar
 import numpy as np
 from torch import Tensor
 
-from .errors import UserError
-from .shardset import ShardSet
+from .base.errors import UserError
+from .stored.shardset import ShardSet
 
 Heat = Literal["warm", "cold"]
 Result = TypeVar("Result")

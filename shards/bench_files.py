@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from .bench_clock import Way
-from .shardset import ShardSet
+from .stored.shardset import ShardSet
 
 FRAMES = 96
 BATCH = 128

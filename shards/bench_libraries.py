@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from .bench_clock import Way
 from .bench_files import BATCH, FRAMES, clips_of, random_crop
-from .shardset import ShardSet
+from .stored.shardset import ShardSet
 
 MELS = 64
 CHUNK_BYTES = 1 << 26

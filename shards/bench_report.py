@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .base.cli import say
 from .bench_clock import Heat, Way
-from .cli import say
 
 Rates = dict[tuple[str, int, Heat], list[float]]
 """Crops/s of each round by name of the way, DataLoader workers, and state of the files."""

@@ -9,13 +9,13 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
+from .base.cli import say
+from .base.place import place, read_each
 from .bench import Bench
-from .cli import say
-from .front_end import FrontEnd
-from .place import place, read_each
-from .shardset import open_shards, sidecar_paths
-from .sidecar import Row, Sidecar, Summary, read_rows
-from .verify import verify
+from .stored.front_end import FrontEnd
+from .stored.shardset import open_shards, sidecar_paths
+from .stored.sidecar import Row, Sidecar, Summary, read_rows
+from .stored.verify import verify
 
 ShardSetPlace = Annotated[str, tyro.conf.Positional]
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import torch
 
-from .cluster import fan_out
-from .files import remove_scratch
-from .form import Form, logmel_form, wave_form
-from .front_end import FrontEnd
-from .logmel import LogMel, stored_logmel
-from .place import reaching, read_each
-from .shardset import sidecar_paths
-from .sidecar import Row, Sidecar, Summary, read_clip, read_rows
-from .writer import ShardReport, committed_plans, require_plan, writing_shard
+from .base.files import remove_scratch
+from .base.place import reaching, read_each
+from .cluster.fan_out import fan_out
+from .stored.form import Form, logmel_form, wave_form
+from .stored.front_end import FrontEnd
+from .stored.logmel import LogMel, stored_logmel
+from .stored.shardset import sidecar_paths
+from .stored.sidecar import Row, Sidecar, Summary, read_clip, read_rows
+from .stored.writer import ShardReport, committed_plans, require_plan, writing_shard
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Derivation:
     """One shard to make: all that a worker needs."""
 
     source: Path
-    """Sidecar of the wave shard; see `shards.place`."""
+    """Sidecar of the wave shard; see `shards.base.place`."""
     target: Path
     """The log-mel set."""
     plan: str

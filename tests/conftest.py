@@ -1,6 +1,7 @@
 """What every room's tests share: Hypothesis profile, demo corpus as samples, an S3 server."""
 
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ import soxr
 from hypothesis import settings
 from s3_server import S3Server, serving_s3
 
+from audio_barlow_twins.shards.decode.ffmpeg import ffmpeg_path
+
 # The first call into torch is slow, which a deadline takes for a failure.
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
 
-DEMO_AUDIO = Path(__file__).parents[1] / "ingest" / "demo" / "audio"
+DEMO_AUDIO = Path(__file__).parents[1] / "ingest" / "sources" / "demo" / "audio"
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +46,26 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         fsspec.get_filesystem_class("s3").clear_instance_cache()
         yield server
         fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+@pytest.fixture(scope="session")
+def ffmpeg() -> Callable[..., None]:
+    """Return a function that runs the real ffmpeg with arguments."""
+
+    def run(*arguments: str | Path) -> None:
+        command = [ffmpeg_path(), "-nostdin", "-y", "-v", "error", *map(str, arguments)]
+        subprocess.run(command, check=True, capture_output=True)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tone() -> Callable[..., np.ndarray]:
+    """Return a function that makes a sine of amplitude 0.5 with a little noise, float32."""
+
+    def make(seconds: float, rate: int = 16000, hz: float = 440.0) -> np.ndarray:
+        t = np.arange(round(seconds * rate)) / rate
+        noise = np.random.default_rng(0).standard_normal(len(t))
+        return (0.5 * np.sin(2 * np.pi * hz * t) + 0.01 * noise).astype(np.float32)
+
+    return make

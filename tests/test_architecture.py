@@ -18,14 +18,19 @@ ARROWS = {
     "train": {"shards", "model", "eval"},
 }
 OWNERS = {
-    "ray": {"shards/cluster.py", "shards/workers.py"},
-    "ffmpeg": {"ingest/decode.py"},
-    "yt_dlp": {"ingest/youtube.py"},
-    "webdataset": {"shards/writer.py"},
+    "ray": {"shards/cluster/fan_out.py", "shards/cluster/workers.py"},
+    "ffmpeg": {"shards/decode/ffmpeg.py"},
+    "yt_dlp": {"ingest/video/child.py"},
+    "webdataset": {"shards/stored/writer.py"},
     "tyro": {f"{room}/{name}.py" for room in ARROWS for name in ("config", "command")},
 }
 MODULES = sorted(path for room in ARROWS for path in (ROOT / room).rglob("*.py"))
-LIGHT = ("train.command", "shards.reader", "shards.shardset", "model.checkpoint")
+LIGHT = (
+    "train.command",
+    "shards.read.reader",
+    "shards.stored.shardset",
+    "model.checkpoint",
+)
 HEAVY = ("ray", "yt_dlp", "ffmpeg", "imageio_ffmpeg", "webdataset", "matplotlib", "tensorboard",
     "soundfile", "fsspec",
 )  # fmt: skip

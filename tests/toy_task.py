@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-SOUNDS = Path(__file__).parents[1] / "ingest" / "demo" / "audio"
+SOUNDS = Path(__file__).parents[1] / "ingest" / "sources" / "demo" / "audio"
 FOLDS = ("fold00", "fold01", "fold02")
 LABELS = ("kick", "snare")
 PER_FOLD = 3

@@ -14,17 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audio_barlow_twins.shards.cli import say
-from audio_barlow_twins.shards.errors import UserError
-from audio_barlow_twins.shards.files import replacing
+from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.files import replacing
 
-from .bank import Bank
-from .bench import chip, synchronise
-from .draws import Draws, sample_keys
-from .ranks import choose_device
-from .views import Ranges, WaveName
-from .wave_view import Setting
-from .wave_views import WAVE_PRESETS, Chain, make_views, needed_samples
+from .step.ranks import choose_device
+from .tools.bench import chip, synchronise
+from .views.bank import Bank
+from .views.base import Setting
+from .views.draws import Draws, sample_keys
+from .views.pipeline import Ranges, WaveName
+from .views.wave_views import WAVE_PRESETS, Chain, make_views, needed_samples
 
 RATE = 16000
 LEAST_S = 0.2

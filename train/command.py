@@ -8,16 +8,16 @@ from typing import Annotated, Any, cast
 
 import tyro
 
-from audio_barlow_twins.shards.errors import UserError
+from audio_barlow_twins.shards.base.errors import UserError
 
-from .bench import Bench
 from .bench_views import BenchViews
 from .config import AblationConfig, ListenConfig, ShowConfig, TrainConfig
-from .launch import launch
-from .listen import listen
 from .presets import PRESETS
-from .session import train
-from .show import show
+from .run.launch import launch
+from .run.session import train
+from .tools.bench import Bench
+from .tools.listen import listen
+from .tools.show import show
 
 OTHERS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "views": (ShowConfig, show),
@@ -72,7 +72,7 @@ def _ablations() -> Any:
 
 def _ablate(config: AblationConfig) -> None:
     try:
-        from .ablation import ablate
+        from .ablation.ablation import ablate
     except ImportError as error:
         raise UserError(
             f"ablations need {error.name}: `pip install 'audio-barlow-twins[shards,train,eval]'`"

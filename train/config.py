@@ -8,11 +8,11 @@ from typing import Annotated, Literal, get_args
 from tyro.conf import Positional, arg
 
 from audio_barlow_twins.model.encoders import encoder_options
-from audio_barlow_twins.shards.cache import CacheOptions
-from audio_barlow_twins.shards.errors import UserError
-from audio_barlow_twins.shards.front_end import FrontEnd
+from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.read.remote.folder import CacheOptions
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
-from .views import PAPER, LogmelName, Ranges, ViewName, WaveName, split_views
+from .views.pipeline import PAPER, LogmelName, Ranges, ViewName, WaveName, split_views
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from .config import OptimiserConfig, TrainConfig
-from .views import PAPER, Ranges, ViewName
-from .wave_views import WAVE_PRESETS
+from .views.pipeline import PAPER, Ranges, ViewName
+from .views.wave_views import WAVE_PRESETS
 
 _AUDIOSET = TrainConfig(
     shards="data/audioset/logmel",

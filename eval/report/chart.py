@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from audio_barlow_twins.shards.page import Html, element, join
+from audio_barlow_twins.shards.html.page import Html, element, join
 
 ROW = 34
 """Height of one bar with its writing above it, px."""

@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..metadata import MINIMISED_SCORES
-from ..result import mean
-from ..suite import PAPER_TASKS, paper_task
+from ..probe.result import mean
+from ..tasks.metadata import MINIMISED_SCORES
+from ..tasks.suite import PAPER_TASKS, paper_task
 from .published import GROUPS, OWN, Published, group_of
 from .scores import TaskReport
 

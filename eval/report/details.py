@@ -1,8 +1,8 @@
 """What is behind the scores of one task: hyperparameters, every score, every fold."""
 
-from audio_barlow_twins.shards.page import Html, element, join, table
+from audio_barlow_twins.shards.html.page import Html, element, join, table
 
-from ..result import Run, TaskResult, deviation, mean
+from ..probe.result import Run, TaskResult, deviation, mean
 from .comparison import Column
 from .words import count, percent
 

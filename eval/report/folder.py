@@ -7,10 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from audio_barlow_twins.shards.errors import UserError
-from audio_barlow_twins.shards.files import replacing
+from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.files import replacing
 
-from ..protocol import Protocol
+from ..probe.recipe import Protocol
 from .comparison import RANDOM, compare
 from .page import report_page
 from .published import Published, main_anchors, read_published

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from audio_barlow_twins.shards.page import Html, element, join, page, table, tiles
+from audio_barlow_twins.shards.html.page import Html, element, join, page, table, tiles
 
-from ..protocol import Protocol
+from ..probe.recipe import Protocol
 from .chart import Bar, bar_chart
 from .comparison import Column, Comparison, Row
 from .details import task_details

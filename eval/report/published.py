@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audio_barlow_twins.shards.errors import UserError
+from audio_barlow_twins.shards.base.errors import UserError
 
-from ..suite import PAPER_TASKS
+from ..tasks.suite import PAPER_TASKS
 
 SCORES = Path(__file__).with_name("published_scores.csv")
 COLUMNS = ("model", "task", "score_name", "score", "source", "note")

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from audio_barlow_twins.shards.errors import UserError
-from audio_barlow_twins.shards.files import replacing
+from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.files import replacing
 
-from ..protocol import Protocol
-from ..result import TaskResult
+from ..probe.recipe import Protocol
+from ..probe.result import TaskResult
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from audio_barlow_twins.shards.page import Html, element, join
+from audio_barlow_twins.shards.html.page import Html, element, join
 
 from .comparison import HEAR_L, Column, Comparison, Row
 from .words import percent, signed_percent, written

@@ -5,8 +5,8 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..protocol import Protocol
-from ..result import deviation, mean
+from ..probe.recipe import Protocol
+from ..probe.result import deviation, mean
 from .comparison import HEAR_L, Comparison, Row
 from .details import all_scores
 from .published import Published, group_of

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from ..protocol import Protocol
-from ..suite import PAPER_TASKS
+from ..probe.recipe import Protocol
+from ..tasks.suite import PAPER_TASKS
 from .comparison import Cell, Column, Comparison, Row
 from .published import OWN
 

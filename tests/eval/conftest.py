@@ -13,9 +13,9 @@ import torch
 from audio_barlow_twins.eval.hear import HearModel, load_model
 from audio_barlow_twins.model.checkpoint import Checkpoint, save_checkpoint
 from audio_barlow_twins.model.encoders import build_encoder
-from audio_barlow_twins.shards.front_end import FrontEnd
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
-DEMO = Path(__file__).parents[2] / "ingest" / "demo" / "audio"
+DEMO = Path(__file__).parents[2] / "ingest" / "sources" / "demo" / "audio"
 SIZES: dict[str, int | float] = {"width": 64, "channels": 8}
 
 

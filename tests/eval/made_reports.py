@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from audio_barlow_twins.eval.events import PostProcessing
-from audio_barlow_twins.eval.protocol import Point
+from audio_barlow_twins.eval.probe.detection import PostProcessing
+from audio_barlow_twins.eval.probe.recipe import Point
+from audio_barlow_twins.eval.probe.result import Run, TaskResult, Training
 from audio_barlow_twins.eval.report.published import PAPER, Published, read_published
 from audio_barlow_twins.eval.report.scores import TaskReport
-from audio_barlow_twins.eval.result import Run, TaskResult, Training
-from audio_barlow_twins.eval.suite import PAPER_TASKS, PaperTask
+from audio_barlow_twins.eval.tasks.suite import PAPER_TASKS, PaperTask
 
 WAY = PostProcessing(median_filter_ms=250, min_duration_ms=125)
 

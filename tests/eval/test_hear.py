@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from audio_barlow_twins.eval import hear
-from audio_barlow_twins.eval.baselines.log_mel import log_mel_statistics
 from audio_barlow_twins.eval.hear import (
     HearModel,
     ModelError,
@@ -15,10 +14,11 @@ from audio_barlow_twins.eval.hear import (
     get_timestamp_embeddings,
     load_model,
 )
-from audio_barlow_twins.eval.pretrained import save_pretrained
+from audio_barlow_twins.eval.systems.baselines.log_mel import log_mel_statistics
+from audio_barlow_twins.eval.systems.pretrained import save_pretrained
 from audio_barlow_twins.model.checkpoint import Checkpoint
 from audio_barlow_twins.model.encoders import build_encoder
-from audio_barlow_twins.shards.front_end import FrontEnd
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
 
 def close(a: Tensor, b: Tensor) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audio_barlow_twins.eval.metadata import TaskError
 from audio_barlow_twins.eval.stored_embeddings import read_embedded
-from audio_barlow_twins.eval.task import read_metadata
+from audio_barlow_twins.eval.tasks.metadata import TaskError
+from audio_barlow_twins.eval.tasks.task import read_metadata
 
 TASKS = Path(__file__).parent / "oracle" / "tasks"
 

@@ -21,7 +21,7 @@ from local_site import LocalSite
 from process_tree import command_line, parent_of, processes
 from ray.cluster_utils import Cluster
 
-from audio_barlow_twins.shards.place import place
+from audio_barlow_twins.shards.base.place import place
 
 SHARD_CLIPS = 6
 BETTER = ("page_500", "truncated", "cut", "live")

@@ -13,37 +13,14 @@ import soundfile
 import torch
 from interrupted_run import Story, live_through
 
-from audio_barlow_twins.ingest.decode import DecodeLimits, ffmpeg_path
-from audio_barlow_twins.ingest.demo.corpus import HERE
-from audio_barlow_twins.ingest.folder import folder_clips
-from audio_barlow_twins.ingest.plan import Plan
-from audio_barlow_twins.shards.front_end import FrontEnd
+from audio_barlow_twins.ingest.sources.demo.corpus import HERE
+from audio_barlow_twins.ingest.sources.folder import folder_clips
+from audio_barlow_twins.ingest.stage.plan import Plan
+from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
 ROOT = Path(__file__).parents[2]
 SHARD_CLIPS = 8
-
-
-@pytest.fixture(scope="session")
-def ffmpeg() -> Callable[..., None]:
-    """Return a function that runs the real ffmpeg with arguments."""
-
-    def run(*arguments: str | Path) -> None:
-        command = [ffmpeg_path(), "-nostdin", "-y", "-v", "error", *map(str, arguments)]
-        subprocess.run(command, check=True, capture_output=True)
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def tone() -> Callable[..., np.ndarray]:
-    """Return a function that makes a sine of amplitude 0.5 with a little noise, float32."""
-
-    def make(seconds: float, rate: int = 16000, hz: float = 440.0) -> np.ndarray:
-        t = np.arange(round(seconds * rate)) / rate
-        noise = np.random.default_rng(0).standard_normal(len(t))
-        return (0.5 * np.sin(2 * np.pi * hz * t) + 0.01 * noise).astype(np.float32)
-
-    return make
 
 
 @pytest.fixture(scope="session")
@@ -165,7 +142,7 @@ def finished(story: Story) -> Path:
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, tree: Path) -> Path:
     """Make the same sets in this process, one shard after the other, without Ray."""
-    from audio_barlow_twins.ingest.stage import Job, ingest_shard
+    from audio_barlow_twins.ingest.stage.stage import Job, ingest_shard
 
     job = Job(
         out=tmp_path_factory.mktemp("undisturbed"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from process_tree import command_line, descendants, parent_of
 
-from audio_barlow_twins.shards.verify import verify
+from audio_barlow_twins.shards.stored.verify import verify
 
 ROOT = Path(__file__).parents[2]
 SETS = ("wave", "logmel")

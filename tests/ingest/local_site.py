@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from audio_barlow_twins.ingest.decode import ffmpeg_path
+from audio_barlow_twins.shards.decode.ffmpeg import ffmpeg_path
 
 PLUGIN = str(Path(__file__).with_name("site_plugin"))
 Json = dict[str, Any]

@@ -19,7 +19,7 @@ from audio_barlow_twins.model.checkpoint import (
     save_checkpoint,
 )
 from audio_barlow_twins.model.foreign import load_any_checkpoint, load_foreign
-from audio_barlow_twins.shards.front_end import FrontEnd
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
 F64_EPS = 2.220446049250313e-16
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from audio_barlow_twins.shards.form import Form, logmel_form, wave_form
-from audio_barlow_twins.shards.front_end import FrontEnd
-from audio_barlow_twins.shards.sidecar import Row
-from audio_barlow_twins.shards.writer import shard_name, writing_shard
+from audio_barlow_twins.shards.stored.form import Form, logmel_form, wave_form
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
+from audio_barlow_twins.shards.stored.sidecar import Row
+from audio_barlow_twins.shards.stored.writer import shard_name, writing_shard
 
 ROOT = Path(__file__).parents[2]
 

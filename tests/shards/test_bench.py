@@ -15,6 +15,7 @@ import pytest
 import torch
 from making import write_set
 
+from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.bench import Bench, all_ways, bare_loop, crop_reader
 from audio_barlow_twins.shards.bench_clock import (
     Way,
@@ -30,10 +31,9 @@ from audio_barlow_twins.shards.bench_clock import (
 from audio_barlow_twins.shards.bench_files import TwoViews, fade, per_file_ways, resize_crop
 from audio_barlow_twins.shards.bench_libraries import keep_shards, library_ways
 from audio_barlow_twins.shards.bench_report import BARE, FOUR, ONE, VIEWS, Rates, ratios, report
-from audio_barlow_twins.shards.errors import UserError
-from audio_barlow_twins.shards.form import logmel_form
-from audio_barlow_twins.shards.front_end import FrontEnd
-from audio_barlow_twins.shards.shardset import ShardSet, open_shards
+from audio_barlow_twins.shards.stored.form import logmel_form
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
+from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards
 
 N_CLIPS, LENGTH, FRAMES = 400, 200, 96
 CROP_WAYS = [*library_ways(), per_file_ways(0, 1)[0]]

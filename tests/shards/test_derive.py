@@ -12,18 +12,18 @@ import pytest
 import soundfile
 from making import failed_row, noise, python, row, write_set
 
-from audio_barlow_twins.ingest.decode import DecodeLimits
-from audio_barlow_twins.ingest.folder import folder_clips
-from audio_barlow_twins.ingest.plan import Plan
-from audio_barlow_twins.ingest.stage import Job, ingest_shard
+from audio_barlow_twins.ingest.sources.folder import folder_clips
+from audio_barlow_twins.ingest.stage.plan import Plan
+from audio_barlow_twins.ingest.stage.stage import Job, ingest_shard
+from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.command import Ls, Stats
+from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits
 from audio_barlow_twins.shards.derive import Derivation, derive_logmel, derive_shard
-from audio_barlow_twins.shards.errors import UserError
-from audio_barlow_twins.shards.form import wave_form
-from audio_barlow_twins.shards.front_end import FrontEnd
-from audio_barlow_twins.shards.shardset import open_shards
-from audio_barlow_twins.shards.sidecar import read_rows
-from audio_barlow_twins.shards.writer import shard_name, writing_shard
+from audio_barlow_twins.shards.stored.form import wave_form
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
+from audio_barlow_twins.shards.stored.shardset import open_shards
+from audio_barlow_twins.shards.stored.sidecar import read_rows
+from audio_barlow_twins.shards.stored.writer import shard_name, writing_shard
 
 
 @pytest.fixture(scope="module")

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from audio_barlow_twins.shards.form import Form, logmel_form, wave_form
-from audio_barlow_twins.shards.front_end import FrontEnd
-from audio_barlow_twins.shards.logmel import LogMel, stored_logmel
-from audio_barlow_twins.shards.shardset import ShardSet, open_shards
-from audio_barlow_twins.shards.sidecar import Row
-from audio_barlow_twins.shards.writer import shard_name, writing_shard
+from audio_barlow_twins.shards.stored.form import Form, logmel_form, wave_form
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
+from audio_barlow_twins.shards.stored.logmel import LogMel, stored_logmel
+from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards
+from audio_barlow_twins.shards.stored.sidecar import Row
+from audio_barlow_twins.shards.stored.writer import shard_name, writing_shard
 from audio_barlow_twins.train.config import TrainConfig
-from audio_barlow_twins.train.loop import Trainer
-from audio_barlow_twins.train.views import Ranges
+from audio_barlow_twins.train.step.trainer import Trainer
+from audio_barlow_twins.train.views.pipeline import Ranges
 
 CLIPS = 40
 PER_SHARD = 24

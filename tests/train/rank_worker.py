@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from audio_barlow_twins.shards.reader import Batch
-from audio_barlow_twins.shards.shardset import open_shards
+from audio_barlow_twins.shards.read.reader import Batch
+from audio_barlow_twins.shards.stored.shardset import open_shards
 from audio_barlow_twins.train.config import OptimiserConfig, TrainConfig
-from audio_barlow_twins.train.launch import launch
-from audio_barlow_twins.train.loop import Trainer
-from audio_barlow_twins.train.ranks import Ranks, joined_ranks
-from audio_barlow_twins.train.session import train
-from audio_barlow_twins.train.synced import synchronise
-from audio_barlow_twins.train.views import Ranges
+from audio_barlow_twins.train.run.launch import launch
+from audio_barlow_twins.train.run.session import train
+from audio_barlow_twins.train.step.ranks import Ranks, joined_ranks
+from audio_barlow_twins.train.step.synced import synchronise
+from audio_barlow_twins.train.step.trainer import Trainer
+from audio_barlow_twins.train.views.pipeline import Ranges
 
 BATCH = 7
 STEPS = 3

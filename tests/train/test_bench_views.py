@@ -7,10 +7,10 @@ from typing import get_args
 import pytest
 import torch
 
-from audio_barlow_twins.shards.errors import UserError
+from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.train.bench_views import LOOP, OTHERS, OURS, BenchViews, loop, ours, table
-from audio_barlow_twins.train.views import Ranges, WaveName
-from audio_barlow_twins.train.wave_views import WAVE_PRESETS
+from audio_barlow_twins.train.views.pipeline import Ranges, WaveName
+from audio_barlow_twins.train.views.wave_views import WAVE_PRESETS
 
 
 def test_all_views_and_presets_are_timed(

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from toys import CLIP_SCORES, TOYS, Toy, hyperparameters, write_toy
 
-from audio_barlow_twins.eval.evaluate import evaluate
-from audio_barlow_twins.eval.protocol import FAST, HEAREVAL
+from audio_barlow_twins.eval.probe.evaluate import evaluate
+from audio_barlow_twins.eval.probe.recipe import FAST, HEAREVAL
 from audio_barlow_twins.eval.stored_embeddings import read_embedded
-from audio_barlow_twins.eval.task import read_metadata
+from audio_barlow_twins.eval.tasks.task import read_metadata
 
 WORDS = tuple(f"class{i:02d}" for i in range(50))
 # Narrow, so that there is time for many seeds.

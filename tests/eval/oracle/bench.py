@@ -22,10 +22,10 @@ from typing import Any
 import torch
 from toys import CLIP_SCORES, TOYS, Toy, folds, hyperparameters, write_toy
 
-from audio_barlow_twins.eval.evaluate import evaluate
-from audio_barlow_twins.eval.protocol import FAST, HEAREVAL, Protocol
+from audio_barlow_twins.eval.probe.evaluate import evaluate
+from audio_barlow_twins.eval.probe.recipe import FAST, HEAREVAL, Protocol
 from audio_barlow_twins.eval.stored_embeddings import read_embedded
-from audio_barlow_twins.eval.task import read_metadata
+from audio_barlow_twins.eval.tasks.task import read_metadata
 
 WORDS = tuple(f"class{i:02d}" for i in range(50))
 SHORT = {"evaluation_params": hyperparameters(max_epochs=12)}

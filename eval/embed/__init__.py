@@ -1,0 +1,1 @@
+"""Clips or files in, embeddings out."""

@@ -1,0 +1,146 @@
+"""Sound files in, embeddings out, at nearly the speed of the bare encoder.
+
+Threads read files ahead of the encoder, and clips with the same number of frames go through it
+together. None is padded to another's length, so an embedding does not depend on its neighbours.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, groupby, pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..hear import HearModel
+from ..sound.audio import AudioError, read_audio
+from .batches import MOST_THREADS, ahead, buckets
+
+MAX_DURATION_S = 600
+READ_AHEAD = 32
+"""Files that are read, or being read, before the encoder asks for them; at most 1.2 GB."""
+FRAMES_WAITING = 4 * 128 * 96
+"""Clips that wait for others of their length, as frames: 8 min of sound, 30 MB."""
+FRAMES_PER_PASS = {"cpu": 16 * 96, "cuda": 128 * 96}
+"""Frames that go through the encoder at once: few on a CPU, where its maps fit the cache then."""
+
+Pass = Sequence[tuple[int, "Sound"]]
+"""Numbered sounds with the same number of frames."""
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sound file that has been read."""
+
+    file: Path
+    wave: np.ndarray
+    """float32 [samples] at the model's rate."""
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The embedding of one sound file."""
+
+    file: Path
+    duration_s: float
+    embedding: np.ndarray
+    """float32 [D]."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A sound file that cannot be used."""
+
+    file: Path
+    reason: str
+
+
+OnBad = Callable[[Failed], object]
+
+
+def embed_files(
+    files: Iterable[Path], model: HearModel, on_bad: OnBad | None = None
+) -> Iterator[Embedded]:
+    """Embed sound files, each as a whole.
+
+    Args:
+        files: of any format that libsndfile reads, any rate and number of channels.
+        model: from `load_model`.
+        on_bad: told of files that cannot be used, which are left out; without it they raise.
+
+    Yields:
+        Embeddings in the order of the files.
+
+    Raises:
+        AudioError: a file cannot be read, is empty, or is longer than ten minutes.
+    """
+    sounds = read_ahead(files, model.sample_rate, on_bad, reading_threads(model.device))
+    queued = ((part, model.encode(log_mel_of(part, model))) for part in passes(sounds, model))
+    done: dict[int, Embedded] = {}
+    following = 0
+    # A GPU works on the next pass while the embeddings of this one are fetched.
+    for (part, embeddings), _ in pairwise(chain(queued, [((), torch.empty(0))])):
+        for (i, sound), row in zip(part, embeddings.cpu().numpy(), strict=True):
+            done[i] = Embedded(sound.file, len(sound.wave) / model.sample_rate, row)
+        while following in done:
+            yield done.pop(following)
+            following += 1
+
+
+def reading_threads(device: torch.device) -> int:
+    """Choose how many threads read: an encoder on the CPU needs most cores itself."""
+    cores = os.cpu_count() or 1
+    return max(1, cores // 4) if device.type == "cpu" else min(MOST_THREADS, cores)
+
+
+def read_ahead(
+    files: Iterable[Path], sample_rate: int, on_bad: OnBad | None = None, threads: int = 1
+) -> Iterator[Sound]:
+    """Read files in threads, and yield them in order; see `embed_files` for `on_bad`."""
+    read = partial(read_clip, sample_rate=sample_rate)
+    for file, wave in ahead(read, map(Path, files), threads, READ_AHEAD):
+        try:
+            yield Sound(file, wave.result())
+        except AudioError as error:
+            if on_bad is None:
+                raise
+            on_bad(Failed(file, str(error).removeprefix(f"{file}: ")))
+
+
+def read_clip(file: Path, sample_rate: int) -> np.ndarray:
+    """Read a whole file that is short enough to be embedded, float32 [samples]."""
+    wave = read_audio(file, sample_rate)
+    if (duration_s := len(wave) / sample_rate) > MAX_DURATION_S:
+        raise AudioError(
+            f"{file}: lasts {duration_s:.0f} s, but a clip is embedded as a whole, up to "
+            f"{MAX_DURATION_S} s; cut it"
+        )
+    return wave
+
+
+def passes(sounds: Iterable[Sound], model: HearModel) -> Iterator[Pass]:
+    """Number sounds, and group those that may go through the encoder together."""
+    per_pass = FRAMES_PER_PASS["cpu" if model.device.type == "cpu" else "cuda"]
+
+    def n_frames(sound: Sound) -> int:
+        return max(len(sound.wave), model.least_samples) // model.front_end.hop + 1
+
+    return buckets(sounds, n_frames, lambda frames: max(1, per_pass // frames), FRAMES_WAITING)
+
+
+@torch.no_grad()
+def log_mel_of(part: Pass, model: HearModel) -> Tensor:
+    """Compute log-mel, float32 [n, T, F].
+
+    The sounds may differ by less than a hop; those of one length are transformed together.
+    """
+    least = model.least_samples
+    frames = []
+    for n_samples, alike in groupby((sound.wave for _, sound in part), key=len):
+        audio = torch.from_numpy(np.stack(list(alike))).to(model.device)
+        frames.append(model.log_mel(F.pad(audio, (0, max(0, least - n_samples)))))
+    return torch.cat(frames)

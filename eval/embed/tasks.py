@@ -1,0 +1,147 @@
+"""The clips of a task through one system: embeddings with all that a probe needs.
+
+Threads read ahead, clips of one length go through the system together, none is padded to another's
+length, and the rows come out in the order of the task.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..sound.audio import read_at_rate
+from ..tasks.task import Clip, Task
+from ..tasks.timeline import Timeline
+from .batches import ahead, buckets
+from .cache import EmbeddingCache, Rows
+from .embedded import Embedded
+from .files import READ_AHEAD, reading_threads
+
+WAITING_S = 1800
+"""Clips that wait for others of their length, s of sound: 115 MB at 16 kHz."""
+PASS_S = {"cpu": 16}
+"""Sound that goes through a system at once, s: little on a CPU, where its maps fit the cache then.
+Elsewhere a system's own bound counts alone."""
+
+
+class Embedder(Protocol):
+    """What a system must be able to do; `eval.systems.system.Loaded` is one."""
+
+    @property
+    def sample_rate(self) -> int:
+        """Rate of the audio it takes, in Hz."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where its embeddings are."""
+
+    def scenes(self, audio: Tensor) -> Tensor:
+        """Embed float32 [N, samples] as float32 [N, D]."""
+
+    def timestamps(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed float32 [N, samples] as float32 [N, T, D], at float64 [N, T] ms."""
+
+    def clips_per_pass(self, n_samples: int) -> int:
+        """Bound the number of clips of a length that go through it at once."""
+
+
+def embed_task(
+    task: Task,
+    system: Embedder,
+    progress: Callable[[int], object] = lambda n: None,
+    cache: EmbeddingCache | None = None,
+) -> dict[str, Embedded]:
+    """Embed every clip of a task with one system, or take what it made of them before.
+
+    Args:
+        task: its clips are at the system's rate.
+        system: takes them.
+        progress: told how many clips are done each time that some are.
+        cache: of this very system.
+
+    Returns:
+        For each split, embeddings and targets on the system's device.
+
+    Raises:
+        AudioError: a clip cannot be used; splits before its own are in the cache.
+    """
+    return {split: embed_split(task, split, system, progress, cache) for split in task.splits}
+
+
+def embed_split(
+    task: Task,
+    split: str,
+    system: Embedder,
+    progress: Callable[[int], object] = lambda n: None,
+    cache: EmbeddingCache | None = None,
+) -> Embedded:
+    """Embed one split of a task; see `embed_task`."""
+    clips = task.splits[split]
+    if cache is None:
+        return labelled(embed_clips(clips, task.metadata.is_event, system, progress), task, split)
+    # What the clips are is noted before they are read: one that changes meanwhile is not taken.
+    file = cache.file(task, split, system.sample_rate)
+    rows = cache.read(file, len(clips))
+    if rows is None:
+        rows = embed_clips(clips, task.metadata.is_event, system, progress)
+        cache.write(file, rows)
+    else:
+        progress(len(clips))
+        rows = Rows(rows.embeddings.to(system.device), rows.timestamps_ms)
+    return labelled(rows, task, split)
+
+
+@torch.no_grad()
+def embed_clips(
+    clips: Sequence[Clip],
+    is_event: bool,
+    system: Embedder,
+    progress: Callable[[int], object] = lambda n: None,
+) -> Rows:
+    """Embed clips as wholes, or at their timestamps, in their order."""
+    parts: list[Tensor] = [torch.empty(0)] * len(clips)
+    times: list[np.ndarray] = [np.empty(0)] * (len(clips) if is_event else 0)
+    rate = system.sample_rate
+    read = partial(read_clip, sample_rate=rate)
+    reading = ahead(read, clips, reading_threads(system.device), READ_AHEAD)
+    waves = (wave.result() for _, wave in reading)
+    for group in buckets(waves, len, partial(clips_at_once, system), WAITING_S * rate):
+        numbers, some = zip(*group, strict=True)
+        audio = torch.from_numpy(np.stack(some))
+        if is_event:
+            embeddings, timestamps_ms = system.timestamps(audio)
+            for i, row in zip(numbers, timestamps_ms.double().cpu().numpy(), strict=True):
+                times[i] = row
+        else:
+            embeddings = system.scenes(audio)[:, None]
+        for i, part in zip(numbers, embeddings, strict=True):
+            parts[i] = part
+        progress(len(group))
+    return Rows(torch.cat(parts), tuple(times))
+
+
+def clips_at_once(system: Embedder, n_samples: int) -> int:
+    """Choose how many clips of a length go through a system together."""
+    most = system.clips_per_pass(n_samples)
+    if (seconds := PASS_S.get(system.device.type)) is not None:
+        most = min(most, seconds * system.sample_rate // n_samples)
+    return max(1, most)
+
+
+def labelled(rows: Rows, task: Task, split: str) -> Embedded:
+    """Add targets, and in event tasks timelines, to embeddings of a split."""
+    clips, device = task.splits[split], rows.embeddings.device
+    if not task.metadata.is_event:
+        return Embedded(rows.embeddings, torch.from_numpy(task.targets(split)).to(device))
+    pairs = list(zip(clips, rows.timestamps_ms, strict=True))
+    targets = np.concatenate([task.frame_targets(clip, times) for clip, times in pairs])
+    timelines = [Timeline(timestamps_ms=times, events=clip.events) for clip, times in pairs]
+    return Embedded(rows.embeddings, torch.from_numpy(targets).to(device), tuple(timelines))
+
+
+def read_clip(clip: Clip, sample_rate: int) -> np.ndarray:
+    """Read a clip of a task, float32 [samples]; its rate must be what its folder says."""
+    return read_at_rate(clip.path, sample_rate)

@@ -1,0 +1,1 @@
+"""Embeddings and labels in, scores out, with heareval's numbers."""

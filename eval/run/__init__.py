@@ -1,0 +1,1 @@
+"""Models x tasks x seeds scored as resumable Ray tasks."""

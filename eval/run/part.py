@@ -1,0 +1,158 @@
+"""The parts of an evaluation, each a Ray task: embed the clips of a task, or train its probes."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from audio_barlow_twins.shards.base.errors import UserError
+
+from ..embed.cache import EmbeddingCache
+from ..embed.tasks import embed_task
+from ..probe.evaluate import n_trainings
+from ..probe.recipe import Protocol
+from ..systems.system import Loaded, System
+from ..tasks.resampled import task_at
+from ..tasks.task import Task
+from .scoring import Scores, count_trainings, score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A system on a task."""
+
+    system: System
+    fingerprint: str
+    """Of the system."""
+    folder: Path
+    """Of the task."""
+    task: str
+    """Digest of the task."""
+    n_clips: int
+    n_probes: int
+    """To be trained with each seed."""
+    out: Path
+    """Folder of the evaluation."""
+    cache: Path
+    """Folder for resampled clips and embeddings."""
+    device: str
+    threads: int
+    """To compute with on a CPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A part: what is to be embedded, or probed with one seed."""
+
+    planned: Planned
+    protocol: Protocol | None = None
+    """With a single seed; None to embed the clips, which the probes then find in the cache."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"{self.planned.system.name} on {self.planned.folder.name}"
+
+    @property
+    def path(self) -> Path:
+        """File of the scores."""
+        if self.protocol is None:
+            raise ValueError(f"{self.name}: embeddings have no scores")
+        (seed,) = self.protocol.seeds
+        folder = scores_folder(self.planned.out, self.planned.system) / self.planned.folder.name
+        return folder / f"{self.protocol.name}-{seed}.json"
+
+    @property
+    def made_of(self) -> Mapping[str, Any]:
+        """What decides the scores, as plain values."""
+        if self.protocol is None:
+            raise ValueError(f"{self.name}: embeddings have no scores")
+        return made_of(self.planned.fingerprint, self.planned.task, self.protocol)
+
+    @property
+    def done(self) -> bool:
+        """Whether the scores are there, of just this system, task and protocol."""
+        scores = Scores.read(self.path)
+        return scores is not None and scores.made_of == self.made_of
+
+    @property
+    def progress(self) -> str:
+        """Say how far it is; '' if nothing is trained yet."""
+        trained = count_trainings(self.path)
+        return f"{self.name} {trained}/{self.planned.n_probes}" if trained else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobReport:
+    """What became of a job."""
+
+    job: Job
+    clips: int
+    """Clips that were embedded or, for the probes, stood for."""
+    failure: str = ""
+    """What the user can mend."""
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Count it for the progress bar."""
+        return {"failed" if self.failure else "embedded" if not self.job.protocol else "probed": 1}
+
+
+def run_job(job: Job) -> JobReport:
+    """Do a job, or what an interrupted call has left of it."""
+    planned, failure = job.planned, ""
+    torch.set_num_threads(planned.threads)
+    try:
+        system = _loaded(planned.system, planned.fingerprint, planned.device)
+        task = task_at(planned.folder, system.sample_rate, planned.cache)
+        cache = EmbeddingCache(planned.cache, planned.fingerprint)
+        embeddings = partial(embed_task, task, system, cache=cache)
+        if job.protocol is None:
+            embeddings()
+        else:
+            name = planned.system.name
+            score(task, embeddings, job.protocol, job.path, name, job.made_of)
+    except UserError as error:
+        failure = str(error)
+    return JobReport(job=job, clips=planned.n_clips, failure=failure)
+
+
+@lru_cache(maxsize=1)
+def _loaded(system: System, fingerprint: str, device: str) -> Loaded:
+    """Load a system; a worker that gets several jobs of one keeps it."""
+    return system.load(None if device == "auto" else device)
+
+
+def scores_folder(out: Path, system: System) -> Path:
+    """Name the folder of a system's scores after what the report calls it."""
+    return out / "scores" / re.sub(r"[^\w.]+", "-", system.name).strip("-")
+
+
+def made_of(fingerprint: str, task: str, protocol: Protocol) -> dict[str, Any]:
+    """Name what decides scores, as plain values; see `Planned`."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(protocol)))
+    return {"system": fingerprint, "task": task, "protocol": plain}
+
+
+def digest_of(task: Task) -> str:
+    """Digest what a task asks for: metadata, labels, and names and sizes of the clips."""
+    digest = hashlib.blake2b(
+        json.dumps(asdict(task.metadata), sort_keys=True, default=list).encode(), digest_size=8
+    )
+    for split, clips in task.splits.items():
+        for clip in clips:
+            labels = [*clip.labels, *(asdict(event) for event in clip.events)]
+            line = [split, clip.path.name, clip.path.stat().st_size, labels]
+            digest.update(json.dumps(line).encode())
+    return digest.hexdigest()
+
+
+def probes_of(task: Task, protocol: Protocol) -> int:
+    """Count the probes of one seed."""
+    return n_trainings(task.metadata, protocol) // len(protocol.seeds)

@@ -1,0 +1,240 @@
+"""`abt eval hear`: systems by tasks by seeds on Ray, what is there is kept, then a report."""
+
+import logging
+import shlex
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.gpus import on_gpu
+from audio_barlow_twins.shards.cluster.fan_out import cluster, fan_out
+from audio_barlow_twins.shards.cluster.workers import count_gpus
+
+from ..config import HearConfig
+from ..hear import checkpoint_facts, read_checkpoint
+from ..probe.recipe import PROTOCOLS, Protocol
+from ..probe.result import TaskResult
+from ..report.folder import write_report
+from ..report.scores import TaskReport, score_table, write_scores
+from ..systems.baselines.rows import BASELINES
+from ..systems.system import System
+from ..tasks.resampled import best_rate
+from ..tasks.suite import differences
+from ..tasks.task import Task, find_tasks, read_metadata, read_task
+from .part import Job, JobReport, Planned, digest_of, made_of, probes_of, run_job, scores_folder
+from .scoring import Scores
+
+SHOWN = 3
+"""Jobs in flight that the progress bar names."""
+
+log = logging.getLogger(__name__)
+
+
+def hear_command(config: HearConfig) -> None:
+    """Do what is missing, then write the report; exit code 1 if something has failed."""
+    systems, protocol = systems_of(config), PROTOCOLS[config.protocol]
+    folders = [folder.absolute() for folder in find_tasks(config.tasks_dir, config.task)]
+    tasks = {folder: read_task(folder, best_rate(folder)) for folder in folders}
+    planned = plan(config, systems, tasks)
+    todo = Todo(planned, protocol)
+    log.info("%s: %d scores planned, %d to do", config.folder, todo.planned, todo.to_do)
+    failures = run_all(config, todo) if todo.to_do else []
+    reports = collect(config.folder, protocol, planned)
+    if reports:
+        facts = facts_of(planned[0])
+        write_scores(config.folder / "scores.json", facts, protocol, reports)
+        command = shlex.join(["python", "-m", "audio_barlow_twins", "eval", *sys.argv[1:]])
+        write_report(config.folder, reports, facts, protocol, ours=systems[0].name, command=command)
+        say(score_table(reports))
+        say(f"report   {config.folder / 'report.html'}; also report.md, scores.csv, scores.json")
+    for line in failures:
+        say(f"failed   {line}")
+    if failures:
+        say("next     mend that and run the same command again; what is done is kept")
+        sys.exit(1)
+
+
+def systems_of(config: HearConfig) -> list[System]:
+    """List the model and the baselines.
+
+    Raises:
+        UserError: two of them would have the same row.
+    """
+    weights = str(config.checkpoint.absolute()) if config.checkpoint else ""
+    model = System(name=config.row, module=config.module, model=weights, options=config.options)
+    ours = weights if config.is_ours else ""
+    systems = [model, *(baseline(text, ours) for text in config.rows_beside)]
+    folders = [scores_folder(config.folder, system) for system in systems]
+    for system, folder in zip(systems, folders, strict=True):
+        if folders.count(folder) > 1:
+            raise UserError(f"two systems are called {system.name!r}; name yours with --name")
+    return systems
+
+
+def baseline(text: str, checkpoint: str) -> System:
+    """Read NAME or NAME=WEIGHTS; those made of a checkpoint get it unless they have their own."""
+    name, _, weights = text.partition("=")
+    if name not in BASELINES:
+        raise UserError(f"no baseline is called {name!r}; choose from: {', '.join(BASELINES)}")
+    known = BASELINES[name]
+    if weights:
+        model = str(Path(weights).absolute())
+    elif known.needs_weights:
+        raise UserError(f"baseline {name} needs {known.needs_weights}: {name}=PATH")
+    else:
+        model = checkpoint if known.of_checkpoint else ""
+    return System(name=known.row, module=known.module, model=model)
+
+
+def plan(
+    config: HearConfig, systems: Sequence[System], tasks: Mapping[Path, Task]
+) -> list[Planned]:
+    """Combine systems and tasks: all systems on the first task, then on the next."""
+    prints = {system: system.fingerprint() for system in systems}
+    planned = []
+    for folder, task in tasks.items():
+        digest, n_probes = digest_of(task), probes_of(task, PROTOCOLS[config.protocol])
+        planned += [
+            Planned(
+                system=system,
+                fingerprint=prints[system],
+                folder=folder,
+                task=digest,
+                n_clips=task.n_clips,
+                n_probes=n_probes,
+                out=config.folder.absolute(),
+                cache=config.cache.absolute(),
+                device=config.device,
+                threads=config.cpus,
+            )
+            for system in systems
+        ]
+    return planned
+
+
+class Todo:
+    """The jobs of a run, in order: probes follow once their clips are embedded. An iterator."""
+
+    def __init__(self, planned: Sequence[Planned], protocol: Protocol) -> None:
+        seeds = [replace(protocol, seeds=(seed,)) for seed in protocol.seeds]
+        every = [[Job(planned=each, protocol=seed) for seed in seeds] for each in planned]
+        missing = [[job for job in jobs if not job.done] for jobs in every]
+        self.planned, self.to_do = sum(map(len, every)), sum(map(len, missing))
+        self.probes = {jobs[0].planned: jobs for jobs in missing if jobs}
+        self.ready = deque(Job(planned=each) for each in self.probes)
+        self.clips = sum(each.n_clips * (1 + len(jobs)) for each, jobs in self.probes.items())
+
+    def __iter__(self) -> Iterator[Job]:
+        return self
+
+    def __next__(self) -> Job:
+        if not self.ready:
+            raise StopIteration
+        return self.ready.popleft()
+
+    def follow(self, embedded: Job) -> None:
+        """Make the probes ready that were waiting for an embedding; they go before others."""
+        self.ready.extendleft(reversed(self.probes[embedded.planned]))
+
+
+def run_all(config: HearConfig, todo: Todo) -> list[str]:
+    """Run jobs on Ray; return a line for each that has failed."""
+    failures = []
+
+    def describe() -> str:
+        jobs = (job for jobs in todo.probes.values() for job in jobs)
+        going = (text for job in jobs if (text := job.progress))
+        return ", ".join(islice(going, SHOWN))
+
+    with cluster(config.slots):
+        gpus = config.gpus if on_gpu(config.device, count_gpus()) else 0
+        for report in fan_out(
+            run_job,
+            todo,
+            total_clips=todo.clips,
+            num_cpus=config.cpus,
+            num_gpus=gpus,
+            describe=describe,
+        ):
+            failures += outcome(report, todo)
+    return failures
+
+
+def outcome(report: JobReport, todo: Todo) -> list[str]:
+    """Make what waits for a job ready; return a line if the job has failed."""
+    job = report.job
+    if report.failure:
+        return [f"{job.name}: {report.failure}"]
+    if job.protocol is None:
+        todo.follow(job)
+    elif not job.done:
+        return [f"{job.name}: its scores are not in {job.path}, which all nodes must see"]
+    return []
+
+
+def collect(out: Path, protocol: Protocol, planned: Sequence[Planned]) -> list[TaskReport]:
+    """Read all scores of a folder under one protocol, those of earlier commands too.
+
+    Scores of a task that has changed since are left out, as are those of a model that has.
+    """
+    now = {each.folder.name: each for each in planned}
+    current = {(each.system.name, each.folder.name): each for each in planned}
+    ranks = {each.system.name: rank for rank, each in reversed([*enumerate(planned)])}
+    plain = made_of("", "", protocol)["protocol"]
+    found: dict[str, dict[str, list[Scores]]] = {}
+    for path in sorted((out / "scores").glob("*/*/*.json")):
+        scores, task = Scores.read(path), path.parent.name
+        if scores is None or scores.made_of["protocol"] | {"seeds": plain["seeds"]} != plain:
+            continue
+        made = scores.made_of
+        same_task = task not in now or made["task"] == now[task].task
+        known = current.get((scores.system, task))
+        if not same_task or (known and made["system"] != known.fingerprint):
+            log.warning("%s is of a task or a model that has changed since; left out", path)
+            continue
+        found.setdefault(task, {}).setdefault(scores.system, []).append(scores)
+    return [
+        task_report(
+            task,
+            {name: systems[name] for name in sorted(systems, key=lambda n: (ranks.get(n, 1e9), n))},
+            now.get(task),
+        )
+        for task, systems in found.items()
+    ]
+
+
+def task_report(
+    task: str, systems: Mapping[str, Sequence[Scores]], planned: Planned | None
+) -> TaskReport:
+    """Put the scores of a task side by side, and the seeds of a system into one result."""
+    first = next(iter(systems.values()))[0]
+    return TaskReport(
+        task=task,
+        score=first.result.score,
+        n_clips=first.n_clips,
+        n_folds=first.n_folds,
+        chance=first.chance,
+        systems={name: joined([each.result for each in some]) for name, some in systems.items()},
+        differences=tuple(differences(read_metadata(planned.folder))) if planned else (),
+    )
+
+
+def joined(results: Sequence[TaskResult]) -> TaskResult:
+    """Make the results of several seeds one."""
+    runs = sorted((run for result in results for run in result.runs), key=lambda run: run.seed)
+    return replace(results[0], runs=tuple(runs))
+
+
+def facts_of(planned: Planned) -> dict[str, Any]:
+    """Collect what identifies the model that a report is about, as plain values."""
+    system = planned.system
+    if system.module == "audio_barlow_twins.eval.hear":
+        path = Path(system.model)
+        return checkpoint_facts(path, read_checkpoint(path))
+    return asdict(system) | {"fingerprint": planned.fingerprint}

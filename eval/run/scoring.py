@@ -1,0 +1,149 @@
+"""Scores on disk: a file for each system, task and seed, which is complete if it is there."""
+
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from audio_barlow_twins.shards.base.files import replacing
+
+from ..embed.embedded import Embedded
+from ..probe.evaluate import evaluate
+from ..probe.recipe import Protocol
+from ..probe.result import TaskResult, Training
+from ..probe.scores import chance_level
+from ..tasks.task import Task
+
+TRAININGS = ".trainings.jsonl"
+"""Replaces the name's ending while a file is on its way: probes that have been trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What one system reached on one task, as it is kept."""
+
+    system: str
+    """What the report calls it."""
+    made_of: Mapping[str, Any]
+    """What decides the scores, as plain values."""
+    n_clips: int
+    n_folds: int
+    """Number of test sets that a score is the mean of."""
+    chance: float | None
+    """Score reached without listening; None for event tasks."""
+    result: TaskResult
+
+    @classmethod
+    def read(cls, path: Path) -> "Scores | None":
+        """Read a file that `score` wrote; None if there is none."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        return cls(**{**values, "result": TaskResult.from_json(values["result"])})
+
+    def write(self, path: Path) -> None:
+        """Write a file, complete or not at all."""
+        with replacing(path) as scratch:
+            scratch.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+
+def score(
+    task: Task,
+    splits: Callable[[], Mapping[str, Embedded]],
+    protocol: Protocol,
+    path: Path,
+    system: str,
+    made_of: Mapping[str, Any],
+) -> Scores:
+    """Train and test probes, unless that is done; each is written down as it is trained.
+
+    A call that was interrupted goes on where it was, and several processes do the work once.
+
+    Args:
+        task: what is asked.
+        splits: returns the embeddings of every split; called only if probes are to be trained.
+        protocol: how probes are trained.
+        path: JSON file to write.
+        system: what the report calls the system.
+        made_of: what decides the scores, as plain values; what was made of something else is
+            done again.
+    """
+    made_of = json.loads(json.dumps(made_of))  # as it is read back
+    path.parent.mkdir(parents=True, exist_ok=True)
+    begun = path.with_suffix(TRAININGS)
+    with _alone(begun) as log:
+        known = Scores.read(path)
+        if known is None or known.made_of != made_of:
+            finished = _continue(log, made_of)
+
+            def note(training: Training) -> None:
+                log.write(json.dumps(asdict(training)) + "\n")
+                log.flush()
+
+            result = evaluate(task.metadata, splits(), protocol, finished, note)
+            known = _scores(task, system, made_of, result)
+            known.write(path)
+        begun.unlink()
+        return known
+
+
+def count_trainings(path: Path) -> int:
+    """Count the probes that were trained for a file that is on its way."""
+    try:
+        return max(0, path.with_suffix(TRAININGS).read_bytes().count(b"\n") - 1)
+    except FileNotFoundError:
+        return 0
+
+
+def _scores(task: Task, system: str, made_of: Mapping[str, Any], result: TaskResult) -> Scores:
+    arrangements, chance = task.arrangements(), None
+    if not task.metadata.is_event:
+        tested = np.concatenate([task.targets(arrangement.test) for arrangement in arrangements])
+        chance = chance_level(result.score, tested)
+    return Scores(
+        system=system,
+        made_of=made_of,
+        n_clips=task.n_clips,
+        n_folds=len(arrangements),
+        chance=chance,
+        result=result,
+    )
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[TextIO]:
+    """Open a file that only this process writes; the kernel frees the lock of a dead one.
+
+    The workers of a driver that was killed may live for a few seconds more.
+    """
+    named = False
+    while not named:
+        with path.open("a+", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Whoever had it may have removed it, while we waited for a file without a name.
+            with suppress(FileNotFoundError):
+                named = os.path.samestat(path.stat(), os.fstat(file.fileno()))
+            if named:
+                yield file
+
+
+def _continue(log: TextIO, made_of: Mapping[str, Any]) -> list[Training]:
+    """Read what an interrupted call has trained; a line that it left unfinished is cut off.
+
+    The first line says what it was made of; if that is another, nothing counts.
+    """
+    log.seek(0)
+    first, *lines = log.read().rpartition("\n")[0].split("\n")
+    if first != (head := json.dumps(made_of)):
+        first, lines = head, []
+    log.truncate(0)
+    log.write("".join(f"{line}\n" for line in (first, *lines)))
+    log.flush()
+    return [Training.from_json(json.loads(line)) for line in lines]

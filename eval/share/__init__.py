@@ -1,0 +1,1 @@
+"""What leaves the house: exported encoders, similar sounds, a validator for HEAR modules."""

@@ -1,0 +1,187 @@
+"""An encoder with its front-end as one file that runs without this project: torch.export, ONNX.
+
+Either takes `audio`, float32 [clips, samples] in [-1, 1], any number of clips of one length, and
+gives `embeddings`, float32 [clips, features]. What is exported is the `HearModel` itself.
+
+    program = torch.export.load("encoder.pt2").module()          # torch alone
+    session = onnxruntime.InferenceSession("encoder.onnx")       # onnxruntime and numpy alone
+"""
+
+import copy
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config
+
+from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.files import replacing
+
+from ..config import ExportConfig
+from ..embed.files import MAX_DURATION_S
+from ..hear import HearModel, ModelError, checkpoint_facts, frozen_model, read_checkpoint
+from ..systems.pretrained import save_pretrained
+
+log = logging.getLogger(__name__)
+
+METADATA = "metadata.json"
+"""Name of the metadata inside a torch.export archive."""
+TOLERANCE = 1e-4
+"""Largest difference to the Python model, in units of the largest feature if that is above 1."""
+
+Embed = Callable[[Tensor], Tensor]
+
+
+def export_command(config: ExportConfig) -> None:
+    """Run `abt eval export`."""
+    checkpoint = read_checkpoint(config.checkpoint)
+    if config.format == "pretrained":
+        save_pretrained(checkpoint, config.target)
+        log.info("%s: model.safetensors, config.json, README.md", config.target)
+        return
+    model = frozen_model(checkpoint, "cpu")
+    facts = checkpoint_facts(config.checkpoint, checkpoint)
+    write = write_onnx if config.format == "onnx" else write_program
+    difference = write(model, config.target, facts)
+    log.info(
+        "%s: %s, %.1f MB, %d features, within %.1g of the Python model",
+        config.target,
+        config.format,
+        config.target.stat().st_size / 1e6,
+        model.scene_embedding_size,
+        difference,
+    )
+
+
+def write_program(model: HearModel, out: Path, facts: Mapping[str, Any]) -> float:
+    """Write a `torch.export` archive, complete and checked or not at all.
+
+    Args:
+        model: on the CPU.
+        out: the file, by custom `.pt2`.
+        facts: what the file should say of the checkpoint, beside its own limits.
+
+    Returns:
+        The largest difference to `model` that the check met.
+    """
+    program = traced(model)
+    metadata = {METADATA: json.dumps(described(model, facts), indent=2)}
+    with replacing(out) as scratch:
+        # By a file object: a path that does not end in .pt2 draws a warning.
+        with scratch.open("wb") as file:
+            torch.export.save(program, file, extra_files=metadata)
+        with scratch.open("rb") as file:
+            return checked(torch.export.load(file).module(), model, out)
+
+
+def write_onnx(model: HearModel, out: Path, facts: Mapping[str, Any]) -> float:
+    """Write an ONNX model, complete and checked or not at all; see `write_program`."""
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401, what torch.onnx builds on
+    except ImportError as error:
+        raise UserError(
+            f"export to ONNX needs {error.name}, which is not installed: "
+            "pip install 'audio-barlow-twins[export]'"
+        ) from error
+    with _quiet_exporter():
+        program: Any = torch.onnx.export(
+            traced(model), dynamo=True, verbose=False,
+            input_names=["audio"], output_names=["embeddings"],
+        )  # fmt: skip
+    for name, value in described(model, facts).items():
+        program.model.metadata_props[name] = value if isinstance(value, str) else json.dumps(value)
+    with replacing(out) as scratch:
+        program.save(scratch, external_data=False)
+        session = onnxruntime.InferenceSession(scratch, providers=["CPUExecutionProvider"])
+        return checked(
+            lambda audio: torch.from_numpy(session.run(None, {"audio": audio.numpy()})[0]),
+            model,
+            out,
+        )
+
+
+def described(model: HearModel, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect the metadata of an exported file: the checkpoint's facts and what goes in and out."""
+    return {
+        **facts,
+        "sample_rate": model.sample_rate,
+        "embedding_size": model.scene_embedding_size,
+        "min_samples": model.least_samples,
+        "max_samples": MAX_DURATION_S * model.sample_rate,
+    }
+
+
+def traced(model: HearModel) -> ExportedProgram:
+    """Trace a model for any number of clips, each from `least_samples` to ten minutes long."""
+    longest = MAX_DURATION_S * model.sample_rate
+    dynamic = {0: Dim("clips", min=1), 1: Dim("samples", min=model.least_samples, max=longest)}
+    example = (torch.zeros(2, model.sample_rate),)
+    config: Any = _config
+    # Otherwise tracing takes 1 for a special size, and one clip or one unit of frames is refused.
+    with config.patch(backed_size_oblivious=True):
+        return torch.export.export(owning(model), example, dynamic_shapes={"audio": dynamic})
+
+
+def owning(model: HearModel) -> HearModel:
+    """Copy a model so that every buffer owns its memory, as archives want it."""
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.clone())
+    return model
+
+
+def checked(embed: Embed, model: HearModel, out: Path) -> float:
+    """Compare an exported model with its original on batches of several sizes.
+
+    Raises:
+        ModelError: they differ by more than `TOLERANCE`.
+    """
+    noise = torch.Generator().manual_seed(0)
+    differences = []
+    for clips, samples in (
+        (1, model.least_samples),
+        (2, model.sample_rate),
+        (3, 2 * model.sample_rate + 2345),
+    ):
+        loudness = torch.logspace(-3, 0, clips)[:, None]
+        audio = loudness * (2 * torch.rand(clips, samples, generator=noise) - 1)
+        wanted = model(audio)
+        scale = max(1.0, wanted.abs().max().item())
+        differences.append((embed(audio) - wanted).abs().max() / scale)
+    largest = torch.stack(differences).max().item()  # NaN, if there is one
+    if not largest <= TOLERANCE:
+        raise ModelError(
+            f"{out}: not written: differs from the Python model by {largest:.2g}, "
+            f"allowed is {TOLERANCE}; please report it"
+        )
+    return largest
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Keep back what torch's exporter says of itself: what it optimised, that torchvision lacks."""
+    levels = {
+        "torch.onnx": logging.ERROR,
+        "onnxscript": logging.WARNING,
+        "onnx_ir": logging.WARNING,
+    }
+    loggers = [logging.getLogger(name) for name in levels]
+    before = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(levels[logger.name])
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

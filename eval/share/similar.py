@@ -1,0 +1,208 @@
+"""The sounds nearest to a clip by the cosine of their embeddings, each file embedded once only."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.files import replacing
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
+
+from ..config import SimilarConfig
+from ..embed.files import Failed, embed_files
+from ..hear import HearModel, checkpoint_facts, frozen_model, read_checkpoint
+from ..sound.audio import AudioError, find_audio
+from .similar_page import listening_page
+
+log = logging.getLogger(__name__)
+
+CLAIM = "checkpoint_sha256"
+"""Which model embeddings are of, in a Parquet file's metadata."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What tells that a file is the one that was embedded."""
+
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class Near:
+    """A sound and how near it is."""
+
+    file: Path
+    cosine: float
+
+
+def similar_command(config: SimilarConfig) -> None:
+    """Run `abt eval similar`."""
+    checkpoint = read_checkpoint(config.checkpoint)
+    claim = checkpoint_facts(config.checkpoint, checkpoint)[CLAIM]
+
+    def load() -> HearModel:
+        return frozen_model(checkpoint, config.device)
+
+    if config.collection.is_dir():
+        files = find_audio([config.collection])
+        known = embedded_once([config.clip, *files], config.cache_file, claim, load)
+        others = [(file, known[at]) for file in files if (at := file.resolve()) in known]
+    else:
+        known = embedded_once([config.clip], config.cache_file, claim, load)
+        others = read_table(config.collection, claim)
+    clip = config.clip.resolve()
+    if clip not in known:
+        raise AudioError(f"{config.clip}: cannot be used, see above; name another clip")
+    nearest = rank(known[clip], [pair for pair in others if pair[0].resolve() != clip], config.k)
+    say("cosine  file")
+    for near in nearest:
+        say(f"{near.cosine:6.4f}  {near.file}")
+    if config.html:
+        front_end = FrontEnd.from_parameters(checkpoint.front_end)
+        pairs = [(near.file, near.cosine) for near in nearest]
+        text = listening_page(config.clip, pairs, front_end, config.collection)
+        with replacing(config.html) as scratch:
+            scratch.write_text(text, encoding="utf-8")
+        log.info("page written to %s", config.html)
+
+
+def rank(query: np.ndarray, others: Sequence[tuple[Path, np.ndarray]], k: int) -> list[Near]:
+    """List the k files whose embeddings have the largest cosine with a query, largest first.
+
+    Args:
+        query: float32 [D].
+        others: files and their embeddings, float32 [D]; equal scores keep this order.
+        k: how many to list at most.
+    """
+    if not others:
+        raise UserError("there is no other sound to compare with; name a larger collection")
+    matrix = np.stack([embedding for _, embedding in others])
+    lengths = np.linalg.norm(matrix, axis=1) * np.linalg.norm(query)
+    cosines = (matrix @ query) / np.maximum(lengths, np.finfo(np.float32).tiny)
+    best = np.argsort(-cosines, kind="stable")[:k]
+    return [Near(others[i][0], float(cosines[i])) for i in best]
+
+
+def embedded_once(
+    files: Sequence[Path], cache: Path, claim: str, load: Callable[[], HearModel]
+) -> dict[Path, np.ndarray]:
+    """Look embeddings up in a cache; embed and add what it lacks or what has changed.
+
+    Args:
+        files: sound files; those that cannot be used are logged and left out.
+        cache: Parquet file; one of another model is written anew. An interruption keeps what has
+            been embedded.
+        claim: which model it is.
+        load: makes the model, if there is something to embed.
+
+    Returns:
+        Embeddings, float32 [D], by resolved path.
+    """
+    states = {file.resolve(): _state(file) for file in files}
+    known = _read_cache(cache, claim)
+    lacking = [at for at, state in states.items() if at not in known or known[at][0] != state]
+    log.info("%d files, %d to embed", len(states), len(lacking))
+    for at in lacking:
+        known.pop(at, None)
+    if lacking:
+        try:
+            with tqdm(total=len(lacking), desc="embedding", unit="file", disable=None) as bar:
+                for row in embed_files(lacking, load(), _leave_out):
+                    known[row.file] = states[row.file], row.embedding
+                    bar.update()
+        finally:
+            _write_cache(cache, claim, known)
+    return {at: known[at][1] for at in states if at in known}
+
+
+def _leave_out(bad: Failed) -> None:
+    log.warning("%s: left out: %s", bad.file, bad.reason)
+
+
+def _state(file: Path) -> State:
+    if not file.is_file():
+        raise AudioError(f"{file}: no such file; check the path")
+    status = file.stat()
+    return State(status.st_size, status.st_mtime_ns)
+
+
+Known = dict[Path, tuple[State, np.ndarray]]
+
+
+def _read_cache(cache: Path, claim: str) -> Known:
+    """Read a cache; one of another model counts as empty."""
+    if not cache.is_file():
+        return {}
+    stored = _read_parquet(cache)
+    if _claim_of(stored) != claim:
+        return {}
+    columns = [stored[name].to_pylist() for name in ("file", "size", "mtime_ns")]
+    return {
+        Path(file): (State(size, mtime_ns), embedding)
+        for file, size, mtime_ns, embedding in zip(*columns, _embeddings(stored), strict=True)
+    }
+
+
+def _write_cache(cache: Path, claim: str, known: Known) -> None:
+    if not known:
+        return
+    embeddings = np.stack([embedding for _, embedding in known.values()])
+    columns = {
+        "file": pa.array([str(at) for at in known]),
+        "size": pa.array([state.size for state, _ in known.values()]),
+        "mtime_ns": pa.array([state.mtime_ns for state, _ in known.values()]),
+        "embedding": pa.FixedSizeListArray.from_arrays(embeddings.ravel(), embeddings.shape[1]),
+    }
+    try:
+        with replacing(cache) as scratch:
+            pq.write_table(pa.table(columns, metadata={CLAIM: claim}), scratch)
+    except OSError as error:
+        raise UserError(
+            f"{cache}: cannot be written: {error.strerror or error}; name another with --cache"
+        ) from error
+
+
+def read_table(file: Path, claim: str) -> list[tuple[Path, np.ndarray]]:
+    """Read a table that `abt eval embed` wrote with the model that `claim` names.
+
+    Raises:
+        UserError: it is missing, of another form, or of another model.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: no such folder or file; name sounds, or what `embed` wrote")
+    stored = _read_parquet(file)
+    if (found := _claim_of(stored)) != claim:
+        raise UserError(
+            f"{file}: holds embeddings of checkpoint {found[:12] or 'unknown'}…, wanted "
+            f"{claim[:12]}…; embed the files again"
+        )
+    return list(zip(map(Path, stored["file"].to_pylist()), _embeddings(stored), strict=True))
+
+
+def _read_parquet(file: Path) -> pa.Table:
+    try:
+        stored = pq.read_table(file)
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{file}: cannot be read as Parquet: {reason}") from error
+    if not {"file", "embedding"} <= set(stored.column_names):
+        raise UserError(f"{file}: has no columns file and embedding; name what `embed` wrote")
+    return stored
+
+
+def _claim_of(stored: pa.Table) -> str:
+    metadata: Mapping[bytes, bytes] = stored.schema.metadata or {}
+    return metadata.get(CLAIM.encode(), b"").decode()
+
+
+def _embeddings(stored: pa.Table) -> np.ndarray:
+    column = stored["embedding"].combine_chunks()
+    return column.flatten().to_numpy().reshape(len(column), -1)

@@ -1,0 +1,46 @@
+"""Mean and standard deviation of every mel bin over time: the least that an encoder must beat.
+
+Given a checkpoint, with its front-end and its statistics; otherwise with those of the paper.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from audio_barlow_twins.model.checkpoint import Checkpoint
+
+from ...hear import HearModel, get_scene_embeddings, get_timestamp_embeddings, wrap_encoder
+from .random_init import template
+
+__all__ = ["get_scene_embeddings", "get_timestamp_embeddings", "load_model", "log_mel_statistics"]
+
+
+class MeanStd(nn.Module):
+    """Mean and standard deviation of every mel bin over time: an encoder without weights."""
+
+    def __init__(self, n_mels: int) -> None:
+        super().__init__()
+        self.out_features = 2 * n_mels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map normalised log-mel [N, T, F] to [N, 2F]: the means, then the deviations."""
+        return torch.cat([x.mean(dim=1), x.std(dim=1, correction=0)], dim=1)
+
+
+def load_model(model_file_path: str | Path = "", device: str | None = None) -> HearModel:
+    """Build the baseline as a HEAR model.
+
+    Args:
+        model_file_path: checkpoint that tells the front-end and the statistics.
+        device: where to run, such as "cpu" or "cuda:1"; by default a GPU if there is one.
+
+    Raises:
+        ModelError: there is no such checkpoint.
+    """
+    return log_mel_statistics(template(model_file_path), device)
+
+
+def log_mel_statistics(checkpoint: Checkpoint, device: str | None = None) -> HearModel:
+    """Build the baseline with the front-end and the statistics of a checkpoint."""
+    return wrap_encoder(MeanStd(int(checkpoint.front_end["n_mels"])), checkpoint, device)

@@ -1,0 +1,89 @@
+"""Random weights: what an encoder's architecture and its front-end are worth without training.
+
+    abt eval validate eval.baselines.random_init --options encoder=vitc-b-16x8 seed=1
+
+Given a checkpoint, its architecture, front-end and statistics; otherwise those of the paper.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from audio_barlow_twins.model.checkpoint import Checkpoint
+from audio_barlow_twins.model.encoders import Size, build_encoder, encoder_options
+from audio_barlow_twins.model.foreign import STATISTICS
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
+
+from ...hear import (
+    HearModel,
+    ModelError,
+    frozen_model,
+    get_scene_embeddings,
+    get_timestamp_embeddings,
+    read_checkpoint,
+)
+
+__all__ = ["get_scene_embeddings", "get_timestamp_embeddings", "load_model", "random_init"]
+
+RANDOM_SEED = 0
+UNTRAINED = "none (random weights)"
+
+
+def load_model(
+    model_file_path: str | Path = "",
+    device: str | None = None,
+    encoder: str = "",
+    seed: int = RANDOM_SEED,
+    **options: Size,
+) -> HearModel:
+    """Build an encoder with random weights as a frozen HEAR model.
+
+    Args:
+        model_file_path: checkpoint that tells the architecture, front-end and statistics.
+        device: where to run, such as "cpu" or "cuda:1"; by default a GPU if there is one.
+        encoder: one that `abt model` lists; by default the checkpoint's, or AudioNTT.
+        seed: of the weights.
+        options: of the encoder, such as `pool="mean"`.
+
+    Raises:
+        ModelError: there is no such checkpoint, encoder or option.
+    """
+    checkpoint = template(model_file_path)
+    if encoder:
+        checkpoint = replace(checkpoint, encoder=encoder, sizes={})
+    texts = [f"{name}={value}" for name, value in options.items()]
+    try:
+        chosen = encoder_options(checkpoint.encoder, texts)
+        sizes = {**checkpoint.sizes, "n_mels": checkpoint.front_end["n_mels"], **chosen}
+        return random_init(replace(checkpoint, sizes=sizes), device, seed)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
+
+
+def template(model_file_path: str | Path = "") -> Checkpoint:
+    """Read a checkpoint, or describe the paper's AudioNTT on AudioSet without its weights."""
+    if str(model_file_path):
+        return read_checkpoint(Path(model_file_path))
+    mean, std = STATISTICS["audioset"]
+    return Checkpoint(
+        encoder="audiontt",
+        sizes={},
+        state={},
+        front_end=FrontEnd().parameters(),
+        mean=mean,
+        std=std,
+        fingerprint=UNTRAINED,
+        step=0,
+    )
+
+
+def random_init(
+    checkpoint: Checkpoint, device: str | None = None, seed: int = RANDOM_SEED
+) -> HearModel:
+    """Build the checkpoint's architecture with random weights, its front-end and its statistics."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        state = build_encoder(checkpoint.encoder, checkpoint.sizes).state_dict()
+        drawn = replace(checkpoint, state=state, fingerprint=UNTRAINED, step=0, training=None)
+        return frozen_model(drawn, device)

@@ -1,0 +1,241 @@
+"""Any module with the HEAR 2021 API as a system to score, behind one interface that checks it."""
+
+import hashlib
+import importlib
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audio_barlow_twins.shards.base.errors import UserError
+
+from ..hear import (
+    HearModel,
+    device_name,
+    get_scene_embeddings,
+    get_timestamp_embeddings,
+    on_device,
+)
+from .code_digest import code_of
+
+SAMPLES_PER_PASS = 0.7 * 120 * 16000
+"""What heareval gives a module at once, 84 s at 16 kHz."""
+
+
+def parse_options(options: Sequence[str]) -> dict[str, Any]:
+    """Turn NAME=VALUE into keyword arguments; a VALUE that is not JSON is text."""
+    parsed = {}
+    for option in options:
+        name, equals, text = option.partition("=")
+        if not (name and equals):
+            raise UserError(f"option {option!r} is not NAME=VALUE, such as batch=8")
+        try:
+            parsed[name] = json.loads(text)
+        except ValueError:
+            parsed[name] = text
+    return parsed
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """A HEAR module and what its `load_model` is told: a row of the report, as plain text."""
+
+    name: str
+    """Row of the report."""
+    module: str
+    """Importable name, such as eval.hear."""
+    model: str = ""
+    """Weights, the first argument of `load_model`; left out if ''."""
+    options: tuple[str, ...] = ()
+    """Further arguments of `load_model`, each NAME=VALUE."""
+
+    def __post_init__(self) -> None:
+        parse_options(self.options)
+        if not all(part.isidentifier() for part in self.module.split(".")):
+            raise UserError(
+                f"module is {self.module!r}; wanted a name that can be imported, such as eval.hear"
+            )
+
+    def fingerprint(self) -> str:
+        """Digest all that decides the embeddings: code, weights and options; 16 hex digits.
+
+        Weights count by content wherever they lie, those that the module itself finds too, if it
+        has a function `default_weights` that takes the options and returns their path.
+
+        Raises:
+            UserError: the module cannot be imported.
+        """
+        options = parse_options(self.options)
+        find = getattr(self._imported(), "default_weights", None)
+        try:
+            weights = self.model or (str(find(**options)) if find else "")
+        except UserError as error:
+            raise UserError(f"{self.name}: {error}") from error
+        parts = {
+            "module": self.module,
+            "code": code_of(self.module),
+            "weights": content_of(weights),
+            "options": {name: content_of(value) for name, value in options.items()},
+        }
+        text = json.dumps(parts, sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    def load(self, device: str | None = None) -> "Loaded":
+        """Load the model, and put it on a device, by default a GPU if there is one.
+
+        Raises:
+            UserError: it cannot be loaded, or is not a HEAR model; names the system.
+        """
+        module = self._imported()
+        load, scenes, timestamps = (
+            self._function(module, name)
+            for name in ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
+        )
+        weights, options = [self.model] if self.model else [], parse_options(self.options)
+        try:
+            inspect.signature(load).bind(*weights, **options)
+        except TypeError as error:
+            raise UserError(f"{self.name}: load_model of {self.module}: {error}") from error
+        try:
+            with torch.random.fork_rng(range(torch.cuda.device_count())):  # weights may be drawn
+                model = load(*weights, **options)
+            if not isinstance(model, nn.Module):
+                kind = type(model).__name__
+                raise UserError(f"load_model of {self.module} gives a {kind}, no torch.nn.Module")
+            model = on_device(model, device)
+        except UserError as error:
+            raise UserError(f"{self.name}: {error}") from error
+        return Loaded(self.name, model, scenes, timestamps, torch.device(device_name(device)))
+
+    def _imported(self) -> ModuleType:
+        try:
+            return importlib.import_module(self.module)
+        except ImportError as error:
+            raise UserError(
+                f"{self.name}: module {self.module} cannot be imported: {error}; install what is "
+                "missing, or put its folder on PYTHONPATH"
+            ) from error
+
+    def _function(self, module: ModuleType, name: str) -> Callable[..., Any]:
+        if not hasattr(module, name):
+            raise UserError(
+                f"{self.name}: module {self.module} has no {name}, so it is no HEAR module; "
+                f"`abt eval validate {self.module}` lists all that is wrong"
+            )
+        return getattr(module, name)
+
+
+class Loaded:
+    """A HEAR model that has been loaded, in evaluation mode; what it returns is checked.
+
+    Attributes:
+        name: of the system.
+        sample_rate: of the audio it takes, in Hz.
+        device: where it runs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: nn.Module,
+        scenes: Callable[..., Tensor],
+        timestamps: Callable[..., tuple[Tensor, Tensor]],
+        device: torch.device,
+    ) -> None:
+        """Take a model on a device, and the functions of its module."""
+        self.name, self.device = name, device
+        self._model, self._scenes, self._timestamps = model.eval(), scenes, timestamps
+        rate: Any = getattr(model, "sample_rate", None)
+        if not isinstance(rate, int | float) or rate <= 0:
+            raise UserError(f"{name}: sample_rate of the model is {rate!r}; wanted Hz, as 16000")
+        self.sample_rate = int(rate)
+
+    @classmethod
+    def of(cls, name: str, model: HearModel) -> "Loaded":
+        """Wrap one of our own models that is in memory."""
+        return cls(name, model, get_scene_embeddings, get_timestamp_embeddings, model.device)
+
+    @torch.no_grad()
+    def scenes(self, audio: Tensor) -> Tensor:
+        """Embed each clip as a whole.
+
+        Args:
+            audio: float32 [N, samples] in [-1, 1] at `sample_rate`, on any device.
+
+        Returns:
+            float32 [N, D] on `device`.
+
+        Raises:
+            UserError: what the module returned is not that.
+        """
+        found = self._scenes(audio.to(self.device), self._model)
+        self._check("scene embeddings", found, (len(audio), None))
+        return found.to(self.device)
+
+    @torch.no_grad()
+    def timestamps(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed each clip at the points in time that the module chooses.
+
+        Args:
+            audio: float32 [N, samples] in [-1, 1] at `sample_rate`, on any device.
+
+        Returns:
+            Embeddings float32 [N, T, D] on `device`, times in ms float64 [N, T] on the CPU.
+
+        Raises:
+            UserError: what the module returned is not that.
+        """
+        found, times_ms = self._timestamps(audio.to(self.device), self._model)
+        self._check("timestamp embeddings", found, (len(audio), None, None))
+        if times_ms.shape != found.shape[:2] or not times_ms.isfinite().all():
+            raise UserError(
+                f"{self.name}: timestamps are {_shape(times_ms)} for embeddings "
+                f"{_shape(found)}; wanted a finite one for each"
+            )
+        return found.to(self.device), times_ms.cpu().double()
+
+    def clips_per_pass(self, n_samples: int) -> int:
+        """Tell how many clips of a length to embed at once: the model's bound, or heareval's."""
+        own = getattr(self._model, "clips_per_pass", None)
+        return own(n_samples) if callable(own) else max(1, int(SAMPLES_PER_PASS / n_samples))
+
+    def _check(self, what: str, found: Tensor, wanted: tuple[int | None, ...]) -> None:
+        """Refuse embeddings of another type or shape (None: any length), or that are not finite.
+
+        That the width is the one that the model states is left to `validate`: scores need it not.
+        """
+        fits = found.ndim == len(wanted) and len(found) == wanted[0]
+        if found.dtype != torch.float32 or not fits or not found.shape[1]:
+            axes = "N x D" if len(wanted) == 2 else "N x T x D"
+            raise UserError(
+                f"{self.name}: {what} of {wanted[0]} clips are {found.dtype} of shape "
+                f"{_shape(found)}; wanted torch.float32 {axes}"
+            )
+        if not found.isfinite().all():
+            raise UserError(f"{self.name}: {what} are not finite")
+
+
+def content_of(value: Any) -> Any:
+    """Replace the path of a file or folder by the digest of its content; leave the rest."""
+    if not isinstance(value, str) or not value or not Path(value).exists():
+        return value
+    place, digest = Path(value), hashlib.blake2b(digest_size=16)
+    files = sorted(place.rglob("*")) if place.is_dir() else [place]
+    for path in files:
+        if path.is_file():
+            digest.update(f"{path.relative_to(place)}\0{path.stat().st_size}\0".encode())
+            with path.open("rb") as file:
+                while chunk := file.read(2**20):
+                    digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _shape(values: Tensor) -> str:
+    """Write a shape as 2 x 20 x 512."""
+    return " x ".join(map(str, values.shape)) or "a single number"

@@ -1,0 +1,1 @@
+"""HEAR task folders: found, checked, read."""

@@ -1,0 +1,1 @@
+"""Finished shard sets in, one page about them out."""

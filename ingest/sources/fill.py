@@ -1,0 +1,81 @@
+"""One list of clips out of several sources: what the first lacks comes from the next."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from audio_barlow_twins.shards.base.errors import UserError
+
+from .clip import Clip
+from .segment import Segment, parse_segment
+
+
+def compose(sources: Sequence[Iterable[Clip]]) -> list[Clip]:
+    """Merge sources by the identity of their clips, in the order of first appearance.
+
+    Clips of the same key are one clip, and so are a clip named after a video alone and the one
+    segment of that video which another source lists. Times and labels come from the first source
+    that knows them; the audio from the first that delivers it.
+
+    Raises:
+        UserError: a video without a time could be any of several segments.
+    """
+    groups: dict[str, list[Clip]] = {}
+    segments: dict[str, set[str]] = {}
+    for clip in (clip for source in sources for clip in source):
+        segment = parse_segment(clip.key)
+        key = _key_of(clip.key, segment, segments)
+        if segment:
+            segments.setdefault(segment.ytid, set()).add(key)
+        groups.setdefault(key, []).append(clip)
+    _join_bare(groups, segments)
+    return [_merged(key, group) for key, group in groups.items()]
+
+
+def _key_of(key: str, segment: Segment | None, segments: dict[str, set[str]]) -> str:
+    """Find the group of a video that is named without a time; else a clip is its own."""
+    known = segments.get(segment.ytid, set()) if segment else set()
+    if not segment or segment.start_ms is not None or not known:
+        return key
+    if len(known) > 1:
+        raise UserError(
+            f"{key} could be {' or '.join(sorted(known))}: name the file YTID_start, or leave "
+            "all but one of the lists away"
+        )
+    return next(iter(known))
+
+
+def _join_bare(groups: dict[str, list[Clip]], segments: dict[str, set[str]]) -> None:
+    """Give a video that came first without a time to the segment that was listed later."""
+    for ytid, keys in segments.items():
+        if ytid in keys and len(keys) > 1:
+            others = sorted(keys - {ytid})
+            if len(others) > 1:
+                raise UserError(
+                    f"{ytid} could be {' or '.join(others)}: name the file YTID_start, or leave "
+                    "all but one of the lists away"
+                )
+            groups[others[0]] = groups.pop(ytid) + groups[others[0]]
+
+
+def _merged(key: str, group: list[Clip]) -> Clip:
+    labels = next((clip.labels for clip in group if clip.labels), ())
+    events = next((clip.events for clip in group if clip.events), ())
+    times = next(
+        ((clip.start_s, clip.end_s) for clip in group if clip.end_s is not None),
+        (group[0].start_s, group[0].end_s),
+    )
+    start_s, end_s = times
+    first, *others = [
+        replace(
+            clip,
+            key=key,
+            labels=labels,
+            events=events,
+            start_s=start_s,
+            end_s=end_s,
+            # With the times known, a recording named after its video alone can be cut.
+            cut=clip.cut if end_s is not None else "done",
+        )
+        for clip in group
+    ]
+    return replace(first, others=tuple(others))

@@ -1,0 +1,79 @@
+"""Names of AudioSet's segments, as the lists, mirrors and folders of the field write them."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from audio_barlow_twins.shards.base.errors import UserError
+
+from .clip import Clip
+
+YTID = r"[A-Za-z0-9_-]{11}"
+_NAME = re.compile(rf"(?P<ytid>Y?{YTID})(?:_(?P<start>\d+(?:\.\d+)?)(?:_(?P<end>\d+(?:\.\d+)?))?)?")
+LONGEST_S = 60
+"""Two numbers in a name that are further apart than this are milliseconds."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of a video; an end, or both times, may be unknown."""
+
+    ytid: str
+    """YouTube's name of the video: 11 characters, any of which may be `_` or `-`."""
+    start_ms: int | None = None
+    end_ms: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Name of the clip: `YTID_startms`, or `YTID` alone."""
+        return self.ytid if self.start_ms is None else f"{self.ytid}_{self.start_ms}"
+
+
+def parse_segment(name: str) -> Segment | None:
+    """Read `YTID`, `YTID_start` (seconds) or `YTID_start_end` (seconds or milliseconds).
+
+    A `Y` before the eleven characters, as some downloaders put it, is left out.
+
+    Returns:
+        The segment, or None if the name is none of these.
+    """
+    found = _NAME.fullmatch(name)
+    if not found:
+        return None
+    ytid, start, end = found["ytid"][-11:], found["start"], found["end"]
+    if start is None:
+        return Segment(ytid)
+    if end is None:
+        return Segment(ytid, round(float(start) * 1000))
+    scale = 1 if float(end) - float(start) > LONGEST_S else 1000
+    return Segment(ytid, round(float(start) * scale), round(float(end) * scale))
+
+
+def named_by_segment(clips: Iterable[Clip]) -> list[Clip]:
+    """Give clips of a folder, of tars or of tables the key and times that their names tell.
+
+    A file with a time in its name is taken for the cut piece; one without, for the piece or for
+    the whole video, whichever its length says once another source tells the times.
+
+    Raises:
+        UserError: a name is not that of a segment, or two files are the same segment.
+    """
+    named: dict[str, Clip] = {}
+    for clip in clips:
+        stem = re.sub(r"\.[^.]*$", "", clip.origin.rpartition("/")[2])
+        segment = parse_segment(clip.key) or parse_segment(stem)
+        if segment is None:
+            raise UserError(
+                f"{clip.origin} is not named YTID, YTID_start or YTID_start_end, as --names "
+                "audioset expects; leave the option away, or move the file out of the way"
+            )
+        if twin := named.get(segment.key):
+            raise UserError(f"{clip.origin} and {twin.origin} are the same segment; keep one")
+        named[segment.key] = replace(
+            clip,
+            key=segment.key,
+            start_s=None if segment.start_ms is None else segment.start_ms / 1000,
+            end_s=None if segment.end_ms is None else segment.end_ms / 1000,
+            cut="perhaps" if segment.start_ms is None else "done",
+        )
+    return list(named.values())

@@ -1,0 +1,37 @@
+"""Files that a source names by paths, folders, patterns or fsspec URLs."""
+
+from pathlib import PurePosixPath
+
+import fsspec
+
+from audio_barlow_twins.shards.base.errors import UserError
+
+
+def find_urls(urls: tuple[str, ...], ending: str) -> list[str]:
+    """Resolve files, folders of files and patterns, keeping the order of what was given.
+
+    Args:
+        urls: paths or fsspec URLs.
+        ending: of the files to take from a folder, without a dot.
+
+    Raises:
+        UserError: one of them names nothing.
+    """
+    found: list[str] = []
+    for url in urls:
+        system, path = fsspec.core.url_to_fs(url)
+        pattern = f"{path.rstrip('/')}/*.{ending}" if system.isdir(path) else path
+        paths = sorted(system.glob(pattern))
+        if not paths:
+            raise UserError(f"{url}: no such {ending} file, nor a folder of them")
+        found += [system.unstrip_protocol(each) for each in paths]
+    return list(dict.fromkeys(found))
+
+
+def short_names(urls: list[str]) -> dict[str, str]:
+    """Name files without their folder, so that origins do not depend on where a mirror lies.
+
+    Files of one name in several folders keep their whole URL.
+    """
+    names = {url: PurePosixPath(url).name for url in urls}
+    return names if len(set(names.values())) == len(names) else {url: url for url in names}

@@ -1,0 +1,166 @@
+"""The ledger of a shard set: what became of every planned clip. The sidecars' rows are the ledger.
+
+`status` sums it up, `retry` reads from it what may be tried again, `diff` compares two of them.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from audio_barlow_twins.shards.stored.shardset import sidecar_paths
+from audio_barlow_twins.shards.stored.sidecar import read_columns
+
+NOT_PLANNED = "not planned"
+RETRY_AFTER = {
+    "network": timedelta(hours=1),
+    "refused": timedelta(hours=24),
+    "extractor": timedelta(hours=24),
+    "live": timedelta(days=3),
+    "unreadable": timedelta(0),
+}
+"""Classes that may pass by themselves, and after what time it is worth while to try again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A clip that no shard of the set holds, as it failed the last time."""
+
+    key: str
+    shard: str
+    """The shard it was planned for: `shard-000017`, never a supplement."""
+    failure: str
+    message: str
+    attempts: int
+    tried_at: datetime
+    origin: str
+    source: str
+
+    def due(self, classes: frozenset[str], at: datetime | None) -> bool:
+        """Tell whether to try again: its class says so, or is one of `classes`.
+
+        Args:
+            classes: further classes to try.
+            at: the time, for classes that need some; None tries at once.
+        """
+        if self.failure in classes or at is None:
+            return self.failure in classes or self.failure in RETRY_AFTER
+        pause = RETRY_AFTER.get(self.failure)
+        return pause is not None and self.tried_at + pause <= at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """What became of the clips of a set."""
+
+    n_planned: int
+    """Clips that were planned for its finished shards."""
+    failures: dict[str, Failure]
+    """Those that are not there, by key."""
+    supplements: dict[str, int]
+    """Number of the last supplement of each shard that has one."""
+    n_shards: int
+    """Finished shards, without supplements."""
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """Clips by outcome: ok, or the class of the failure."""
+        counts = Counter({"ok": self.n_planned - len(self.failures)})
+        counts.update(each.failure for each in self.failures.values())
+        return +counts
+
+
+_COLUMNS = ["key", "status", "failure", "message", "attempts", "tried_at", "origin", "source"]
+
+
+def read_ledger(folder: Path) -> Ledger:
+    """Read what became of every clip; a clip that was tried again counts by its last try.
+
+    Raises:
+        UserError: there is no shard set.
+    """
+    failures: dict[str, Failure] = {}
+    supplements: dict[str, int] = {}
+    n_planned = n_shards = 0
+    for path in sidecar_paths(folder):  # a shard, then its supplements
+        shard, number = base_and_number(path.stem)
+        table = read_columns(path, _COLUMNS)
+        ok = pc.equal(table["status"], "ok")
+        if number:
+            supplements[shard] = number
+            for key in table.filter(ok)["key"].to_pylist():
+                failures.pop(key, None)
+        else:
+            n_planned, n_shards = n_planned + len(table), n_shards + 1
+        for failure in _failures(shard, table.filter(pc.invert(ok))):
+            failures[failure.key] = failure
+    return Ledger(
+        n_planned=n_planned, failures=failures, supplements=supplements, n_shards=n_shards
+    )
+
+
+def base_and_number(name: str) -> tuple[str, int]:
+    """Split the name of a supplement: `shard-000017-r2` is number 2 of `shard-000017`."""
+    found = re.fullmatch(r"(.*?)(?:-r(\d+))?", name)
+    assert found  # it matches every name
+    return found[1], int(found[2] or 0)
+
+
+def _failures(shard: str, table: pa.Table) -> Iterator[Failure]:
+    for row in table.to_pylist():
+        row.pop("status")
+        row["tried_at"] = row["tried_at"] or datetime.fromtimestamp(0, UTC)
+        yield Failure(shard=shard, **row)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A clip that one set has and the other has not."""
+
+    key: str
+    present_in: Path
+    missing_in: Path
+    reason: str
+    """Class of the failure in the set that lacks it, or `not planned`."""
+    message: str
+    """What that set says of the failure, '' if the clip was never planned there."""
+
+
+def differences(first: Path, second: Path) -> Iterator[Difference]:
+    """Yield the clips that only one of two sets has, those of `first` before those of `second`.
+
+    Raises:
+        UserError: one of them is no shard set.
+    """
+    ledgers = {first: outcomes(first), second: outcomes(second)}
+    for here, there in ((first, second), (second, first)):
+        for key, (failure, _) in ledgers[here].items():
+            if failure:
+                continue
+            reason, message = ledgers[there].get(key, (NOT_PLANNED, ""))
+            if reason:
+                yield Difference(key, here, there, reason, message)
+
+
+def outcomes(folder: Path) -> dict[str, tuple[str, str]]:
+    """Read class and message of every planned clip by its key; both are '' for a clip that is ok.
+
+    A clip that was planned twice, because it was tried again, counts by its best outcome.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for path in sidecar_paths(folder):
+        columns = read_columns(path, ["key", "failure", "message"]).to_pydict()
+        for key, failure, message in zip(*columns.values(), strict=True):
+            if found.get(key) != ("", ""):
+                found[key] = (failure or "", message or "")
+    return found
+
+
+def count_by_reason(found: list[Difference]) -> Counter[tuple[Path, str]]:
+    """Count differences by the set that lacks the clip and the reason."""
+    return Counter((each.missing_in, each.reason) for each in found)

@@ -1,0 +1,64 @@
+"""Get the file to decode: the clip's own, or a copy from the archive or table that holds it."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import PurePosixPath
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from audio_barlow_twins.shards.decode.errors import BadAudio
+
+from ..sources.clip import Clip
+
+LARGEST_PART = 1 << 30
+"""Longest audio file inside an archive, bytes."""
+
+
+@contextmanager
+def audio_file(clip: Clip) -> Iterator[str]:
+    """Yield the path of a file with the clip's audio; a copy is gone when the block ends.
+
+    Raises:
+        BadAudio: the archive or table holds no audio for the clip, or far too much.
+        OSError: it cannot be read, which is not the clip's fault.
+    """
+    if clip.part is None and clip.row is None:
+        yield clip.path
+        return
+    content = _of_archive(clip, *clip.part) if clip.part else _of_table(clip)
+    # ffmpeg knows some formats by the file's ending, and seeks in most.
+    with tempfile.NamedTemporaryFile(suffix=PurePosixPath(clip.origin).suffix) as copy:
+        copy.write(content)
+        copy.flush()
+        yield copy.name
+
+
+def _of_archive(clip: Clip, offset: int, size: int) -> bytes:
+    if size > LARGEST_PART:
+        raise BadAudio(f"{size} bytes inside its archive, more than {LARGEST_PART}")
+    with fsspec.open(clip.path, "rb") as archive:
+        archive.seek(offset)
+        content = archive.read(size)
+    if len(content) != size:
+        raise OSError(f"{clip.path} has changed: it ends inside {clip.origin}")
+    return content
+
+
+def _of_table(clip: Clip) -> bytes:
+    group, index = clip.row or (0, 0)
+    content = _audio_of_group(clip.path, group)[index].as_py()
+    if not content:
+        raise BadAudio("the table holds no bytes for it")
+    return content
+
+
+@lru_cache(maxsize=1)
+def _audio_of_group(url: str, group: int) -> pa.ChunkedArray:
+    """Read the audio of one row group; clips come in order, so the last one is kept."""
+    with fsspec.open(url, "rb") as file:
+        table = pq.ParquetFile(file).read_row_group(group, columns=["audio.bytes"])
+    return table.flatten()["audio.bytes"]

@@ -1,0 +1,68 @@
+"""Which clip goes into which shard: a pure function of the list of clips and the shard size."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
+
+from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.stored.writer import shard_name
+
+from ..sources.clip import Clip
+
+
+@dataclass(frozen=True)
+class PlannedShard:
+    """The clips of one shard, in their order."""
+
+    name: str
+    """Stem of its files."""
+    clips: tuple[Clip, ...]
+    digest: str
+    """Hash of what was planned; a finished shard keeps it in its sidecar."""
+    attempts: tuple[int, ...] = ()
+    """How often each clip was tried before, in a supplement."""
+
+
+@dataclass(frozen=True)
+class Plan(Sequence[PlannedShard]):
+    """The shards of a list of clips; each is made when it is asked for.
+
+    Shuffling is the reader's business: a shard holds neighbours of the list.
+    """
+
+    source: str
+    clips: Sequence[Clip]
+    shard_clips: int
+    """Clips a shard; the last one may hold fewer."""
+
+    def __post_init__(self) -> None:
+        if self.shard_clips < 1:
+            raise UserError(f"--shard-clips is {self.shard_clips}; a shard holds at least one clip")
+
+    def __len__(self) -> int:
+        return -(-len(self.clips) // self.shard_clips)
+
+    @overload
+    def __getitem__(self, index: int) -> PlannedShard: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[PlannedShard]: ...
+    def __getitem__(self, index: int | slice) -> PlannedShard | list[PlannedShard]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        begin = number * self.shard_clips
+        clips = tuple(self.clips[begin : begin + self.shard_clips])
+        digest = plan_digest(self.source, clips, self.shard_clips)
+        return PlannedShard(shard_name(number), clips, digest)
+
+
+def plan_digest(source: str, clips: Sequence[Clip], shard_clips: int) -> str:
+    """Hash what was planned; further sources of a clip are no part of the plan."""
+    planned = [
+        [clip.key, clip.origin, clip.labels, clip.start_s, clip.end_s, clip.events]
+        for clip in clips
+    ]
+    text = json.dumps([source, shard_clips, planned])
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

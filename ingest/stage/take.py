@@ -1,0 +1,156 @@
+"""Turn a planned clip into samples, or into the row of its failure, whatever its source."""
+
+import tempfile
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from audio_barlow_twins.shards.base.errors import ClipError
+from audio_barlow_twins.shards.decode.errors import BadAudio
+from audio_barlow_twins.shards.decode.ffmpeg import (
+    SAMPLE_RATE,
+    Cut,
+    DecodeLimits,
+    Stream,
+    decode,
+    decoder_version,
+)
+from audio_barlow_twins.shards.stored.sidecar import Row, now
+
+from ..sources.clip import Clip
+from ..video.download import Downloader, Trail
+from ..video.fetcher import downloader_version
+from .ledger import RETRY_AFTER
+from .part import audio_file
+from .plan import PlannedShard
+from .spool import Spool
+
+Taken = tuple[Row, np.ndarray | None]
+"""A clip's row, and its samples, int16 [samples], or None if it failed."""
+
+
+class Taker:
+    """Take clips; safe to be used by several threads."""
+
+    def __init__(
+        self, limits: DecodeLimits, spool: Spool | None, downloader: Downloader | None
+    ) -> None:
+        self.limits, self.spool, self.downloader = limits, spool, downloader
+
+    def take(self, clip: Clip, attempts: int = 0) -> Taken:
+        """Get a clip from the first of its sources that has it; a failure becomes its row.
+
+        Args:
+            clip: what was planned.
+            attempts: how often it was tried before.
+        """
+        if self.spool and (kept := self.spool.get(clip.key)):
+            return kept
+        trail, failures, version = Trail(attempts), list[tuple[Clip, ClipError]](), ""
+        for source in (clip, *clip.others):
+            try:
+                samples, version = self._samples(source, trail)
+            except ClipError as error:
+                failures.append((source, error))
+            else:
+                taken: Taken = _row(source, trail, version, len(samples)), samples
+                break
+        else:
+            taken = _failed(clip, trail, failures), None
+        if self.spool:
+            self.spool.put(*taken)
+        return taken
+
+    def _samples(self, clip: Clip, trail: Trail) -> tuple[np.ndarray, str]:
+        """Return int16 [samples] and the tools that made them."""
+        cut = None
+        if clip.cut != "done" and clip.start_s is not None and clip.end_s is not None:
+            cut = Cut(clip.start_s, clip.end_s, perhaps_done=clip.cut == "perhaps")
+        if clip.video:
+            return self._samples_of_video(clip, cut, trail)
+        trail.attempts += 1
+        with audio_file(clip) as path:
+            return decode(path, self.limits, cut), decoder_version()
+
+    def _samples_of_video(
+        self, clip: Clip, cut: Cut | None, trail: Trail
+    ) -> tuple[np.ndarray, str]:
+        if self.downloader is None:
+            raise ValueError(f"{clip.key} is a video, and this job has no way to get one")
+        with tempfile.TemporaryDirectory(prefix="video-") as folder:
+            media = self.downloader.get(clip, Path(folder), trail, whole=cut is None)
+            if media.url:
+                proxy = self.downloader.identities[trail.identity].proxy
+                try:
+                    samples = decode(Stream(media.url, media.headers, proxy), self.limits, cut)
+                except BadAudio:  # a server without ranges, or a broken section: take it all
+                    media = self.downloader.get(clip, Path(folder), trail, whole=True)
+            if not media.url:
+                samples = decode(media.path, self.limits, cut)
+            return samples, f"{media.version} ({media.format}), {decoder_version()}"
+
+
+def in_order(taker: Taker, shard: PlannedShard, at_once: int) -> Iterator[Taken]:
+    """Yield the clips of a shard in their order, while `at_once` threads work ahead.
+
+    At most twice as many clips wait for their turn, so memory is bounded.
+    """
+    attempts = shard.attempts or (0,) * len(shard.clips)
+    pending: deque[Future[Taken]] = deque()
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            for clip, before in zip(shard.clips, attempts, strict=True):
+                pending.append(pool.submit(taker.take, clip, before))
+                if len(pending) > 2 * at_once:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            if pending and taker.downloader:
+                taker.downloader.close()
+            pool.shutdown(cancel_futures=True)
+
+
+def _row(clip: Clip, trail: Trail, version: str, n_samples: int) -> Row:
+    start_s = clip.start_s or 0.0
+    return Row(
+        key=clip.key,
+        status="ok",
+        attempts=trail.attempts,
+        tried_at=now(),
+        identity=trail.identity,
+        source=clip.source,
+        source_version=version,
+        origin=clip.origin,
+        labels=list(clip.labels),
+        events=[event._asdict() for event in clip.events],
+        start_s=start_s,
+        end_s=start_s + n_samples / SAMPLE_RATE,
+    )
+
+
+def _failed(clip: Clip, trail: Trail, failures: list[tuple[Clip, ClipError]]) -> Row:
+    """Make the row of a clip that no source has: it counts by the failure that may pass."""
+    source, error = next(
+        ((source, error) for source, error in failures if error.slug in RETRY_AFTER), failures[0]
+    )
+    message = str(error)
+    if len(failures) > 1:
+        message = "; ".join(f"{source.source}: {error}" for source, error in failures)
+    version = decoder_version()
+    if any(source.video for source, _ in failures):
+        version = f"{downloader_version()}, {version}"
+    row = _row(source, trail, version, 0)
+    return replace(
+        row,
+        status="failed",
+        failure=error.slug,
+        message=message,
+        source=", ".join(source.source for source, _ in failures),
+        start_s=clip.start_s,
+        end_s=clip.end_s,
+    )

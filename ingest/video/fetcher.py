@@ -1,0 +1,230 @@
+"""The sound behind a video's page, fetched by a process of its own that can be killed."""
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import which
+from sysconfig import get_path
+from typing import IO, Any
+
+import audio_barlow_twins
+
+from ..errors import EnvironmentFault, NetworkTrouble
+from .failures import INSTALL, as_failure, classify
+
+RUNTIMES = ("deno", "node", "bun", "qjs")
+"""Programs that run JavaScript for yt-dlp."""
+START_S = 120.0
+"""Longest time until the process is ready, s; a busy machine reads yt-dlp slowly."""
+STDERR_TAIL = 1000
+"""How much of a dead process's last words is shown, characters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Who asks the site, as the site sees it."""
+
+    name: str
+    """What the sidecar records."""
+    proxy: str = ""
+    """URL of a proxy; "" for the machine's own way."""
+    cookies: str = ""
+    """Path of a cookie file in Netscape's format; it is read, never written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions:
+    """How videos are fetched."""
+
+    max_bytes: int = 512 * 2**20
+    """Largest file to fetch whole, bytes."""
+    section_above: int = 32 * 2**20
+    """Reported size above which a section is read instead of the whole file, bytes."""
+    timeout_s: float = 300.0
+    """Longest time for one video, s; what takes longer is killed."""
+    socket_timeout_s: float = 20.0
+    """Longest silence of a connection, s."""
+    extractor_args: tuple[str, ...] = ()
+    """yt-dlp's own syntax, such as "youtube:player_client=web"."""
+    format: str = "bestaudio/best"
+    """yt-dlp's format selection."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Media:
+    """Where the sound of a video is."""
+
+    path: str
+    """Local file; "" if a section of `url` is to be read."""
+    url: str = ""
+    """Media to read a section from, with `headers` and the identity's proxy."""
+    headers: dict[str, str] = field(default_factory=dict)
+    version: str
+    """Name and version of what fetched it."""
+    format: str
+    """What was chosen, such as "140 m4a 128 kbit/s"."""
+
+
+def downloader_version() -> str:
+    """Name what fetches videos, for the sidecar of a clip that was not fetched."""
+    return f"yt-dlp {version('yt-dlp')}"
+
+
+def require_runtime() -> None:
+    """Check that yt-dlp and a JavaScript runtime for it are installed.
+
+    Raises:
+        EnvironmentFault: one of them is missing.
+    """
+    for package in ("yt_dlp", "yt_dlp_ejs"):
+        if find_spec(package) is None:
+            raise EnvironmentFault(f"the package {package} is not installed: {INSTALL}")
+    places = os.pathsep.join([get_path("scripts"), os.environ.get("PATH", os.defpath)])
+    if not any(which(name, path=places) for name in RUNTIMES):
+        wanted = ", ".join(RUNTIMES)
+        raise EnvironmentFault(f"YouTube needs a JavaScript runtime ({wanted}): {INSTALL}")
+
+
+class VideoFetcher:
+    """Fetches videos one after the other, through one process that is started when needed."""
+
+    def __init__(self, options: VideoOptions) -> None:
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stderr: IO[bytes] | None = None
+        self._version = ""
+
+    def __enter__(self) -> "VideoFetcher":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fetch(self, page: str, identity: Identity, folder: Path, whole: bool = False) -> Media:
+        """Fetch the sound of a video, or say where a section of a large one can be read.
+
+        Args:
+            page: the video's page.
+            identity: who asks.
+            folder: for the file and what is left of a failed download; the caller removes it.
+            whole: never answer with a section.
+
+        Raises:
+            ClipError: this video cannot be had, or not now.
+            IdentityFault: the site refuses this identity.
+            EnvironmentFault: this machine or its tools cannot fetch.
+            RuntimeError: anything that nobody foresaw.
+        """
+        wanted = {"folder": str(folder.absolute()), "whole": whole, "probe": False}
+        answer = self._ask({"page": page} | wanted, identity)
+        names = ("path", "url", "headers", "format")
+        return Media(version=self._version, **{name: answer[name] for name in names})
+
+    def probe(self, page: str, identity: Identity) -> None:
+        """Read a page and choose a format, as `fetch` does and with the same errors."""
+        self._ask({"page": page, "folder": "", "whole": False, "probe": True}, identity)
+
+    def close(self) -> None:
+        """End the process and whatever it has started."""
+        self._kill()
+
+    def _ask(self, request: dict[str, Any], identity: Identity) -> dict[str, Any]:
+        options = asdict(self._options)
+        limit_s = options.pop("timeout_s")
+        request |= options | {"proxy": identity.proxy, "cookies": identity.cookies}
+        process = self._process or self._start()
+        answered = False
+        try:
+            self._send(process, request)
+            answer = self._read(process, limit_s)
+            answered = True
+        finally:
+            if not answered:  # its answer could be taken for the next one's
+                self._kill()
+        if "failure" in answer:
+            raise classify(as_failure(answer["failure"]), request["folder"] or "yt-dlp's cache")
+        return answer
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        require_runtime()
+        root = str(Path(audio_barlow_twins.__file__).parents[1])
+        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115, it lives as long as the process
+        self._process = process = subprocess.Popen(
+            [sys.executable, "-m", "audio_barlow_twins.ingest.video.child", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            start_new_session=True,
+        )
+        ready = False
+        try:
+            self._version = self._read(process, START_S)["version"]
+            ready = True
+        finally:
+            if not ready:
+                self._kill()
+        return process
+
+    def _send(self, process: subprocess.Popen[bytes], request: dict[str, Any]) -> None:
+        assert process.stdin
+        assert self._stderr
+        self._stderr.seek(0)
+        self._stderr.truncate()
+        try:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            raise self._death(process) from None
+
+    def _read(self, process: subprocess.Popen[bytes], limit_s: float) -> dict[str, Any]:
+        """Wait for one line."""
+        assert process.stdout
+        line = bytearray()
+        end = time.monotonic() + limit_s
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            while not line.endswith(b"\n"):
+                if not selector.select(max(end - time.monotonic(), 0)):
+                    raise NetworkTrouble(f"took longer than {limit_s:g} s")
+                piece = os.read(process.stdout.fileno(), 65536)
+                if not piece:
+                    raise self._death(process)
+                line += piece
+        return json.loads(line)
+
+    def _death(self, process: subprocess.Popen[bytes]) -> Exception:
+        """Say what the end of the process means.
+
+        SIGKILL comes from outside, mostly because memory ran out; it may have been this video, and
+        to try again is cheaper than to stop the job. Any other end is a bug.
+        """
+        code = process.wait()
+        if code == -signal.SIGKILL:
+            return NetworkTrouble("the downloader was killed from outside, or memory ran out")
+        assert self._stderr
+        self._stderr.seek(0)
+        words = self._stderr.read().decode(errors="replace").strip()[-STDERR_TAIL:]
+        return RuntimeError(f"the downloader ended with code {code}: {words or 'no last words'}")
+
+    def _kill(self) -> None:
+        if process := self._process:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            for pipe in (process.stdin, process.stdout, self._stderr):
+                if pipe:
+                    with suppress(BrokenPipeError):
+                        pipe.close()
+        self._process = None

@@ -1,0 +1,1 @@
+"""What every room stands on: errors, the command line, complete files, places."""

@@ -1,0 +1,1 @@
+"""Work fanned out over Ray: tasks, shared objects, processes that work as one."""

@@ -1,0 +1,291 @@
+"""Fan work out over Ray: idempotent tasks, a bounded window, a progress bar, clean interruption."""
+
+import logging
+import os
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError, WorkerCrashedError
+from tqdm import tqdm
+
+import audio_barlow_twins
+
+from ..base.errors import UserError
+
+NAMESPACE = "audio-barlow-twins"
+CANCEL_S = 15
+"""Longest wait for cancelled tasks to end."""
+
+Task = TypeVar("Task")
+
+
+class Tally(Protocol):
+    """What a finished task reports for the progress bar."""
+
+    @property
+    def clips(self) -> int:
+        """Clips that were handled."""
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Clips by outcome, such as ok or bad_audio."""
+
+
+Result = TypeVar("Result", bound=Tally)
+
+
+@contextmanager
+def cluster(slots: int | None = None) -> Iterator[int]:
+    """Join the Ray cluster of RAY_ADDRESS, or start a local one; yield its number of CPUs.
+
+    Inside another such block, or a Ray task, it is the cluster that is there already. Nodes of a
+    RAY_ADDRESS need what our code depends on, and credentials for remote places, but no checkout.
+
+    Args:
+        slots: CPUs of a local Ray; default: all of this machine.
+    """
+    if ray.is_initialized():
+        yield _cpus()
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    # Ray's own answer to a task that dies for lack of memory is to try again for ever.
+    os.environ.setdefault("RAY_task_oom_retries", "3")
+    # A driver that waits for the first workers waits for ever if one of them dies at its start
+    # (ray-project/ray issue 40131); tasks start the workers that they need.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    if address:
+        _require_answer(address)
+    try:
+        ray.init(
+            address=address or "local",
+            num_cpus=None if address else slots,
+            include_dashboard=None if address else False,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            runtime_env=_our_code() if address else None,
+        )
+    except ConnectionError as error:
+        raise UserError(
+            f"the Ray cluster at RAY_ADDRESS={address} does not let us in; if it was started with "
+            "a token, set RAY_AUTH_MODE=token and copy its ~/.ray/auth_token (docs/cluster.md)"
+        ) from error
+    try:
+        yield _cpus()
+    finally:
+        ray.shutdown()
+
+
+def _cpus() -> int:
+    return int(ray.cluster_resources().get("CPU", 1))
+
+
+def _our_code() -> dict[str, Any] | None:
+    """Describe our package to Ray, for it to give it to its nodes.
+
+    A job that came by `ray job submit` has brought its own code.
+    """
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
+        return None
+    folder = Path(audio_barlow_twins.__file__).parent
+    return {"py_modules": [str(folder)], "excludes": ["__pycache__", "ingest/sources/demo/audio"]}
+
+
+def _require_answer(address: str) -> None:
+    """Knock at the cluster's door; Ray itself would wait there for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():  # such as auto, which Ray looks up itself
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise UserError(
+            f"no Ray cluster answers at RAY_ADDRESS={address} ({error}); start it with "
+            "`ray start --head`, or unset RAY_ADDRESS to use this machine alone"
+        ) from error
+
+
+def fan_out(
+    work: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    *,
+    total_clips: int,
+    slots: int | None = None,
+    num_cpus: float = 1,
+    num_gpus: float = 0,
+    describe: Callable[[], str] | None = None,
+) -> Iterator[Result]:
+    """Run `work` on every task, at most two tasks a slot in flight; yield results as they finish.
+
+    `work` must be idempotent: a task whose worker or node is lost runs again elsewhere. An
+    exception inside `work` is a bug and stops the run: it is raised here as what it was. Whoever
+    leaves early, by an exception or by closing the iterator, cancels the tasks that still run.
+
+    Args:
+        work: importable function of one argument.
+        tasks: consumed as slots become free, so a long list costs nothing.
+        total_clips: what the progress bar counts up to.
+        slots: CPUs of a local Ray; default: all.
+        num_cpus, num_gpus: what a task takes; less than 1 CPU if it mostly waits.
+        describe: asked once a second for a text that is shown beside the progress bar.
+    """
+    # Spread: else a task that was given back returns to the node that gave it back, for ever.
+    resources = {"num_cpus": num_cpus, "num_gpus": num_gpus}
+    remote = ray.remote(work).options(**resources, max_retries=5, scheduling_strategy="SPREAD")
+    with (
+        cluster(slots),
+        tqdm(total=total_clips, unit="clip", smoothing=0.05) as bar,
+        closing(_finished(remote.remote, tasks, num_cpus, num_gpus)) as finished,
+    ):
+        board = _Board(bar, describe)
+        for references in finished:
+            for reference in references:
+                result = _get(reference)
+                board.count(result)
+                yield result
+            board.show_each_second()
+        board.show()
+
+
+def _finished(
+    submit: Callable[[Task], ray.ObjectRef],
+    tasks: Iterable[Task],
+    num_cpus: float,
+    num_gpus: float,
+) -> Generator[list[ray.ObjectRef], None, None]:
+    """Keep two tasks a slot in flight; yield those that have ended, every second at least."""
+    queue = iter(tasks)
+    running: list[ray.ObjectRef] = []
+    try:
+        while True:
+            at_once = _cpus() / num_cpus  # nodes come and go
+            if num_gpus:
+                at_once = min(at_once, ray.cluster_resources().get("GPU", 0) / num_gpus)
+            window = 2 * max(1, int(at_once))
+            for task in islice(queue, max(0, window - len(running))):
+                running.append(submit(task))
+            if not running:
+                return
+            done, running = ray.wait(running, timeout=1.0)
+            yield done
+    finally:
+        _cancel(running)
+
+
+class _Board:
+    """Outcomes so far, and what the caller has to say, beside the progress bar."""
+
+    def __init__(self, bar: tqdm, describe: Callable[[], str] | None) -> None:
+        self.bar, self.describe = bar, describe
+        self.outcomes = Counter[str]()
+        self.shown_at = time.monotonic()
+
+    def count(self, result: Tally) -> None:
+        self.outcomes.update(result.outcomes)
+        self.bar.update(result.clips)
+
+    def show_each_second(self) -> None:
+        if time.monotonic() - self.shown_at >= 1:
+            self.shown_at = time.monotonic()
+            self.show()
+
+    def show(self) -> None:
+        parts = [f"{outcome}={n}" for outcome, n in self.outcomes.items()]
+        if self.describe and (text := self.describe()):
+            parts.append(text)
+        self.bar.set_postfix_str(", ".join(parts))
+
+
+def _cancel(references: list[ray.ObjectRef]) -> None:
+    """End the tasks on a cluster that goes on without us; our own ends and takes them with it.
+
+    Not by force: a driver dies if a task ends in the moment that it is forced to (Ray 2.60, check
+    failed in task_manager.cc). What does not end in time is killed when the driver leaves.
+    """
+    if not references or not ray.is_initialized() or "RAY_ADDRESS" not in os.environ:
+        return
+    for reference in references:
+        ray.cancel(reference)
+    ray.wait(references, num_returns=len(references), timeout=CANCEL_S)
+
+
+class Shared:
+    """A handle to an object that lives in one process of the cluster; it can be sent to tasks."""
+
+    def __init__(self, name: str, actor: Any) -> None:
+        self.name, self._actor = name, actor
+
+    def call(self, method: str, *args: Any) -> Any:
+        """Call a method there and return its answer; calls are answered one at a time.
+
+        After a lost node the object is made anew and the call repeated. An exception in the
+        method is raised here as what it was.
+
+        Raises:
+            UserError: the object is gone, because the run that made it has ended.
+        """
+        try:
+            return _get(self._actor.call.remote(method, args))
+        except RayActorError as error:
+            if error.actor_init_failed:
+                raise
+            raise UserError(
+                f"the {self.name} of the cluster is gone; another run that had started it has "
+                "ended: run the same command again"
+            ) from error
+
+
+class _Host:
+    """The process that holds a shared object."""
+
+    def __init__(self, factory: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self.held = factory(*args)
+
+    def call(self, method: str, args: tuple[Any, ...]) -> Any:
+        return getattr(self.held, method)(*args)
+
+
+def host(name: str, factory: Callable[..., Any], *args: Any) -> Shared:
+    """Make `factory(*args)` in a process of its own, or find the one of that name.
+
+    Called inside a `cluster` block. All runs on a cluster share the object; it ends with the run
+    that made it.
+
+    Args:
+        name: what tasks and other runs find it by.
+        factory: importable; must be able to make the object anew after a lost node.
+    """
+    actor = ray.remote(_Host).options(
+        name=name,
+        namespace=NAMESPACE,
+        get_if_exists=True,
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=-1,
+    )
+    return Shared(name, actor.remote(factory, args))
+
+
+def node_address() -> str:
+    """Return the address of the machine that this code runs on, as its cluster knows it."""
+    return ray.util.get_node_ip_address()
+
+
+def _get(reference: ray.ObjectRef) -> Any:
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise error.as_instanceof_cause() from None  # a bug: keep the worker's traceback
+    except WorkerCrashedError as error:
+        raise RuntimeError(
+            "a worker died six times on one task, probably for lack of memory; use fewer --slots, "
+            "or smaller tasks: --shard-clips of an ingest, --batch of a training"
+        ) from error

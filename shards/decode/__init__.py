@@ -1,0 +1,1 @@
+"""Any sound file in, 16 kHz mono PCM16 out, by ffmpeg."""

@@ -1,0 +1,1 @@
+"""What a trainer calls: an order in, batches of crops out."""

@@ -1,0 +1,208 @@
+"""A remote store of shards: bounded requests, retried; every clip is checked when it arrives."""
+
+import asyncio
+import hashlib
+import io
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import wait
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ...base.errors import UserError
+from ...stored.shardset import ShardSet
+
+PART_BYTES = 8 * 2**20
+"""What one request asks for: a slow line brings it in time, and it is soon asked for again."""
+POLL_S = 0.1
+
+log = logging.getLogger(__name__)
+
+
+class Stopped(Exception):
+    """Nobody wants the answer any more."""
+
+
+class Store:
+    """The shards of a remote set, as whole files.
+
+    Args:
+        shard_set: a set behind a URL.
+        tries: how often a request is made before it is reported.
+        timeout_s: longest wait for the answer to one request.
+        stopped: tells that nobody waits any more; looked at several times a second.
+    """
+
+    def __init__(
+        self, shard_set: ShardSet, *, tries: int, timeout_s: float, stopped: Callable[[], bool]
+    ) -> None:
+        self.shard_set, self.tries, self.timeout_s = shard_set, tries, timeout_s
+        self._stopped = stopped
+        self._client = _client(shard_set.folder, timeout_s)
+        self._connecting, self._connected = threading.Lock(), False
+        self._troubles = _troubles()
+
+    def fetch(self, shard: int, file: BinaryIO) -> None:
+        """Write a shard's tar to `file` and compare every clip with its checksum.
+
+        Raises:
+            UserError: the store does not answer, or what it holds is not what was written.
+            Stopped: nobody waits any more.
+        """
+        for _ in range(2):  # a second time in case it was damaged on its way
+            records = self._records(shard)
+            self._copy(shard, file)
+            if (damaged := _first_damaged(file, records)) is None:
+                return
+        raise UserError(
+            f"{self._place(shard)}: the bytes of clip {damaged} do not match their checksum, also "
+            f"when fetched again; run `abt shards verify {self.shard_set.folder}`"
+        )
+
+    def _place(self, shard: int, ending: str = "tar") -> Path:
+        return self.shard_set.folder / f"{self.shard_set.names[shard]}.{ending}"
+
+    def _copy(self, shard: int, file: BinaryIO) -> None:
+        tar, size = self._place(shard), self.shard_set.tar_bytes[shard]
+        found = self._ask(tar, "info")["size"]
+        if found != size:
+            raise UserError(
+                f"{tar} has {found} bytes, written were {size}; "
+                f"run `abt shards verify {tar.parent}`"
+            )
+        file.seek(0)
+        for begin in range(0, size, PART_BYTES):
+            end = min(begin + PART_BYTES, size)
+            file.write(self._ask(tar, "cat_file", start=begin, end=end))
+        file.flush()
+
+    def _records(self, shard: int) -> pa.Table:
+        """Fetch where a shard's clips lie in its tar and what their bytes hash to."""
+        sidecar = self._place(shard, "parquet")
+        columns = ["key", "record_offset", "record_bytes", "checksum", "offset"]
+        content = self._ask(sidecar, "cat_file")
+        try:
+            records = pq.read_table(io.BytesIO(content), columns=columns).drop_null()
+        except (pa.ArrowException, OSError) as error:
+            reason = str(error).split("\n", 1)[0]
+            raise UserError(f"{sidecar} is not a readable sidecar ({reason})") from error
+        first, end = self.shard_set.first[shard : shard + 2]
+        if not np.array_equal(records["offset"].to_numpy(), self.shard_set.offsets[first:end]):
+            raise UserError(
+                f"{sidecar} has changed since the set was opened; run the same command again"
+            )
+        return records
+
+    def _ask(self, where: Path, method: str, **options: Any) -> Any:
+        """Make one request, again after a while if it fails.
+
+        Raises:
+            UserError: it failed `tries` times, or the object is not there or not for us.
+            Stopped: nobody waits any more.
+        """
+        begin = time.monotonic()
+        for attempt in range(1, self.tries + 1):
+            try:
+                return self._ask_once(where, method, options)
+            except (FileNotFoundError, PermissionError) as error:
+                raise UserError(
+                    f"{where} cannot be read ({_reason(error)}); check the credentials, and the "
+                    f"set with `abt shards verify {where.parent}`"
+                ) from error
+            except self._troubles as error:
+                took, reason = time.monotonic() - begin, _reason(error)
+                if attempt == self.tries:
+                    raise UserError(
+                        f"{where} did not arrive in {attempt} tries within {took:.0f} s "
+                        f"({reason}); check the store and the network, then run the same command "
+                        "again"
+                    ) from error
+                # Jitter: many readers that lost one store shall not all come back at once.
+                pause = 2 ** (attempt - 2) * random.uniform(0.5, 1.5)
+                log.warning("%s, try %d of %d: %s", where, attempt, self.tries, reason)
+                self._pause(pause)
+        raise AssertionError("the last try returns or raises")
+
+    def _pause(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            if self._stopped():
+                raise Stopped
+            time.sleep(min(left, POLL_S))
+
+    def _ask_once(self, where: Any, method: str, options: dict[str, Any]) -> Any:
+        """Wait for one answer; a file system that is not asynchronous keeps its own time."""
+        if self._stopped():
+            raise Stopped
+        client = self._client
+        if not client.async_impl:
+            return getattr(client, method)(where.path, **options)
+        with self._connecting:  # clients of S3 would else open one session for every thread
+            if not self._connected and hasattr(client, "set_session"):
+                self._wait_for(client.set_session())
+            self._connected = True
+        return self._wait_for(getattr(client, f"_{method}")(where.path, **options))
+
+    def _wait_for(self, answer: Any) -> Any:
+        future = asyncio.run_coroutine_threadsafe(answer, self._client.loop)
+        end = time.monotonic() + self.timeout_s
+        while not wait([future], timeout=POLL_S).done:
+            if self._stopped():
+                future.cancel()
+                raise Stopped
+            if time.monotonic() > end:
+                future.cancel()
+                raise TimeoutError(f"no answer within {self.timeout_s:g} s")
+        return future.result()
+
+
+def _client(where: Any, timeout_s: float) -> Any:
+    """Make a client whose own retries do not multiply with ours, for S3; else take what is there.
+
+    Args:
+        where: a place behind a URL.
+        timeout_s: longest silence of the other side.
+    """
+    if not hasattr(where.fs, "call_s3"):
+        return where.fs
+    config = {
+        **where.storage_options.get("config_kwargs", {}),
+        "connect_timeout": timeout_s,
+        "read_timeout": timeout_s,
+        "retries": {"total_max_attempts": 1},
+    }
+    options = {**where.storage_options, "config_kwargs": config, "skip_instance_cache": True}
+    client = type(where.fs)(**options)
+    client.retries = 1
+    return client
+
+
+def _troubles() -> tuple[type[Exception], ...]:
+    """Return what a client raises when a store is dead, slow or overworked."""
+    try:
+        from aiohttp import ClientError
+        from botocore.exceptions import BotoCoreError
+    except ImportError:
+        return (OSError,)
+    return OSError, BotoCoreError, ClientError
+
+
+def _reason(error: Exception) -> str:
+    return str(error).split("\n", 1)[0] or type(error).__name__
+
+
+def _first_damaged(file: BinaryIO, records: pa.Table) -> str | None:
+    """Return the key of the first clip whose bytes are not those that were written."""
+    for record in records.to_pylist():
+        content = os.pread(file.fileno(), record["record_bytes"], record["record_offset"])
+        if hashlib.blake2b(content, digest_size=16).hexdigest() != record["checksum"]:
+            return record["key"]
+    return None

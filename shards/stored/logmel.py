@@ -1,0 +1,117 @@
+"""The one definition of log-mel: 16 kHz mono in, natural log of mel power out, time first."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from ..base.errors import UserError
+from .front_end import PCM16_SCALE, FrontEnd
+
+BLOCK = 64
+"""Frames that are transformed at a time on the CPU."""
+
+
+class LogMel(nn.Module):
+    """Waveform to log-mel, float32 whatever autocast says.
+
+    A full-scale sine has power (window / 4)^2 = 65,536, above float16's largest number.
+    On a device nnAudio's convolutions do the transform; on the CPU, where they are several times
+    slower, an FFT in float64 gives the same numbers. The two differ where a mel bin lies some
+    100 dB under the loudest one of its frame: there nnAudio's float32 kernels round (docs: README).
+    """
+
+    def __init__(self, front_end: FrontEnd | None = None) -> None:
+        super().__init__()
+        self.front_end = front_end or FrontEnd()
+        self.reference = _nnaudio(self.front_end)
+        window = torch.hann_window(self.front_end.window, dtype=torch.float64)
+        self.window: Tensor
+        self.register_buffer("window", window, persistent=False)
+        self.floor: Tensor
+        self.register_buffer("floor", self._floor(), persistent=False)
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """Compute log-mel frames.
+
+        Args:
+            wave: float [N, samples] in [-1, 1], or int16 PCM; more than window / 2 samples.
+
+        Returns:
+            Natural log of mel power, float32 [N, T, n_mels], T = samples // hop + 1.
+        """
+        least = self.front_end.least_samples
+        if wave.shape[-1] < least:
+            raise ValueError(f"wave has {wave.shape[-1]} samples, log-mel needs at least {least}")
+        if wave.dtype == torch.int16:
+            wave = wave / PCM16_SCALE
+        with torch.autocast(wave.device.type, enabled=False):
+            power = self._power_fft(wave) if wave.device.type == "cpu" else self._power(wave)
+            return torch.log(power + self.floor).transpose(1, 2).contiguous()
+
+    def _floor(self) -> Tensor:
+        """Return what is added to the mel power of each bin, float32 [n_mels, 1].
+
+        The filters are linear: eps before them is eps times the sum of their weights after them.
+        """
+        weights = self.reference.get_buffer("mel_basis").double().sum(dim=1, keepdim=True)
+        floor = (self.front_end.mel_eps + self.front_end.power_eps * weights).float()
+        if not bool((floor > 0).all()):
+            raise UserError("a mel bin of silence has no logarithm; choose mel_eps above 0")
+        return floor
+
+    def _power(self, wave: Tensor) -> Tensor:
+        """Mel power by nnAudio's convolutions without TensorFloat-32, float32 [N, n_mels, T]."""
+        matmul = torch.backends.cuda.matmul
+        allowed, matmul.allow_tf32 = matmul.allow_tf32, False
+        try:
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                return self.reference(wave.float())
+        finally:
+            matmul.allow_tf32 = allowed
+
+    def _power_fft(self, wave: Tensor) -> Tensor:
+        """Mel power by FFT in float64, returned as float32 [N, n_mels, T].
+
+        Some frames at a time: what is between the steps stays in the cache, which makes it three
+        times as fast as one large transform.
+        """
+        size, hop = self.front_end.window, self.front_end.hop
+        basis = self.reference.get_buffer("mel_basis").double().T.contiguous()
+        margin = (size // 2, size // 2)
+        padded = pad(wave.double()[:, None], margin, mode="reflect")[:, 0]
+        framed = padded.unfold(-1, size, hop)
+        # What traces the module cannot unroll a loop over a number of frames that it does not know.
+        blocks = [framed] if torch.compiler.is_compiling() else framed.split(BLOCK, dim=1)
+        power = []
+        for frames in blocks:
+            spectrum = torch.fft.rfft(frames * self.window)
+            power.append((spectrum.real.square() + spectrum.imag.square()) @ basis)
+        return torch.cat(power, dim=1).float().transpose(1, 2)
+
+
+def stored_logmel(log_mel: LogMel, samples: np.ndarray) -> np.ndarray:
+    """Compute what a log-mel set stores of one clip: int16 [samples] to float16 [T, n_mels]."""
+    with torch.inference_mode():
+        return log_mel(torch.from_numpy(samples)[None])[0].numpy().astype(np.float16)
+
+
+def _nnaudio(front_end: FrontEnd) -> nn.Module:
+    from nnAudio.features.mel import MelSpectrogram  # 66 MB with SciPy, which readers do not need
+
+    return MelSpectrogram(
+        sr=front_end.sample_rate,
+        n_fft=front_end.window,
+        win_length=front_end.window,
+        hop_length=front_end.hop,
+        n_mels=front_end.n_mels,
+        fmin=front_end.f_min_hz,
+        fmax=front_end.f_max_hz,
+        window="hann",
+        center=True,
+        pad_mode="reflect",
+        power=2.0,
+        htk=front_end.mel_scale == "htk",
+        norm=1 if front_end.mel_norm == "slaney" else None,
+        verbose=False,
+    )

@@ -1,0 +1,127 @@
+"""A shard set opened for reading: where every clip's frames lie, held in a few flat arrays."""
+
+import hashlib
+import re
+from array import array
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ..base.errors import UserError
+from ..base.place import place, reaching, read_each
+from .form import Form
+from .sidecar import Sidecar, Summary
+from .statistics import Statistics
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardSet:
+    """The index of a set: 12 bytes a clip. Clips are numbered by shard name, then row."""
+
+    folder: Path
+    """Where it lies; see `shards.base.place`."""
+    form: Form
+    names: list[str]
+    """Stems of the shards, in `name_order`."""
+    first: np.ndarray
+    """Number of each shard's first clip, and the total: int64 [shards + 1]."""
+    tar_bytes: list[int]
+    """Size of each shard's tar."""
+    offsets: np.ndarray
+    """First byte of each clip's frames in its tar, int64 [clips]."""
+    n_frames: np.ndarray
+    """Steps along time of each clip, int32 [clips]."""
+    statistics: Statistics
+    fingerprint: str
+    """Hash over the sidecars' checksums, 32 hex digits."""
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def shard_of(self, clips: np.ndarray) -> np.ndarray:
+        """Return the number of the shard that holds each clip, int64 [N]."""
+        return np.searchsorted(self.first, clips, side="right") - 1
+
+    @property
+    def hours(self) -> float:
+        """Length of all clips together."""
+        return int(self.n_frames.sum(dtype=np.int64)) / self.form.frames_per_s / 3600
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """Names of all clips, read from the sidecars on first use."""
+        paths = [self.folder / f"{name}.parquet" for name in self.names]
+        return [key for keys in read_each(_read_keys, paths) for key in keys]
+
+
+def sidecar_paths(folder: Path | str) -> list[Path]:
+    """List a set's sidecars by name: shard, then its supplements, by their numbers.
+
+    Raises:
+        UserError: the set is missing or holds no finished shard.
+    """
+    folder = place(folder)
+    with reaching(folder):
+        paths = sorted(folder.glob("shard-*.parquet"), key=lambda path: name_order(path.stem))
+    if not paths:
+        found = "holds no finished shard" if folder.is_dir() else "does not exist"
+        raise UserError(f"{folder} {found}; make it with `make ingest` or name another folder")
+    return paths
+
+
+def name_order(name: str) -> tuple[list[str | int], str]:
+    """Return what sorts shard-000002-r10 behind shard-000002-r9, and both behind shard-000002."""
+    parts = re.split(r"(\d+)", name)
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
+
+
+def open_shards(folder: Path | str, wanted: Form | None = None) -> ShardSet:
+    """Read a set's sidecars into an index.
+
+    Args:
+        folder: the shard set, a folder or a URL.
+        wanted: refuse a set of another kind or front-end.
+
+    Raises:
+        UserError: no finished shard, another front-end, or shards that do not belong together.
+    """
+    folder = place(folder)
+    paths = sidecar_paths(folder)
+    offsets, n_frames = array("q"), array("i")  # they grow in place: nothing is held twice
+    summaries: list[Summary] = []
+    fingerprint = hashlib.blake2b(digest_size=16)
+    for path, (summary, table) in zip(paths, read_each(_read_index, paths), strict=True):
+        wanted = wanted or summary.form
+        summary.form.require(wanted, str(path))
+        fingerprint.update(f"{path.stem} {summary.checksum}\n".encode())
+        if len(table) != summary.n_ok:
+            raise UserError(f"{path} lists {len(table)} clips, its footer says {summary.n_ok}")
+        offsets.frombytes(table["offset"].to_numpy().tobytes())
+        n_frames.frombytes(table["n_frames"].to_numpy().astype(np.int32).tobytes())
+        summaries.append(summary)
+    if wanted is None or not offsets:
+        raise UserError(f"{folder} holds no clip: all failed; see `abt shards stats {folder}`")
+    return ShardSet(
+        folder=folder,
+        form=wanted,
+        names=[path.stem for path in paths],
+        first=np.concatenate([[0], np.cumsum([summary.n_ok for summary in summaries])]),
+        tar_bytes=[summary.tar_bytes for summary in summaries],
+        offsets=np.frombuffer(offsets, np.int64),
+        n_frames=np.frombuffer(n_frames, np.int32),
+        statistics=Statistics.merged(summary.statistics for summary in summaries),
+        fingerprint=fingerprint.hexdigest(),
+    )
+
+
+def _read_index(path: Path) -> tuple[Summary, pa.Table]:
+    """Read a sidecar's footer and where its clips lie."""
+    sidecar = Sidecar(path)
+    return sidecar.summary(), sidecar.present("offset", "n_frames")
+
+
+def _read_keys(path: Path) -> list[str]:
+    return Sidecar(path).present("key", "offset")["key"].to_pylist()

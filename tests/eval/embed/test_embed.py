@@ -1,0 +1,183 @@
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audio_barlow_twins.eval.bench import bench_command
+from audio_barlow_twins.eval.config import BenchConfig, EmbedConfig
+from audio_barlow_twins.eval.embed import files as extract
+from audio_barlow_twins.eval.embed.embed import embed_command
+from audio_barlow_twins.eval.embed.files import (
+    Embedded,
+    Failed,
+    Sound,
+    embed_files,
+    passes,
+    read_ahead,
+)
+from audio_barlow_twins.eval.hear import HearModel, get_scene_embeddings
+from audio_barlow_twins.eval.sound.audio import AudioError, read_audio
+
+DEMO = Path(__file__).parents[3] / "ingest" / "sources" / "demo" / "audio"
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Sounds of many lengths and rates; some of one length, some of one number of frames."""
+    folder = tmp_path_factory.mktemp("sounds")
+    sources = sorted(DEMO.glob("*/*.opus"))
+    paths = []
+    for i, n_samples in enumerate([16000, 1, 16000, 8000, 16010, 700, 16000, 40000, 8000, 16010]):
+        path = folder / f"{i}.wav"
+        soundfile.write(
+            path, np.resize(read_audio(sources[20 * i], 16000), n_samples), 16000, "FLOAT"
+        )
+        paths.append(path)
+    return [*paths, *sources[:3]]
+
+
+def test_embeddings_are_those_of_each_file_alone_in_the_order_of_the_files(
+    files: list[Path], hear_model: HearModel
+) -> None:
+    rows = list(embed_files(files, hear_model))
+    assert [row.file for row in rows] == files
+    for row in rows:
+        wave = read_audio(row.file, 16000)
+        alone = get_scene_embeddings(torch.from_numpy(wave)[None], hear_model)[0]
+        assert row.duration_s == len(wave) / 16000
+        np.testing.assert_allclose(row.embedding, alone, atol=1e-5)
+
+
+def test_an_embedding_does_not_depend_on_loud_neighbours_in_its_pass(
+    hear_model: HearModel, tmp_path: Path
+) -> None:
+    quiet = 1e-3 * np.sin(np.arange(16000) / 20)
+    loud = np.random.default_rng(0).uniform(-1, 1, 16000)
+    for name, wave in (("quiet", quiet), ("loud", loud)):
+        soundfile.write(tmp_path / f"{name}.wav", wave, 16000, "FLOAT")
+    crowd = [tmp_path / "loud.wav"] * 3 + [tmp_path / "quiet.wav"] + [tmp_path / "loud.wav"] * 3
+    (alone,) = embed_files([tmp_path / "quiet.wav"], hear_model)
+    together = list(embed_files(crowd, hear_model))[3]
+    np.testing.assert_allclose(together.embedding, alone.embedding, atol=1e-5)
+
+
+@given(
+    lengths=st.lists(st.sampled_from([1, 600, 1600, 1650, 16000, 32000]), max_size=30),
+    per_pass=st.integers(1, 400),
+    most_waiting=st.integers(1, 250),
+)
+def test_every_sound_is_in_one_pass_of_sounds_with_as_many_frames(
+    lengths: list[int], per_pass: int, most_waiting: int, hear_model: HearModel
+) -> None:
+    sounds = [Sound(Path(str(i)), np.zeros(n, np.float32)) for i, n in enumerate(lengths)]
+    taken = gone = 0
+
+    def arriving() -> Iterator[Sound]:
+        nonlocal taken
+        for sound in sounds:
+            yield sound
+            taken += max(len(sound.wave), 513) // 160 + 1
+            assert taken - gone <= most_waiting
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extract, "FRAMES_PER_PASS", {"cpu": per_pass})
+        patch.setattr(extract, "FRAMES_WAITING", most_waiting)
+        seen: list[int] = []
+        for part in passes(arriving(), hear_model):
+            frames = [max(len(sound.wave), 513) // 160 + 1 for _, sound in part]
+            assert len(set(frames)) == 1
+            assert len(frames) == 1 or sum(frames) <= per_pass
+            assert all(sounds[i] is sound for i, sound in part)
+            gone += sum(frames)
+            seen += [i for i, _ in part]
+    assert sorted(seen) == list(range(len(lengths)))
+
+
+def test_files_are_read_a_bounded_number_ahead(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "READ_AHEAD", 3)
+    asked: list[Path] = []
+    sounds = read_ahead((asked.append(file) or file for file in files), 16000)  # type: ignore[func-returns-value]
+    for count, _ in enumerate(sounds):
+        assert len(asked) <= count + 3
+        if count == 5:
+            sounds.close()  # type: ignore[attr-defined]
+            break
+    assert len(asked) == 8
+
+
+def test_without_leave_the_first_bad_file_raises(
+    files: list[Path], hear_model: HearModel, broken: Path
+) -> None:
+    with pytest.raises(AudioError, match=r"broken\.wav: cannot be read as audio"):
+        list(embed_files([*files[:2], broken, files[2]], hear_model))
+
+
+def test_with_leave_bad_files_are_told_and_left_out(
+    files: list[Path], hear_model: HearModel, broken: Path, tmp_path: Path
+) -> None:
+    told: list[Failed] = []
+    given = [broken, files[0], tmp_path / "missing.wav", files[1], broken]
+    rows: list[Embedded] = list(embed_files(given, hear_model, told.append))
+    assert [row.file for row in rows] == files[:2]
+    assert [failed.file.name for failed in told] == ["broken.wav", "missing.wav", "broken.wav"]
+    assert told[1].reason == "no such file; check the path"
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    path = tmp_path / "broken.wav"
+    path.write_bytes(b"not a sound")
+    return path
+
+
+@pytest.fixture
+def embed(checkpoint_path: Path, tmp_path: Path) -> Callable[..., Path]:
+    def command(*given: Path, skip_bad: bool) -> Path:
+        out = tmp_path / "out" / "embeddings.parquet"
+        config = EmbedConfig(
+            files=given, checkpoint=checkpoint_path, out=out, skip_bad=skip_bad, device="cpu"
+        )
+        embed_command(config)
+        return out
+
+    return command
+
+
+def test_skipped_files_are_rows_of_a_list_beside_the_table(
+    embed: Callable[..., Path], files: list[Path], broken: Path
+) -> None:
+    out = embed(files[0], broken, files[1], skip_bad=True)
+    assert pq.read_table(out)["file"].to_pylist() == [str(files[0]), str(files[1])]
+    (line,) = out.with_name("embeddings.failed.jsonl").read_text().splitlines()
+    row = json.loads(line)
+    assert row["file"] == str(broken)
+    assert row["reason"].startswith("cannot be read as audio")
+
+
+def test_the_list_goes_when_nothing_is_bad_any_more(
+    embed: Callable[..., Path], files: list[Path], broken: Path
+) -> None:
+    embed(files[0], broken, skip_bad=True)
+    out = embed(files[0], skip_bad=True)
+    assert [path.name for path in out.parent.iterdir()] == ["embeddings.parquet"]
+
+
+def test_the_bench_prints_both_speeds_and_their_ratio(
+    checkpoint_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench_command(
+        BenchConfig(checkpoint=checkpoint_path, clips=3, seconds=0.5, rounds=1, device="cpu")
+    )
+    machine, extraction, bare, ratio = capsys.readouterr().out.splitlines()
+    assert "3 clips, 2 s of sound" in machine
+    speeds = [float(line.split("clips/s")[0].split()[-1]) for line in (extraction, bare)]
+    assert float(ratio.split()[1]) == pytest.approx(speeds[0] / speeds[1], abs=0.02, rel=0.02)

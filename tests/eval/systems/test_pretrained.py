@@ -1,0 +1,200 @@
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors
+import torch
+
+from audio_barlow_twins.eval.hear import HearModel, ModelError, get_scene_embeddings
+from audio_barlow_twins.eval.systems.baselines.log_mel import log_mel_statistics
+from audio_barlow_twins.eval.systems.folder import FolderError, read_folder
+from audio_barlow_twins.eval.systems.pretrained import from_pretrained, save_pretrained
+from audio_barlow_twins.model.checkpoint import Checkpoint
+
+
+@pytest.fixture
+def folder(checkpoint: Checkpoint, tmp_path: Path) -> Path:
+    save_pretrained(checkpoint, tmp_path / "encoder")
+    return tmp_path / "encoder"
+
+
+def test_a_folder_gives_back_the_same_model(
+    folder: Path, hear_model: HearModel, sounds: torch.Tensor
+) -> None:
+    loaded = from_pretrained(folder, device="cpu")
+    assert torch.equal(
+        get_scene_embeddings(sounds, loaded), get_scene_embeddings(sounds, hear_model)
+    )
+
+
+def test_a_model_saves_itself_as_its_checkpoint_is_saved(
+    folder: Path, hear_model: HearModel, sounds: torch.Tensor, tmp_path: Path
+) -> None:
+    hear_model.save_pretrained(tmp_path / "again")
+    for name in ("config.json", "model.safetensors", "README.md"):
+        assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
+    loaded = HearModel.from_pretrained(tmp_path / "again", device="cpu")
+    loaded.save_pretrained(str(tmp_path / "third"))
+    third = HearModel.from_pretrained(str(tmp_path / "third"), device="cpu")
+    assert torch.equal(
+        get_scene_embeddings(sounds, third), get_scene_embeddings(sounds, hear_model)
+    )
+
+
+def test_a_model_without_an_encoder_of_a_checkpoint_is_not_saved(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="log-mel: not written: the model has no encoder"):
+        log_mel_statistics(checkpoint, "cpu").save_pretrained(tmp_path / "log-mel")
+    assert not (tmp_path / "log-mel").exists()
+
+
+def test_a_folder_gives_back_the_checkpoint_without_its_training_state(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    save_pretrained(replace(checkpoint, training={"epoch": 3}), tmp_path)
+    loaded = read_folder(tmp_path)
+    assert replace(loaded, state={}) == replace(checkpoint, state={}, training=None)
+    assert loaded.state.keys() == checkpoint.state.keys()
+    for name, value in checkpoint.state.items():
+        assert torch.equal(loaded.state[name], value)
+        assert loaded.state[name].dtype == value.dtype
+
+
+def test_safetensors_itself_reads_the_weights(folder: Path, checkpoint: Checkpoint) -> None:
+    with safetensors.safe_open(folder / "model.safetensors", framework="pt") as file:
+        assert file.metadata() == {"format": "pt"}
+        assert set(file.keys()) == checkpoint.state.keys()
+        assert torch.equal(file.get_tensor("fc.0.weight"), checkpoint.state["fc.0.weight"])
+
+
+def test_the_config_is_plain_json_with_what_a_user_needs(
+    folder: Path, checkpoint: Checkpoint
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    assert config["model_type"] == "audio-barlow-twins"
+    assert (config["sample_rate"], config["embedding_size"]) == (16000, 192)
+    assert config["front_end"] == checkpoint.front_end
+    assert config["sizes"] == checkpoint.sizes
+
+
+def test_the_card_states_the_facts_of_the_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    card = (folder / "README.md").read_text()
+    head = card.split("---\n")[1]
+    assert "pipeline_tag: feature-extraction" in head
+    # Convolutions 1 -> 8 -> 8 and their norms, then two layers of 64 units on 8 x 16 features.
+    count = (9 * 8 + 8 + 16) + (9 * 8 * 8 + 8 + 16) + (128 * 64 + 64) + (64 * 64 + 64)
+    for fact in (
+        f"{count:,}",
+        "192 features",
+        "audiontt, width 64, channels 8",
+        "f" * 32,
+        "5.8550",
+    ):
+        assert fact in card
+
+
+def test_tensors_that_share_memory_or_lie_crosswise_are_saved_as_values(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    weight = checkpoint.state["fc.3.weight"]
+    crosswise = checkpoint.state | {
+        "fc.3.weight": weight.T.contiguous().T,
+        "fc.0.bias": weight[0],
+        "fc.3.bias": weight[0],
+    }
+    save_pretrained(replace(checkpoint, state=crosswise), tmp_path)
+    loaded = read_folder(tmp_path).state
+    assert torch.equal(loaded["fc.3.weight"], weight)
+    assert torch.equal(loaded["fc.3.bias"], weight[0])
+
+
+def test_a_folder_without_its_config_counts_as_incomplete(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    with pytest.raises(FolderError, match=r"config\.json: no such file"):
+        from_pretrained(folder)
+
+
+def test_a_folder_without_its_weights_is_named(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FolderError, match=r"model\.safetensors: no such file"):
+        from_pretrained(folder)
+
+
+def test_damaged_weights_are_one_line(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(FolderError, match=r"model\.safetensors: cannot be read as safetensors"):
+        from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "model_type is None"),
+        ('{"model_type": "bert"}', "model_type is 'bert', wanted 'audio-barlow-twins'"),
+        ('{"model_type": "audio-barlow-twins", "version": 9}', "version is 9, but this code"),
+        ('{"model_type": "audio-barlow-twins", "version": 1, "step": 1}', "lacks encoder, sizes"),
+    ],
+)
+def test_a_foreign_or_damaged_config_is_refused(folder: Path, config: str, words: str) -> None:
+    (folder / "config.json").write_text(config)
+    with pytest.raises(FolderError, match=words):
+        from_pretrained(folder)
+
+
+def test_a_folder_is_written_anew_over_an_old_one(folder: Path, checkpoint: Checkpoint) -> None:
+    save_pretrained(replace(checkpoint, step=99), folder)
+    assert read_folder(folder).step == 99
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md", "config.json", "model.safetensors",
+    ]  # fmt: skip
+
+
+def test_a_folder_whose_writing_fails_counts_as_incomplete(
+    folder: Path, checkpoint: Checkpoint
+) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").mkdir()
+    with pytest.raises(FolderError, match="cannot be written: Is a directory"):
+        save_pretrained(checkpoint, folder)
+    assert not (folder / "config.json").exists()
+
+
+def test_a_repository_of_the_hub_comes_out_of_its_cache(
+    folder: Path, tmp_path: Path, hear_model: HearModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants")
+    repository = tmp_path / "hub" / "models--somebody--encoder"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("0" * 40)
+    (repository / "snapshots").mkdir()
+    folder.rename(repository / "snapshots" / ("0" * 40))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    loaded = from_pretrained("somebody/encoder", device="cpu")
+    assert loaded.scene_embedding_size == hear_model.scene_embedding_size
+    with pytest.raises(FolderError, match="somebody/other: no such folder, nor to be had"):
+        from_pretrained("somebody/other")
+
+
+def test_what_is_neither_folder_nor_repository_is_one_line() -> None:
+    with pytest.raises(FolderError, match="nowhere: no such folder; give one, or owner/name"):
+        from_pretrained("nowhere")
+
+
+def test_a_repository_needs_the_hub_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(FolderError, match="huggingface_hub, which is not installed"):
+        from_pretrained("somebody/encoder")
+
+
+def test_a_missing_safetensors_is_one_line(
+    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(FolderError, match="safetensors, which is not installed"):
+        save_pretrained(checkpoint, tmp_path)

@@ -1,0 +1,1 @@
+"""Settings compared: each trained and scored as a Ray task, then drawn."""

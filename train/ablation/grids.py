@@ -1,0 +1,126 @@
+"""The runs of each ablation: what is varied, and where the values come from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, cast, get_args
+
+from audio_barlow_twins.shards.base.errors import UserError
+
+from ..config import AblationConfig, TrainConfig
+from ..views.pipeline import ViewName
+
+FIGURE_2: dict[str, tuple[ViewName, ...]] = {
+    "mixup+rrc+rlf+ppn": ("mixup", "rrc", "rlf"),
+    "mixup+rrc+rlf+noise": ("mixup", "noise", "rrc", "rlf"),
+    "mixup+rrc+rlf": ("mixup", "rrc", "rlf"),
+    "noise+rrc+rlf": ("noise", "rrc", "rlf"),
+    "rrc": ("rrc",),
+    "mixup": ("mixup",),
+    "noise": ("noise",),
+    "rlf": ("rlf",),
+    "random": (),
+}
+"""The combinations of the paper's Figure 2. Noise comes after mixup, as in its authors' code."""
+PAIRS: dict[str, tuple[ViewName, ...]] = {
+    "mixup+rrc": ("mixup", "rrc"),
+    "mixup+rlf": ("mixup", "rlf"),
+    "rrc+rlf": ("rrc", "rlf"),
+}
+"""Further ones that the authors have published scores of."""
+RANDOM = "random"
+"""The cell whose encoder is not trained."""
+
+BATCHES = (64, 128, 256, 512, 1024)
+"""Ours: powers of two around the paper's 128. Learning rates scale with the batch."""
+LAMBDAS = (0.0005, 0.0015, 0.005, 0.015, 0.05)
+"""Ours: a decade to each side of 0.005, the value of the paper and of Zbontar et al. (2021)."""
+LAYERS = (0, 1, 2, 3)
+"""Hidden layers of the projector; the paper has one, Zbontar et al. two. Ours."""
+WIDTHS = (1024, 2048, 4096, 8192, 16384)
+"""Of the projector's hidden layers; the paper has 8192. Ours."""
+OUTS = (64, 256, 1024, 4096)
+"""Of the projector's output; the paper has 256 in its ablations, 1024 on AudioSet. Ours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One setting of an ablation."""
+
+    name: str
+    config: TrainConfig
+    trained: bool = True
+    """Whether the encoder is trained, or left as it was drawn."""
+
+
+def cells_of(config: AblationConfig) -> list[Cell]:
+    """List the cells of an ablation, in the order of its figure.
+
+    Raises:
+        UserError: a cell was asked for that the grid does not have.
+    """
+    known = GRIDS[config.grid](config.base)
+    usual = [name for name in known if name not in PAIRS]
+    if config.grid == "views":
+        known |= _combinations(config.base, [name for name in config.cell if name not in known])
+    if unknown := [name for name in config.cell if name not in known]:
+        raise UserError(f"grid {config.grid} has no cell {unknown[0]!r}, but {', '.join(known)}")
+    return [
+        Cell(name=name, config=changed, trained=name != RANDOM)
+        for name, changed in known.items()
+        if name in (config.cell or usual)
+    ]
+
+
+def _views(base: TrainConfig) -> dict[str, TrainConfig]:
+    def cell(name: str, views: tuple[ViewName, ...]) -> TrainConfig:
+        return replace(base, views=views, normalise="ppn" if "ppn" in name else "set")
+
+    return {name: cell(name, views) for name, views in (FIGURE_2 | PAIRS).items()}
+
+
+def _combinations(base: TrainConfig, names: list[str]) -> dict[str, TrainConfig]:
+    """Build cells that are named by their views, such as time-stretch+pitch-shift."""
+    found = {}
+    for name in names:
+        views = cast(tuple[ViewName, ...], tuple(name.split("+")))
+        if set(views) <= set(get_args(ViewName)):
+            found[name] = replace(base, views=views)
+    return found
+
+
+def _batches(base: TrainConfig) -> dict[str, TrainConfig]:
+    return _one_field(base, "batch", "batch", BATCHES)
+
+
+def _lambdas(base: TrainConfig) -> dict[str, TrainConfig]:
+    return _one_field(base, "lambda", "lambda_", LAMBDAS)
+
+
+def _one_field(
+    base: TrainConfig, word: str, name: str, values: tuple[Any, ...]
+) -> dict[str, TrainConfig]:
+    return {f"{word}-{value}": replace(base, **{name: value}) for value in values}
+
+
+def _projectors(base: TrainConfig) -> dict[str, TrainConfig]:
+    """Vary one size of the projector at a time."""
+    changes = [
+        *({"projector_layers": n} for n in LAYERS),
+        *({"projector_hidden": n} for n in WIDTHS),
+        *({"projector_out": n} for n in OUTS),
+    ]
+    configs = [replace(base, **change) for change in changes]  # type: ignore[arg-type]
+    return {_size(config): config for config in configs}  # the base comes up three times
+
+
+def _size(config: TrainConfig) -> str:
+    width = f"x{config.projector_hidden}" if config.projector_layers else ""
+    return f"{config.projector_layers}{width}-{config.projector_out}"
+
+
+GRIDS: dict[str, Callable[[TrainConfig], dict[str, TrainConfig]]] = {
+    "views": _views,
+    "batch": _batches,
+    "lambda": _lambdas,
+    "projector": _projectors,
+}

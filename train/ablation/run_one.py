@@ -1,0 +1,116 @@
+"""One run of an ablation: train an encoder, then score it on tasks; what is there is kept."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from audio_barlow_twins.eval.embed.tasks import embed_task
+from audio_barlow_twins.eval.hear import load_model
+from audio_barlow_twins.eval.probe.recipe import PROTOCOLS
+from audio_barlow_twins.eval.run.scoring import score
+from audio_barlow_twins.eval.systems.system import Loaded
+from audio_barlow_twins.eval.tasks.task import read_task
+from audio_barlow_twins.model.checkpoint import save_checkpoint
+from audio_barlow_twins.shards.base.errors import UserError
+
+from ..config import TrainConfig
+from ..run.session import train
+from ..step.setup import open_set
+from ..step.trainer import Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A cell of an ablation with one seed."""
+
+    cell: str
+    config: TrainConfig
+    """The run; its folder also gets the scores."""
+    trained: bool
+    """Whether the encoder is trained, or left as it was drawn."""
+    tasks: tuple[Path, ...]
+    """Task folders."""
+    protocol: str
+    threads: int
+    """To compute with on a CPU."""
+
+    @property
+    def name(self) -> str:
+        """What the run is called in the report."""
+        return f"{self.cell}/seed-{self.config.seed}"
+
+    def scores_file(self, task: Path) -> Path:
+        """Where the scores on a task go; its presence means that they are complete."""
+        return self.config.run / "hear" / f"{task.name}.json"
+
+    @property
+    def missing(self) -> tuple[Path, ...]:
+        """Tasks that are still to be scored."""
+        return tuple(task for task in self.tasks if not self.scores_file(task).exists())
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobReport:
+    """What became of a job."""
+
+    name: str
+    clips: int
+    """Clips that the encoder was to be trained on, over all epochs."""
+    failure: str = ""
+    """Why there are no scores: what the user can mend, or that the run has diverged."""
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Count it for the progress bar."""
+        return {"failed" if self.failure else "ok": 1}
+
+
+def run_job(task: tuple[Job, int]) -> JobReport:
+    """Do what is missing of a job; the number is of the clips that it trains on."""
+    job, clips = task
+    torch.set_num_threads(job.threads)
+    failure = ""
+    try:
+        with alone_in(job.config.run):
+            if job.trained:
+                train(job.config)
+            else:
+                draw_encoder(job.config)
+            score_encoder(job)
+    except UserError as error:
+        failure = str(error)
+    return JobReport(name=job.name, clips=clips, failure=failure)
+
+
+def draw_encoder(config: TrainConfig) -> None:
+    """Write the encoder of a run as it is before the first step."""
+    trainer = Trainer(config, open_set(config))
+    trainer.reader.close()
+    save_checkpoint(config.run / "encoder.pt", replace(trainer.checkpoint(), training=None))
+
+
+def score_encoder(job: Job) -> None:
+    """Score the encoder of a finished run on the tasks that are missing."""
+    device = None if job.config.device == "auto" else job.config.device
+    encoder = Loaded.of(job.name, load_model(job.config.run / "encoder.pt", device))
+    for folder in job.missing:
+        task, protocol = read_task(folder, encoder.sample_rate), PROTOCOLS[job.protocol]
+        embeddings = partial(embed_task, task, encoder)
+        score(task, embeddings, protocol, job.scores_file(folder), job.name, {})
+
+
+@contextmanager
+def alone_in(run: Path) -> Iterator[None]:
+    """Wait until no other process works in a run's folder.
+
+    The workers of a driver that was killed may live for a few seconds more.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / ".lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

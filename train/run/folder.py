@@ -1,0 +1,98 @@
+"""The run folder: config.json, metrics.jsonl, TensorBoard events, checkpoints, loss.png."""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from audio_barlow_twins.model.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    save_checkpoint,
+)
+from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.files import remove_scratch, replacing
+
+from ..config import TrainConfig
+
+_FREE = (
+    "run", "resume", "shards", "cache", "device", "reader_threads", "log_every",
+    "checkpoint_every_s", "workers", "restarts", "max_stall", "preflight", "compile",
+    "look_epochs", "probe_tasks", "probe",
+)  # fmt: skip
+"""What may differ when a run goes on: it does not change the numbers."""
+
+
+STOP = ".stop"
+"""File of a run folder by which the driver of a cluster asks to stop; holds a signal's number."""
+
+
+class RunFolder:
+    """One run on disk.
+
+    Args:
+        config: what to run; `config.run` is the folder.
+
+    Raises:
+        UserError: the folder holds a run that was not to be resumed, or one with another config.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.path = config.run
+        self.config_path = self.path / "config.json"
+        self.metrics_path = self.path / "metrics.jsonl"
+        self.checkpoint_path = self.path / "checkpoint.pt"
+        self.encoder_path = self.path / "encoder.pt"
+        plain = json.loads(json.dumps(asdict(config), default=str))
+        self.checkpoint = self._existing(config.resume, plain)
+        if self.checkpoint is None:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with replacing(self.config_path) as scratch:
+                scratch.write_text(json.dumps(plain, indent=1) + "\n")
+        remove_scratch(self.path)
+        self._keep_metrics(self.checkpoint.step if self.checkpoint else 0)
+
+    def _existing(self, resume: bool, config: dict[str, Any]) -> Checkpoint | None:
+        if not self.checkpoint_path.exists():
+            return None
+        if not resume:
+            raise UserError(
+                f"{self.path} holds a run already; go on with it by --resume, "
+                "or name another folder with --run"
+            )
+        kept = json.loads(self.config_path.read_text())
+        for name in config.keys() - set(_FREE):
+            if config[name] != kept.get(name):
+                raise UserError(
+                    f"{self.path} was started with {name} {kept.get(name)}, now it is "
+                    f"{config[name]}; a run goes on as it began, or name another folder with --run"
+                )
+        try:
+            return load_checkpoint(self.checkpoint_path)
+        except CheckpointError as error:
+            raise UserError(str(error)) from error
+
+    def _keep_metrics(self, step: int) -> None:
+        """Drop the lines of steps after the checkpoint: they are about to be taken again."""
+        kept = [line for line in read_metrics(self.metrics_path) if line["step"] <= step]
+        with replacing(self.metrics_path) as scratch:
+            scratch.write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+    def write(self, step: int, **metrics: float) -> None:
+        """Append one line to metrics.jsonl."""
+        with self.metrics_path.open("a") as file:
+            file.write(json.dumps({"step": step} | metrics) + "\n")
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write the encoder alone, then the resumable checkpoint that says the step is done."""
+        save_checkpoint(self.encoder_path, replace(checkpoint, training=None))
+        save_checkpoint(self.checkpoint_path, checkpoint)
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Read metrics.jsonl; a last line that a killed process left unfinished is dropped."""
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")
+    return [json.loads(line) for line in lines[:-1]]

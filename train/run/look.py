@@ -1,0 +1,68 @@
+"""A look at a run now and then: how many directions its embeddings use, and what correlates."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audio_barlow_twins.shards.base.files import replacing
+
+LOOKS = 12
+"""Looks over a run, where the config does not say how often."""
+CORNER = 64
+"""Features of the cross-correlation that are kept of each look."""
+SAME = 1e-3
+"""Spread of embeddings, relative to their length, below which they count as one."""
+LEAST_RANK = 2.0
+
+
+def look_steps(total_steps: int, steps_per_epoch: float, every_epochs: float) -> frozenset[int]:
+    """List the steps after which a run is looked at; the last one is always among them.
+
+    Args:
+        total_steps: of the run.
+        steps_per_epoch: of the set.
+        every_epochs: epochs from one look to the next; 0: LOOKS over the run.
+    """
+    every = every_epochs * steps_per_epoch or total_steps / LOOKS
+    count = int(total_steps / every + 1e-9)
+    found = {max(1, round(k * every)) for k in range(1, count + 1)}
+    return frozenset(found | {total_steps})
+
+
+def effective_rank(embeddings: Tensor) -> float:
+    """Count the directions along which embeddings vary (Roy and Vetterli, 2007).
+
+    Args:
+        embeddings: float [N, D].
+
+    Returns:
+        exp of the entropy of the singular values of the centred embeddings, from 1 to min(N, D);
+        0 if all embeddings are the same.
+    """
+    values = embeddings.detach().cpu().double()
+    centred = values - values.mean(dim=0)
+    if float(centred.norm()) <= SAME * float(values.norm()):
+        return 0.0
+    singular = torch.linalg.svdvals(centred)
+    share = singular / singular.sum()
+    return float(torch.special.entr(share).sum().exp())
+
+
+def name_collapse(rank: float) -> str:
+    """Say in words what an effective rank shows, if it shows a collapse."""
+    if rank == 0:
+        return "complete collapse: all clips get the same embedding"
+    if rank < LEAST_RANK:
+        return f"dimensional collapse: embeddings vary along about {rank:.1f} direction(s)"
+    return ""
+
+
+def keep_correlation(run: Path, step: int, correlation: Tensor) -> None:
+    """Write the first CORNER features' cross-correlation, float [D, D], for the picture."""
+    folder = run / "correlations"
+    folder.mkdir(exist_ok=True)
+    corner = correlation[:CORNER, :CORNER].float().cpu().numpy().astype(np.float16)
+    with replacing(folder / f"{step:09d}.npy") as scratch, scratch.open("wb") as file:
+        np.save(file, corner)

@@ -1,0 +1,158 @@
+"""A run from beginning to end: take the steps that are missing, log, save, stop cleanly."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+from audio_barlow_twins.model.checkpoint import Checkpoint
+from audio_barlow_twins.shards.base.cli import say
+
+from ..config import TrainConfig
+from ..step.ranks import AgreedError, Ranks, joined_ranks
+from ..step.setup import open_set
+from ..step.trainer import Trainer
+from .folder import STOP, RunFolder
+from .journal import Journal
+from .pictures import draw_run
+from .preflight import measure
+from .summary import summarise
+
+log = logging.getLogger(__name__)
+
+
+def train(config: TrainConfig) -> None:
+    """Take the steps of a run that are missing and print its summary.
+
+    Under torchrun or Ray Train every process calls it; the first one logs, saves and prints.
+
+    Raises:
+        UserError: the shards or the run folder do not fit the config.
+    """
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0:
+        config = replace(config, resume=True)  # torchrun has replaced a process that was lost
+    with joined_ranks(config.device, config.batch) as ranks:
+        try:
+            stopped_by = _train(config, ranks)
+        except AgreedError:
+            if ranks.first:
+                raise
+            sys.exit(2)
+    if stopped_by:
+        sys.exit(128 + stopped_by)
+
+
+def _train(config: TrainConfig, ranks: Ranks) -> int:
+    """Train in one of the processes; return the number of the signal that stopped all, or 0."""
+    shard_set = ranks.from_first(lambda: open_set(config))
+    folder: RunFolder | None = None
+
+    def open_run() -> Checkpoint | None:
+        nonlocal folder
+        folder = RunFolder(config)
+        return folder.checkpoint
+
+    checkpoint = ranks.from_first(open_run)
+    trainer = Trainer(config, shard_set, ranks)
+    with trainer.reader:
+        if checkpoint:
+            trainer.restore(checkpoint)
+        if folder:
+            log.info("%s", _headline(trainer))
+        stopped_by = _steps(trainer, folder) if trainer.step < trainer.total_steps else 0
+    if folder:
+        draw_run(folder.path)
+        say(_stopped(trainer, stopped_by) if stopped_by else summarise(folder.path))
+    return stopped_by
+
+
+def _headline(trainer: Trainer) -> str:
+    config = trainer.config
+    by = f" by {trainer.ranks.world} processes" if trainer.ranks.world > 1 else ""
+    return (
+        f"{config.run}: {len(trainer.shard_set)} clips, {trainer.total_steps} steps of "
+        f"{config.batch}{by}, {trainer.total_steps - trainer.step} to go, on {trainer.device.type} "
+        f"in {'bf16' if trainer.bf16 else 'float32'}"
+    )
+
+
+def _stopped(trainer: Trainer, number: int) -> str:
+    return (
+        f"stopped by {signal.Signals(number).name} at step {trainer.step} of "
+        f"{trainer.total_steps}, saved; go on with the same command and --resume"
+    )
+
+
+def _steps(trainer: Trainer, folder: RunFolder | None) -> int:
+    """Run the loop; return the number of the signal that ended it early, after saving.
+
+    One process acts on a signal after any step. Several look at it where they write a line: there
+    they wait for each other anyway, and all must stop at the same step.
+    """
+    config, alone = trainer.config, trainer.ranks.world == 1
+    if config.preflight:
+        found = measure(trainer)
+        if folder:
+            log.info("%s", found)
+    saved_at = time.monotonic()
+    with (
+        _stop_signals(config.run, patient=not alone) as caught,
+        Journal(trainer, folder) as journal,
+    ):
+        for batch in trainer.batches():
+            journal.add(trainer.take_step(batch))
+            last = trainer.step == trainer.total_steps
+            late = time.monotonic() - saved_at > config.checkpoint_every_s
+            at_line = journal.due or trainer.step % config.log_every == 0
+            if at_line or (alone and (caught() or late)):
+                journal.write(caught())
+                stalled = journal.stall.error(trainer.step)
+                if folder and (journal.signal or stalled or last or late):
+                    folder.save(trainer.checkpoint())
+                    saved_at = time.monotonic()
+                if stalled:
+                    raise AgreedError(stalled)
+                if journal.signal:
+                    return journal.signal
+    return 0
+
+
+@contextmanager
+def _stop_signals(run: Path, patient: bool) -> Iterator[Callable[[], int]]:
+    """Note SIGTERM and SIGINT instead of dying of them, so that the step can be finished.
+
+    Args:
+        run: folder of the run; under Ray Train the driver leaves word there.
+        patient: also outlive a second signal; who started this process may pass on what the
+            terminal has sent to all.
+    """
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # in a worker of Ray Train
+        yield lambda: _asked_by_driver(run / STOP)
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if caught and not patient:  # asked twice: stop at once
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: caught[0] if caught else 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _asked_by_driver(stop: Path) -> int:
+    try:
+        return int(stop.read_text() or 0)  # empty: it is just being written
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,1 @@
+"""Looks at what training would see, and measurements of a step."""

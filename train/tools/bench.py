@@ -1,0 +1,226 @@
+"""What a step costs: with streamed shards beside resident batches, its parts, its arithmetic."""
+
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import cycle, islice
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.files import replacing
+from audio_barlow_twins.shards.read.reader import Batch
+from audio_barlow_twins.shards.stored.form import logmel_form, wave_form
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
+from audio_barlow_twins.shards.stored.shardset import ShardSet
+
+from ..presets import PRESETS
+from ..run.summary import PAPER_CLIPS, PAPER_EPOCHS
+from ..step.ranks import Ranks, choose_device
+from ..step.trainer import Trainer
+from ..views.pipeline import split_views
+
+WARM_UP = 5
+"""Steps before the first timing: kernels are loaded, or compiled."""
+RESIDENT = 8
+"""Batches that lie on the device for the step that streams nothing."""
+CLIPS = 512
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Measure training steps: streamed beside resident batches, parts, FLOP/s, 100 epochs."""
+
+    presets: tuple[str, ...] = ("audiontt-audioset", "vitc-b-audioset")
+    """Presets whose step is measured, on synthetic clips of 10 s."""
+    batch: int = 128
+    """Clips a step."""
+    steps: int = 50
+    """Steps of a timing."""
+    rounds: int = 3
+    """Streamed and resident steps are timed this often, in turn; the median counts."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU if there is one."""
+    compile: tuple[Literal["no", "default", "reduce-overhead", "max-autotune"], ...] = ("no",)
+    """Modes of torch.compile to measure, one after the other."""
+    profile: int = 0
+    """Also list this many of the most expensive operations of a step."""
+    json: Path | None = None
+    """Write all figures to this file."""
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.presets) - set(PRESETS)):
+            raise UserError(f"no preset is called {unknown[0]}; choose from {', '.join(PRESETS)}")
+        if min(self.batch - 1, self.steps, self.rounds) < 1 or self.profile < 0:
+            raise UserError(
+                "steps and rounds must be 1 or more, batch 2 or more, profile 0 or more"
+            )
+
+    def run(self) -> None:
+        """Measure every preset in every mode, print a block for each."""
+        from audio_barlow_twins.shards.bench import (
+            synthetic_shards,  # brings in webdataset, as writing shards does
+        )
+
+        device = choose_device(self.device)
+        peak = matmul_flops(device)
+        say(
+            f"{chip(device)}, torch {torch.__version__}: {peak / 1e12:.3g} TFLOP/s in a large bf16 "
+            f"product, {copy_bytes(device) / 1e9:.3g} GB/s in a copy in its memory"
+        )
+        found = []
+        with tempfile.TemporaryDirectory() as folder:
+            sets: dict[bool, ShardSet] = {}
+            for name in self.presets:
+                for mode in self.compile:
+                    given = PRESETS[name][1]
+                    config = replace(given, batch=self.batch, compile=mode, device=self.device)
+                    waves = bool(split_views(config.views)[0])
+                    if waves not in sets:
+                        form = wave_form() if waves else logmel_form(FrontEnd())
+                        sets[waves] = synthetic_shards(
+                            Path(folder) / form.kind, CLIPS, per_shard=CLIPS, form=form
+                        )
+                    trainer = Trainer(config, sets[waves], Ranks(device=device))
+                    with trainer.reader:
+                        step = measure(trainer, f"{name}, compile {mode}", self.steps, self.rounds)
+                        say(step.describe(peak))
+                        if self.profile:
+                            say(operations(trainer, self.profile))
+                    found.append(asdict(step))
+        if self.json:
+            with replacing(self.json) as scratch:
+                scratch.write_text(json.dumps({"chip": chip(device), "steps": found}, indent=1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What was measured of one kind of step."""
+
+    name: str
+    batch: int
+    streamed_s: float
+    """Seconds a step with batches from shards."""
+    resident_s: float
+    """Seconds a step with batches that lie on the device."""
+    shares: dict[str, float]
+    """Share of the streamed step's time by part."""
+    flop: int
+    """Floating-point operations of a step in products and convolutions."""
+    read_bytes: int
+    """Bytes of shards that a step takes."""
+
+    def describe(self, peak: float) -> str:
+        """Write the figures in a few lines; `peak` is the FLOP/s of a large matrix product."""
+        rate = self.flop / self.streamed_s
+        hours = PAPER_EPOCHS * PAPER_CLIPS / self.batch * self.streamed_s / 3600
+        parts = ", ".join(f"{part} {100 * share:.1f} %" for part, share in self.shares.items())
+        return (
+            f"\n{self.name}, batch {self.batch}\n"
+            f"  streamed {1000 * self.streamed_s:.2f} ms a step, resident "
+            f"{1000 * self.resident_s:.2f} ms: ratio {self.streamed_s / self.resident_s:.3f}\n"
+            f"  {self.batch / self.streamed_s:,.0f} clips/s, "
+            f"{self.read_bytes / self.streamed_s / 1e6:.1f} MB/s of shards, {rate / 1e12:.3g} "
+            f"TFLOP/s ({100 * rate / peak:.0f} % of the product)\n  {parts}\n"
+            f"  {PAPER_EPOCHS} epochs of {PAPER_CLIPS:,} clips: {hours:,.1f} h"
+        )
+
+
+def measure(trainer: Trainer, name: str, steps: int, rounds: int) -> Step:
+    """Time streamed and resident steps in turn."""
+    resident = cycle([copied(batch) for batch in islice(trainer.batches(), RESIDENT)])
+    with FlopCounterMode(display=False) as counter:
+        trainer.take_step(next(resident))
+    timed(trainer, resident, WARM_UP)
+    streamed_s, resident_s = [], []
+    for _ in range(rounds):
+        resident_s.append(timed(trainer, resident, steps))
+        stream = trainer.batches()
+        timed(trainer, stream, WARM_UP)
+        trainer.clock.lap()
+        streamed_s.append(timed(trainer, stream, steps))
+        _, shares = trainer.clock.lap()
+        del stream
+    return Step(
+        name=name,
+        batch=trainer.config.batch,
+        streamed_s=median(streamed_s),
+        resident_s=median(resident_s),
+        shares=shares,
+        flop=counter.get_total_flops(),
+        read_bytes=trainer.config.batch * trainer.reader.crop_bytes,
+    )
+
+
+def timed(trainer: Trainer, batches: Iterator[Batch], steps: int) -> float:
+    """Take some steps; return seconds a step."""
+    synchronise(trainer.device)
+    begin = time.perf_counter()
+    for batch in islice(batches, steps):
+        trainer.take_step(batch)
+    synchronise(trainer.device)
+    return (time.perf_counter() - begin) / steps
+
+
+def copied(batch: Batch) -> Batch:
+    """Copy a batch, whose memory the reader will fill anew."""
+    return Batch(batch.crops.clone(), batch.clips.clone(), batch.epochs.clone(), batch.starts)
+
+
+def operations(trainer: Trainer, rows: int) -> str:
+    """Profile some steps; list the operations by the time that they alone take."""
+    batches = [copied(batch) for batch in islice(trainer.batches(), 3)]
+    gpu = trainer.device.type == "cuda"
+    kinds = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * gpu]
+    with profile(activities=kinds) as profiler:
+        timed(trainer, iter(batches), len(batches))
+    order = "self_device_time_total" if gpu else "self_cpu_time_total"
+    return profiler.key_averages().table(sort_by=order, row_limit=rows, max_name_column_width=48)
+
+
+def matmul_flops(device: torch.device) -> float:
+    """Measure FLOP/s of a large bf16 matrix product."""
+    size = 8192 if device.type == "cuda" else 1024
+    a = torch.randn(size, size, device=device, dtype=torch.bfloat16)
+    return 2 * size**3 / _fastest(lambda: a @ a, device)
+
+
+def copy_bytes(device: torch.device) -> float:
+    """Measure bytes/s that a copy reads and writes in the device's memory."""
+    a = torch.empty(2**30 if device.type == "cuda" else 2**27, dtype=torch.uint8, device=device)
+    b = torch.empty_like(a)
+    return 2 * len(a) / _fastest(lambda: b.copy_(a), device)
+
+
+def _fastest(work: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds of the fastest of some runs."""
+    found = []
+    for _ in range(10):
+        synchronise(device)
+        begin = time.perf_counter()
+        work()
+        synchronise(device)
+        found.append(time.perf_counter() - begin)
+    return min(found)
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def chip(device: torch.device) -> str:
+    """Name what is measured."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

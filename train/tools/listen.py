@@ -1,0 +1,132 @@
+"""`abt train listen`: a page on which every view of waveforms can be heard and seen."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.files import replacing
+from audio_barlow_twins.shards.html.page import Html, element, join, page, player, spectrogram
+from audio_barlow_twins.shards.stored.form import wave_form
+from audio_barlow_twins.shards.stored.front_end import PCM16_SCALE, FrontEnd
+from audio_barlow_twins.shards.stored.logmel import LogMel
+from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards
+
+from ..config import ListenConfig
+from ..views.bank import Bank
+from ..views.base import Setting, WaveView, fit
+from ..views.draws import Draws, sample_keys
+from ..views.wave_views import Chain, make_views, needed_samples
+from .clips import find_wave
+
+RATE = FrontEnd().sample_rate
+BACKGROUNDS = 64
+"""Clips that may be put behind another."""
+STRENGTHS = (("gentle", 1 / 3), ("medium", 2 / 3), ("strongest", 1.0))
+MILD: dict[str, dict[str, float]] = {
+    "time-stretch": {"rate": 1},
+    "pitch-shift": {"cents": 0},
+    "equaliser": {"gain_db": 0},
+    "low-pass": {"frequency_hz": 8000},
+    "high-pass": {"frequency_hz": 20},
+    "band-pass": {"q": 0.1},
+    "compression": {"ratio": 1, "threshold_db": 0},
+    "clipping": {"below_peak_db": 0},
+    "reverb": {"rt60_s": 0.05, "direct_db": 30},
+    "background": {"snr_db": 40},
+    "coloured-noise": {"snr_db": 40},
+    "bandwidth": {"rate_hz": 16000},
+    "time-shift": {"shift_ms": 0},
+    "time-mask": {"length_ms": 0},
+    "fade": {"in_s": 0, "out_s": 0},
+    "gain": {"gain_db": 0},
+}
+"""The values at which a view does next to nothing; its strength is the way from there."""
+
+
+def listen(config: ListenConfig) -> None:
+    """Write the page and say where it is."""
+    shard_set = open_shards(config.shards, wave_form())
+    chain = config.ranges.chain(config.views)
+    n_out = round(config.seconds * RATE)
+    names = list(config.clip) or random_keys(shard_set, config.clips, config.seed, n_out)
+    read = needed_samples(chain, n_out, RATE)
+    clips = {name: fit(find_wave(name, shard_set)[None], read) for name in names}
+    bank = Bank(BACKGROUNDS, (n_out,))
+    for name in random_keys(shard_set, BACKGROUNDS, config.seed + 1, n_out):
+        bank.push(fit(find_wave(name, shard_set)[None], n_out))
+    setting = Setting(sample_rate=RATE, n_out=n_out, bank=bank)
+    sections = [("", _contents(chain))]
+    for name, view in chain.items():
+        cards = [
+            card
+            for clip, x in clips.items()
+            for card in _cards(clip, x, name, view, setting, config.seed)
+        ]
+        words = element("p", (view.__doc__ or "").split("\n")[0], class_="quiet", id=name)
+        sections.append((name, join(words, element("div", *cards, class_="plots"))))
+    whole = page("Views of waveforms", sections, f"{len(clips)} clips of {config.shards}")
+    with replacing(config.out) as scratch:
+        scratch.write_text(whole, encoding="utf-8")
+    say(f"{config.out}: {len(chain)} views of {len(clips)} clips, {len(whole) / 1e6:.1f} MB")
+
+
+def _contents(chain: Chain) -> Html:
+    """Say what is on the page, and link to its parts."""
+    links = [link for name in chain for link in (element("a", name, href=f"#{name}"), " ")]
+    return join(
+        element("p", "Each view at three strengths, from a third of its range to all of it, after "
+                "the clip as it was read. Below each name stands what was done."),
+        element("p", *links),
+    )  # fmt: skip
+
+
+def _cards(
+    clip: str, x: Tensor, name: str, view: WaveView, setting: Setting, seed: int
+) -> Iterator[Html]:
+    """Show the clip [1, T], then one view of it at each strength."""
+    n_out = setting.n_out or x.shape[1]
+    yield _card(f"{clip}: the clip", "as it was read", x[0, :n_out])
+    for number, (words, strength) in enumerate(strengths(name)):
+        given = at_strength(name, view, strength)
+        keys = sample_keys(seed, torch.tensor(number), torch.zeros(1, dtype=torch.int64), 0)
+        made, drawn = make_views({name: given}, x, Draws(keys), setting)
+        (text,) = given.describe(drawn[name])
+        yield _card(f"{clip}: {words}", text, made[0])
+
+
+def _card(title: str, text: str, x: Tensor) -> Html:
+    """Build the card of one sound, float32 [T]."""
+    pcm = (x * PCM16_SCALE).round().clamp(-PCM16_SCALE, PCM16_SCALE - 1).to(torch.int16)
+    log_mel = LogMel()(x[None])[0].numpy()
+    return element(
+        "figure",
+        element("figcaption", element("b", title), element("span", text)),
+        player(pcm.numpy(), RATE, f"{title}, {text}"),
+        spectrogram(log_mel, len(x) / RATE, f"log-mel of {title}, {text}"),
+    )
+
+
+def strengths(name: str) -> list[tuple[str, float]]:
+    """List the strengths of a view; one that has no range has one."""
+    return list(STRENGTHS) if name in MILD else [("done", 1.0)]
+
+
+def at_strength(name: str, view: WaveView, strength: float) -> WaveView:
+    """Fix the leading parameters of a view at a share of the way to their range's further end."""
+    fixed = {}
+    for parameter, mild in MILD.get(name, {}).items():
+        end = max(getattr(view, parameter), key=lambda end: abs(end - mild))
+        value = mild + strength * (end - mild)
+        fixed[parameter] = (value, value)
+    return replace(view, probability=1.0, **fixed)
+
+
+def random_keys(shard_set: ShardSet, count: int, seed: int, n_samples: int) -> list[str]:
+    """Draw keys of different clips; those of `n_samples` or more come first."""
+    order = np.random.default_rng(seed).permutation(len(shard_set))
+    short = shard_set.n_frames[order] < n_samples
+    return [shard_set.keys[i] for i in order[np.argsort(short, kind="stable")][:count]]

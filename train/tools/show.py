@@ -1,0 +1,88 @@
+"""`abt train views CLIP`: a picture of pairs of views, as training would see them."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.read.reader import CropReader
+from audio_barlow_twins.shards.stored.form import logmel_form
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
+from audio_barlow_twins.shards.stored.logmel import LogMel
+from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards
+
+from ..config import ShowConfig
+from ..run.pictures import new_figure, save
+from ..views.draws import sample_keys
+from ..views.norm import SetNorm
+from ..views.pipeline import Views
+from .clips import read_file, read_key
+
+SPREAD = 3.0
+"""Standard deviations around the mean that the colours span."""
+
+
+def show(config: ShowConfig) -> None:
+    """Draw the picture and say where it is."""
+    shard_set = open_shards(config.shards, logmel_form(FrontEnd()))
+    crop = loudest_crop(whole_clip(config, shard_set), config.crop_frames)
+    pairs = zip(*make(config, shard_set, crop), strict=True)
+    norm = SetNorm(shard_set.statistics.mean, shard_set.statistics.std)
+    rows = [[norm(crop), *pair] for pair in pairs]
+    title = f"{config.clip}: {', '.join(config.views) or 'no augmentation'}"
+    draw(rows, title, config.out)
+    say(f"{config.out}: {config.pairs} pairs of views of {config.clip}")
+
+
+def whole_clip(config: ShowConfig, shard_set: ShardSet) -> Tensor:
+    """Compute or read the clip's log-mel, float32 [T, F].
+
+    Raises:
+        UserError: there is no such file, nor such a key.
+    """
+    if not Path(config.clip).is_file():
+        return torch.from_numpy(read_key(config.clip, shard_set)).float()
+    wave = read_file(Path(config.clip))
+    lacking = max(0, FrontEnd().least_samples - len(wave))
+    return LogMel()(torch.nn.functional.pad(wave, (0, lacking))[None])[0]
+
+
+def make(config: ShowConfig, shard_set: ShardSet, crop: Tensor) -> tuple[Tensor, Tensor]:
+    """Make pairs of views of one crop [T, F], with a bank of clips of the set."""
+    norm = SetNorm(shard_set.statistics.mean, shard_set.statistics.std)
+    views = Views(config.views, config.ranges, norm, (config.crop_frames, crop.shape[1]))
+    held = min(len(shard_set), config.ranges.bank)
+    with CropReader(shard_set, frames=config.crop_frames, batch=held, seed=config.seed) as reader:
+        views.remember(next(reader.batches(0, 1)).crops.float())
+    numbers = torch.arange(config.pairs)
+    keys = [sample_keys(config.seed, numbers * 0, numbers, view) for view in (0, 1)]
+    return views(crop.expand(config.pairs, *crop.shape), *keys)
+
+
+def loudest_crop(log_mel: Tensor, frames: int) -> Tensor:
+    """Cut the crop with the highest mean out of a clip [T, F]; a short clip ends in zeros."""
+    lacking = max(0, frames - len(log_mel))
+    padded = torch.nn.functional.pad(log_mel, (0, 0, 0, lacking))
+    means = padded.mean(dim=1).unfold(0, frames, 1).mean(dim=1)
+    begin = int(means.argmax())
+    return padded[begin : begin + frames]
+
+
+def draw(rows: list[list[Tensor]], title: str, path: Path) -> None:
+    """Draw rows of a clip and its two views, normalised log-mel [T, F] each."""
+    figure = new_figure(9, 1 + 2 * len(rows))
+    panels = figure.subplots(len(rows), 3, squeeze=False, sharex=True, sharey=True)
+    for line, row in zip(panels, rows, strict=True):
+        for axes, name, x in zip(line, ("clip", "view A", "view B"), row, strict=True):
+            where = (0, len(x) / 100, 0, x.shape[1])
+            image = axes.imshow(
+                x.T.numpy(), origin="lower", aspect="auto", vmin=-SPREAD, vmax=SPREAD, extent=where
+            )
+            axes.set_title(name)
+    for axes in panels[-1]:
+        axes.set_xlabel("s")
+    figure.supylabel("mel bin")
+    figure.colorbar(image, ax=panels, label="log-mel, standard deviations from the mean")
+    figure.suptitle(title)
+    save(figure, path)

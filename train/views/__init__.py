@@ -1,0 +1,1 @@
+"""A batch of crops in, two augmented views of each out."""

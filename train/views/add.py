@@ -1,0 +1,168 @@
+"""Views that add sound to a waveform: coloured noise, another clip, a room."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from .base import Drawn, Setting, WaveView, check_range, decibels, fit, uniform_in_octaves
+from .draws import MAX_INTEGERS, Draws
+
+SILENT = 1e-12
+
+
+def add_at(x: Tensor, other: Tensor, snr_db: Tensor) -> Tensor:
+    """Add another sound at a ratio of energies.
+
+    Args:
+        x: waveforms, float32 [N, T].
+        other: what is added, float32 [N, T]; silence adds nothing, and to silence nothing is added.
+        snr_db: energy of x over that of what is added, both over all of T, dB [N].
+
+    Returns:
+        Waveforms, float32 [N, T].
+    """
+    energy, of_other = x.square().mean(1), other.square().mean(1)
+    scale = (energy / of_other.clamp_min(SILENT)).sqrt() * decibels(-snr_db)
+    return torch.addcmul(x, other, scale[:, None])
+
+
+def coloured_noise(seeds: Tensor, slope_db: Tensor, n_samples: int) -> Tensor:
+    """Make normal noise whose power falls evenly over the octaves.
+
+    Args:
+        seeds: key of each sample's noise, int64 [N].
+        slope_db: change of the power spectral density for an octave, dB [N]: 0 is white noise, -3
+            pink, -6 brown, 3 blue.
+        n_samples: length.
+
+    Returns:
+        Waveforms, float32 [N, T], with nothing at 0 Hz, of any level.
+    """
+    bins = n_samples // 2 + 1
+    spectrum = torch.view_as_complex(Draws(seeds).normals(2 * bins).unflatten(1, (bins, 2)))
+    bin_ = torch.arange(bins, device=seeds.device)
+    level = decibels(slope_db[:, None] * bin_.clamp_min(1).log2()) * (bin_ > 0)
+    return torch.fft.irfft(spectrum * level, n=n_samples)
+
+
+def room_response(
+    seeds: Tensor, rt60_s: Tensor, direct_db: Tensor, longest_s: float, sample_rate: int
+) -> Tensor:
+    """Make impulse responses of rooms: the direct sound, then noise that decays exponentially.
+
+    Args:
+        seeds: key of each sample's room, int64 [N].
+        rt60_s: time in which the energy decays by 60 dB, seconds [N].
+        direct_db: energy of the direct sound over that of the noise, dB [N].
+        longest_s: length of the response, seconds; where it ends the noise is cut off.
+        sample_rate: Hz.
+
+    Returns:
+        Responses, float32 [N, samples]; the first sample is the direct sound, 1.
+    """
+    n_samples = max(2, math.ceil(longest_s * sample_rate))
+    time = torch.arange(1, n_samples, device=seeds.device) / sample_rate
+    decay = torch.exp(-3 * math.log(10) * time / rt60_s[:, None])
+    tail = Draws(seeds).normals(n_samples - 1) * decay
+    tail = tail * (decibels(-direct_db) / tail.square().sum(1).sqrt())[:, None]
+    return torch.cat([torch.ones_like(tail[:, :1]), tail], 1)
+
+
+def reverberate(x: Tensor, response: Tensor) -> Tensor:
+    """Convolve waveforms [N, T] with responses [N, samples]; what rings after T is cut off."""
+    n_samples = x.shape[1]
+    size = 2 ** math.ceil(math.log2(n_samples + response.shape[1]))
+    spectrum = torch.fft.rfft(x, n=size) * torch.fft.rfft(response, n=size)
+    return torch.fft.irfft(spectrum, n=size)[:, :n_samples]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColouredNoise(WaveView):
+    """Add noise of any colour."""
+
+    snr_db: tuple[float, float] = (3.0, 30.0)
+    """Lowest and highest ratio of the clip's energy to the noise's, dB."""
+    slope_db: tuple[float, float] = (-6.0, 3.0)
+    """Range of the noise's slope, dB for an octave: 0 white, -3 pink, -6 brown, 3 blue."""
+
+    text: ClassVar[str] = "noise of {slope_db:+.1f} dB an octave, {snr_db:.0f} dB below the clip"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("snr_db", self.snr_db, -60, 120)
+        check_range("slope_db", self.slope_db, -12, 12)
+
+    def parameters(self, draws: Draws) -> Drawn:
+        """Draw `snr_db`, `slope_db` and the noise's `seed`."""
+        return {
+            "snr_db": draws.uniform(*self.snr_db),
+            "slope_db": draws.uniform(*self.slope_db),
+            "seed": draws.integers(MAX_INTEGERS),
+        }
+
+    def change(self, x: Tensor, drawn: Drawn, setting: Setting) -> Tensor:
+        """Add noise."""
+        noise = coloured_noise(drawn["seed"], drawn["slope_db"], x.shape[1])
+        return add_at(x, noise, drawn["snr_db"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Background(WaveView):
+    """Add an earlier clip."""
+
+    snr_db: tuple[float, float] = (3.0, 30.0)
+    """Lowest and highest ratio of the clip's energy to the other's, dB."""
+
+    text: ClassVar[str] = "another clip, {snr_db:.0f} dB below"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("snr_db", self.snr_db, -60, 120)
+
+    def parameters(self, draws: Draws) -> Drawn:
+        """Draw `snr_db`, and `age` as a share of the bank's clips."""
+        return {"snr_db": draws.uniform(*self.snr_db), "age": draws.uniform(0, 1)}
+
+    def change(self, x: Tensor, drawn: Drawn, setting: Setting) -> Tensor:
+        """Add a clip of the bank; a shorter one ends before x."""
+        if setting.bank is None:
+            return x
+        filled = setting.bank.filled
+        ages = (drawn["age"] * filled).to(torch.int64).minimum((filled - 1).clamp_min(0))
+        return add_at(x, fit(setting.bank.take(ages), x.shape[1]), drawn["snr_db"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reverb(WaveView):
+    """Put a clip into a room."""
+
+    rt60_s: tuple[float, float] = (0.1, 0.8)
+    """Shortest and longest time in which the energy decays by 60 dB, seconds."""
+    direct_db: tuple[float, float] = (-3.0, 15.0)
+    """Lowest and highest ratio of the direct sound's energy to the room's, dB."""
+
+    text: ClassVar[str] = "room of {rt60_s:.2f} s, {direct_db:.0f} dB below the direct sound"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("rt60_s", self.rt60_s, 0.01, 10)
+        check_range("direct_db", self.direct_db, -60, 60)
+
+    def parameters(self, draws: Draws) -> Drawn:
+        """Draw `rt60_s`, `direct_db` and the room's `seed`."""
+        return {
+            "rt60_s": uniform_in_octaves(draws, *self.rt60_s),
+            "direct_db": draws.uniform(*self.direct_db),
+            "seed": draws.integers(MAX_INTEGERS),
+        }
+
+    def change(self, x: Tensor, drawn: Drawn, setting: Setting) -> Tensor:
+        """Reverberate."""
+        longest_s, rate = self.rt60_s[1], setting.sample_rate
+        response = room_response(
+            drawn["seed"], drawn["rt60_s"], drawn["direct_db"], longest_s, rate
+        )
+        return reverberate(x, response)

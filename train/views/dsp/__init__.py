@@ -1,0 +1,1 @@
+"""Signal processing for the views of waveforms, batched on the device."""

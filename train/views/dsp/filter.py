@@ -1,0 +1,118 @@
+"""Second-order filters of waveforms with a response of its own for every sample.
+
+The responses are those of the analogue prototypes under the bilinear transform with the frequency
+kept (R. Bristow-Johnson, "Cookbook formulae for audio equalizer biquad filter coefficients"). The
+recursion is the state-variable form with trapezoidal integrators (A. Simper, "Linear trapezoidal
+integrated state variable filter", 2013): the same transfer functions, with states that float32
+holds well at low frequencies too. It runs exactly, from a state of zeros, whatever rings.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from ..base import decibels
+from .recursion import BLOCK, Recursion
+
+Kind = Literal["low-pass", "high-pass", "band-pass", "peak", "low shelf", "high shelf"]
+
+TOP = 0.49
+"""Highest frequency of a filter, in sample rates; higher ones are taken for it."""
+REACH = 64
+"""Samples on either side that the bandwidth filter reads."""
+
+
+def second_order(
+    x: Tensor,
+    kind: Kind,
+    frequency_hz: Tensor,
+    q: Tensor,
+    gain_db: Tensor | None = None,
+    *,
+    sample_rate: int,
+) -> Tensor:
+    """Filter waveforms.
+
+    Args:
+        x: waveforms, float32 [N, T].
+        kind: of response. A band-pass has 0 dB at its centre.
+        frequency_hz: corner or centre [N], above 0; at most 0.49 of the sample rate.
+        q: quality [N]: 0.7071 makes a pass flat; the centre divided by the bandwidth otherwise.
+        gain_db: of a peak or a shelf [N].
+        sample_rate: Hz.
+
+    Returns:
+        Waveforms, float32 [N, T].
+    """
+    level_db = torch.zeros_like(q) if gain_db is None else gain_db
+    return section(kind, frequency_hz, q, level_db, sample_rate=sample_rate)(x)
+
+
+def section(
+    kind: Kind, frequency_hz: Tensor, q: Tensor, gain_db: Tensor, *, sample_rate: int
+) -> Recursion:
+    """Make the recursion of one filter, see `second_order`; `then` puts several together."""
+    amplitude, k = decibels(gain_db.double() / 2), 1 / q.double()
+    g = (math.pi * (frequency_hz.double() / sample_rate).clamp(max=TOP)).tan()
+    zero, one = torch.zeros_like(k), torch.ones_like(k)
+    match kind:  # shares of the input, the band-pass and the low-pass in the output
+        case "low-pass":
+            mix = (zero, zero, one)
+        case "high-pass":
+            mix = (one, -k, -one)
+        case "band-pass":
+            mix = (zero, k, zero)
+        case "peak":
+            k = k / amplitude
+            mix = (one, k * (amplitude.square() - 1), zero)
+        case "low shelf":
+            g = g / amplitude.sqrt()
+            mix = (one, k * (amplitude - 1), amplitude.square() - 1)
+        case "high shelf":
+            g = g * amplitude.sqrt()
+            mix = (amplitude.square(), k * (1 - amplitude) * amplitude, 1 - amplitude.square())
+    return _state_variable(g, k, *mix)
+
+
+def _state_variable(g: Tensor, k: Tensor, m0: Tensor, m1: Tensor, m2: Tensor) -> Recursion:
+    """Solve the two trapezoidal integrators for their states."""
+    a1 = 1 / (1 + g * (g + k))
+    a2, a3 = g * a1, g * g * a1
+    return Recursion(
+        a=torch.stack([2 * a1 - 1, -2 * a2, 2 * a2, 1 - 2 * a3], -1).unflatten(-1, (2, 2)),
+        b=torch.stack([2 * a2, 2 * a3], -1),
+        c=torch.stack([m1 * a1 + m2 * a2, m2 - m1 * a2 - m2 * a3], -1),
+        d=m0 + m1 * a2 + m2 * a3,
+    )
+
+
+def limit_bandwidth(x: Tensor, bandwidth_hz: Tensor, sample_rate: int) -> Tensor:
+    """Take away what a recording at another sample rate could not hold: a sharp low-pass.
+
+    A sinc under a Hann window of 131 samples, without delay: 6 dB down at the edge, and from 1/64
+    of the sample rate above it at least 40 dB (at 16 kHz from 250 Hz above).
+
+    Args:
+        x: waveforms, float32 [N, T].
+        bandwidth_hz: half the other sample rate [N]; from half this one on nothing is changed.
+        sample_rate: Hz.
+
+    Returns:
+        Waveforms, float32 [N, T].
+    """
+    taps = torch.arange(-REACH, REACH + 1, device=x.device)
+    share = (2 * bandwidth_hz / sample_rate).clamp(max=1)[:, None]
+    window = torch.hann_window(len(taps) + 2, periodic=False, device=x.device)[1:-1]
+    response = share * torch.sinc(share * taps) * window
+    return convolve_centred(x, response / response.sum(1, keepdim=True))
+
+
+def convolve_centred(x: Tensor, response: Tensor) -> Tensor:
+    """Convolve waveforms [N, T] with short symmetric filters [N, odd], in blocks of a matrix."""
+    n_samples, reach = x.shape[1], response.shape[1] // 2
+    frames = pad(x, (reach, reach + -n_samples % BLOCK)).unfold(1, BLOCK + 2 * reach, BLOCK)
+    shifted = pad(response, (BLOCK - 1, BLOCK - 1)).unfold(1, BLOCK + 2 * reach, 1).flip(1)
+    return (frames @ shifted.mT).flatten(1)[:, :n_samples]

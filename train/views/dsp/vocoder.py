@@ -1,0 +1,198 @@
+"""Time stretch and pitch shift of waveforms by a phase vocoder, a rate of its own per sample.
+
+Frames are cut at the times that the output calls for, each with a second one a synthesis hop
+earlier, so that the phase advance over a hop is read off and not unwrapped. Phases are locked to
+their peak's (identity locking: Laroche and Dolson, "Improved phase vocoder time-scale modification
+of audio", 1999); a bin belongs to the peak that lies uphill of it.
+
+Measured beside other methods, as spectral convergence (a 512-point transform, hop 128; 0 is equal)
+to Rubber Band R3's result, the median of the 70 demo clips of 1.5 s and more, at rates 0.8 and
+1.25: 0.24 and 0.26; Signalsmith 0.28 and 0.26, Rubber Band R2 0.41 and 0.39, librosa 0.51 and 0.50.
+To the signal written out: a decaying harmonic note 0.00 and 0.00, a sweep of four octaves 0.04 and
+0.11. Windows of 64 ms with an overlap of 4 (0.26 and 0.26 on 40 of the clips, the sweep 0.06 and
+0.11) take a third more work, an overlap of 2 is worse (0.26 and 0.28, the sweep 0.09 and 0.17),
+windows of 36 and 42 ms are as good on these clips and hold fewer periods of a low note. The pitch
+of seven steady notes, by YIN, is within 1.2 cents of the one asked for from -300 to 300 cents and
+at both rates.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from .resample import REACH, read_at
+
+OVERLAP = 3
+"""Windows that cover a sample; a synthesis hop is a window divided by this."""
+CLIMBS = 2
+"""Doublings of the way uphill: peaks up to 2^2 bins away are found."""
+CACHED = 2**16
+"""Samples of frames that a CPU handles at a time, so that they stay in its cache."""
+SILENT = 1e-15
+"""Product of two bins under which there is no phase to go on from; the input's is taken then."""
+
+
+def time_stretch(x: Tensor, rate: Tensor, n_out: int, sample_rate: int) -> Tensor:
+    """Change the speed of waveforms and keep their pitch.
+
+    Sample n of the output sounds like sample n * rate of the input; a window after the input has
+    ended there are zeros. `needed_samples` says how long it must be. A pitch that glides is that of
+    the input (rate - 1) / 2 synthesis hops later, 2 ms at 1.25.
+
+    Args:
+        x: waveforms, float32 [N, T].
+        rate: speed [N], above 0: 2 is twice as fast.
+        n_out: samples of the output.
+        sample_rate: Hz.
+
+    Returns:
+        Waveforms, float32 [N, n_out].
+    """
+    return _stretch(x, rate, n_out, window_samples(sample_rate), None)
+
+
+def needed_samples(n_out: int, rate: float, sample_rate: int) -> int:
+    """Count the samples that `time_stretch` reads for `n_out` at a rate."""
+    window = window_samples(sample_rate)
+    hop = window // OVERLAP
+    last = -(-n_out // hop) * hop  # the centre of the last frame
+    return math.ceil(last * rate) + window // 2
+
+
+def pitch_shift(x: Tensor, cents: Tensor, sample_rate: int, limit_cents: float = 1200.0) -> Tensor:
+    """Change the pitch of waveforms and keep their duration.
+
+    They are stretched by the ratio of pitch and read faster by as much. What would end above half
+    the sample rate is taken out of the spectra before.
+
+    Args:
+        x: waveforms, float32 [N, T].
+        cents: change of pitch [N], hundredths of an equal-tempered semitone.
+        sample_rate: Hz.
+        limit_cents: largest change up; larger ones are taken for it. Costs time, changes no result.
+
+    Returns:
+        Waveforms, float32 [N, T].
+    """
+    window = window_samples(sample_rate)
+    ratio = (cents.double().clamp(max=limit_cents) / 1200).exp2()
+    most = 2 ** (max(limit_cents, 0) / 1200)
+    n_long = math.ceil(x.shape[1] * most) + 2 * REACH
+    # A Hann window's main lobe reaches 2 bins up.
+    edge = window // 2 / ratio.clamp_min(1)[:, None] - 2
+    kept = (edge - torch.arange(window // 2 + 1, device=x.device)).clamp(0, 1).to(x.dtype)
+    kept = torch.where(ratio[:, None] > 1, kept, 1.0).to(torch.complex64)  # faster than converted
+    long = _stretch(x, (1 / ratio).to(x.dtype), n_long, window, kept)
+    return read_at(long, ratio, x.shape[1], most)
+
+
+def window_samples(sample_rate: int) -> int:
+    """Choose the window: about 48 ms, three times a power of 2."""
+    return OVERLAP * 2 ** round(math.log2(0.016 * sample_rate))
+
+
+def _stretch(x: Tensor, rate: Tensor, n_out: int, window: int, kept: Tensor | None) -> Tensor:
+    """Stretch [N, T] to [N, n_out]; `kept` [N, F] scales the bins of each sample's spectra."""
+    hop = window // OVERLAP
+    n_frames = -(-n_out // hop) + 1
+    hann = torch.hann_window(window, device=x.device)
+    steps = torch.arange(n_frames, device=x.device)[:, None] * hop
+    centres = (steps * rate).round().to(torch.int64).clamp(max=x.shape[1] + window)
+    # Padded so that a frame one hop before the one centred at 0 begins at 0.
+    padded = pad(x, (window // 2 + hop, 2 * window))
+    starts = centres + torch.arange(len(x), device=x.device) * padded.shape[1]
+    windows = padded.flatten().unfold(0, window, 1)
+    out = x.new_zeros(len(x), (n_frames + OVERLAP) * hop)
+    last = turns = None
+    for begin, end in _blocks(n_frames, x, window):
+        at = starts[begin:end]
+        both = torch.stack([at + hop, at])
+        frames = windows.index_select(0, both.flatten()).mul_(hann)
+        spectra, before = torch.fft.rfft(frames).unflatten(0, both.shape)
+        turned, turns = _lock(spectra, before, last, turns)
+        last = spectra[-1]
+        if kept is not None:
+            turned *= kept
+        _overlap_add(out, torch.fft.irfft(turned, n=window).mul_(hann), begin * hop)
+    middle = slice(window // 2, window // 2 + n_out)
+    return out[:, middle].div_(_window_sum(hann, n_frames)[middle])
+
+
+def _blocks(n_frames: int, x: Tensor, window: int) -> list[tuple[int, int]]:
+    """Cut frames into ranges that are worked on at a time: all at once but on a CPU."""
+    size = n_frames
+    if x.device.type == "cpu":
+        size = max(1, CACHED // (window * len(x)))
+    return [(begin, min(begin + size, n_frames)) for begin in range(0, n_frames, size)]
+
+
+def _overlap_add(out: Tensor, grains: Tensor, start: int) -> None:
+    """Add grains [K, N, window] to waveforms [N, T], the first at `start`, the others a hop on."""
+    window = grains.shape[2]
+    for part in range(min(OVERLAP, len(grains))):
+        apart = grains[part::OVERLAP].transpose(0, 1)  # these do not overlap
+        first = start + part * window // OVERLAP
+        there = out[:, first : first + apart.shape[1] * window]
+        there.unflatten(1, (-1, window)).add_(apart)
+
+
+def _lock(
+    spectra: Tensor, before: Tensor, last: Tensor | None, turns: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Turn frames' phases so that each peak goes on from the frame that was put out before it.
+
+    Args:
+        spectra: frames, complex [K, N, F].
+        before: the frames one synthesis hop earlier in the input, complex [K, N, F].
+        last: the frame before the first, complex [N, F]; none at the beginning.
+        turns: by how much that one was turned, complex of modulus 1 [N, F].
+
+    Returns:
+        Turned frames, complex [K, N, F], and the turn of the last one, complex [N, F].
+    """
+    previous = _stack([before[0] if last is None else last, *spectra[:-1]])
+    steps = (previous * before.conj()).add_(SILENT)
+    steps *= _power(steps).rsqrt_()
+    every = []
+    for step, peaks in zip(steps, _peaks(_power(spectra)), strict=True):
+        turns = (step if turns is None else step.mul_(turns)).gather(1, peaks)
+        every.append(turns)
+    return spectra * _stack(every), every[-1]
+
+
+def _stack(frames: list[Tensor]) -> Tensor:
+    """Stack frames; one alone is not copied."""
+    return torch.stack(frames) if len(frames) > 1 else frames[0][None]
+
+
+def _power(spectra: Tensor) -> Tensor:
+    """Square the modulus."""
+    real, imaginary = torch.view_as_real(spectra).square().unbind(-1)
+    return real + imaginary
+
+
+def _peaks(power: Tensor) -> Tensor:
+    """Find the spectral peak that each bin belongs to, uphill of it: int64 [K, N, F].
+
+    A bin in a valley belongs to the peak above it.
+    """
+    falls = power.new_empty(*power.shape[:2], power.shape[2] + 1)
+    falls[..., 0], falls[..., -1] = -1, 0  # as if it rose to the first bin, and ended level
+    torch.sub(power[..., :-1], power[..., 1:], out=falls[..., 1:-1])
+    rises = falls.view(torch.int32) >> 31  # the sign: -1 where the next bin is higher, or else 0
+    here = torch.arange(-1, power.shape[2] - 1, device=power.device, dtype=torch.int32)
+    peaks = (here - rises[..., 1:] - (rises[..., 1:] | rises[..., :-1])).long()
+    for _ in range(CLIMBS):
+        peaks = peaks.gather(2, peaks)
+    return peaks
+
+
+def _window_sum(hann: Tensor, n_frames: int) -> Tensor:
+    """Sum the squared windows of all frames at every sample, float32 [samples]."""
+    parts = hann.square().unflatten(0, (OVERLAP, -1))
+    total = hann.new_zeros(n_frames + OVERLAP - 1, parts.shape[1])
+    for part in range(OVERLAP):
+        total[part : part + n_frames] += parts[part]
+    return total.flatten()
