@@ -5,6 +5,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+from tyro.conf import Positional
 
-from audio_barlow_twins.model.encoders import build_encoder
+from audio_barlow_twins.model.encoders import ENCODERS, build_encoder
 from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
-from .config import BenchConfig
 from .embed.files import embed_files, log_mel_of, passes, read_ahead
 from .hear import HearModel, frozen_model, on_device, read_checkpoint
 from .sound.audio import find_audio
@@ -25,25 +27,56 @@ from .sound.audio import find_audio
 GOAL = 0.8
 
 
-def bench_command(config: BenchConfig) -> None:
-    """Run `abt eval bench`."""
-    model = benched_model(config)
-    with tempfile.TemporaryDirectory() as folder:
-        files = find_audio(config.files) or noise_files(
-            Path(folder), config.clips, config.seconds, model.sample_rate
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """Measure the embedding of sound files beside the encoder's bare forward on the same clips."""
+
+    files: Positional[tuple[Path, ...]] = ()
+    """Sound files, or folders that are searched for them; synthetic ones if left out."""
+    checkpoint: Path | None = None
+    """Checkpoint that `abt train` wrote; random weights if left out."""
+    encoder: str = "audiontt"
+    """Which encoder to measure with random weights; `abt model` lists them."""
+    clips: int = 64
+    """How many synthetic clips to write."""
+    seconds: float = 10.0
+    """Length of a synthetic clip, s."""
+    rounds: int = 5
+    """Both are timed this often, in turn; medians count."""
+    device: str | None = None
+    """Such as cpu or cuda:1; a GPU if there is one when left out."""
+
+    def __post_init__(self) -> None:
+        if min(self.clips, self.rounds) < 1 or not 0 < self.seconds <= 600:
+            raise UserError("--clips and --rounds must be at least 1, --seconds in (0, 600]")
+        if self.encoder not in ENCODERS:
+            raise UserError(f"no encoder is called {self.encoder!r}; choose from `abt model`")
+
+    def run(self) -> None:
+        """Do it."""
+        model = benched_model(self)
+        with tempfile.TemporaryDirectory() as folder:
+            files = find_audio(self.files) or noise_files(
+                Path(folder), self.clips, self.seconds, model.sample_rate
+            )
+            extraction, bare, heard_s = measure(files, model, self.rounds)
+        machine = f"{platform.machine()}, {os.cpu_count()} cores"
+        device = (
+            torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else machine
         )
-        extraction, bare, heard_s = measure(files, model, config.rounds)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else machine
-    say(f"{device}, torch {torch.__version__}, {torch.get_num_threads()} threads; {len(files)} "
-        f"clips, {heard_s:.0f} s of sound, warm files; medians of {config.rounds}")  # fmt: skip
-    for name, seconds in (("files to embeddings", extraction), ("bare encoder forward", bare)):
-        say(f"{name:22s} {len(files) / seconds:8.1f} clips/s {heard_s / seconds:9.0f} x real time")
-    ratio = bare / extraction
-    say(f"{'ratio':22s} {ratio:8.2f}         goal {GOAL}: {'met' if ratio >= GOAL else 'missed'}")
+        say(f"{device}, torch {torch.__version__}, {torch.get_num_threads()} threads; {len(files)} "
+            f"clips, {heard_s:.0f} s of sound, warm files; medians of {self.rounds}")  # fmt: skip
+        for name, seconds in (("files to embeddings", extraction), ("bare encoder forward", bare)):
+            say(
+                f"{name:22s} {len(files) / seconds:8.1f} clips/s {heard_s / seconds:9.0f} x real time"
+            )
+        ratio = bare / extraction
+        say(
+            f"{'ratio':22s} {ratio:8.2f}         goal {GOAL}: {'met' if ratio >= GOAL else 'missed'}"
+        )
 
 
-def benched_model(config: BenchConfig) -> HearModel:
+def benched_model(config: Bench) -> HearModel:
     """Load the checkpoint, or build the encoder with random weights, which cost as much."""
     if config.checkpoint is not None:
         return frozen_model(read_checkpoint(config.checkpoint), config.device)

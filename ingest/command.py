@@ -10,12 +10,11 @@ from typing import Annotated, ClassVar
 
 import tyro
 
-from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.cli import Command, say
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.place import is_remote, place
 from audio_barlow_twins.shards.stored.shardset import open_shards
 
-from .bench import Bench
 from .config import (
     AudiosetSource,
     DemoSource,
@@ -27,7 +26,6 @@ from .config import (
 )
 from .errors import EnvironmentFault
 from .report.report import write_report
-from .simulate import Simulate
 from .sources.clip import Clip
 from .sources.demo.corpus import TASK, demo_folds
 from .sources.demo.task import write_task
@@ -246,22 +244,14 @@ def _parse_source(text: str) -> Source:
     return tyro.cli(SOURCES[words[0]], args=words[1:], prog=f"--fill-from {words[0]}")
 
 
-def main() -> None:
-    """Parse the command line and run the chosen command."""
-    tyro.extras.subcommand_cli_from_dict(
-        {
-            "audioset": Audioset,
-            "folder": Folder,
-            "webdataset": Webdataset,
-            "parquet": Parquet,
-            "fsd50k": Fsd50k,
-            "demo": Demo,
-            "retry": Retry,
-            "status": Status,
-            "diff": Diff,
-            "simulate": Simulate,
-            "bench": Bench,
-        },
-        prog="abt ingest",
-        description="Audio in, shard sets out. Run it again to go on where it stopped.",
-    ).run()
+COMMANDS = {
+    "audioset": Command("AudioSet from YouTube by its official lists.", lambda: Audioset),
+    "folder": Command("A folder of audio files, one clip a file.", lambda: Folder),
+    "webdataset": Command("WebDataset tars of audio files.", lambda: Webdataset),
+    "parquet": Command("Parquet tables of audio, as Hugging Face stores them.", lambda: Parquet),
+    "fsd50k": Command("A split of FSD50K.", lambda: Fsd50k),
+    "demo": Command("The demo corpus: six minutes of free sounds.", lambda: Demo),
+    "retry": Command("Try failed clips again: retry SOURCE … --out OUT.", lambda: Retry),
+    "status": Command("What became of the planned clips, and what is due.", lambda: Status),
+    "diff": Command("Which clips two shard sets do not share, and why.", lambda: Diff),
+}

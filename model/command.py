@@ -1,36 +1,43 @@
-"""The command line of this room: a table of the encoders."""
+"""`abt model`: a table of the encoders."""
 
-import argparse
-import sys
+from dataclasses import dataclass
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
+
+from audio_barlow_twins.shards.base.cli import Positional, say
+from audio_barlow_twins.shards.base.errors import UserError
 
 from .encoders import ENCODERS, build_encoder, option_kinds
 
 FRAMES = 96
 
-DESCRIPTION = f"""List the encoders: parameters, features of an embedding, and GFLOP of the forward
-pass of one crop of {FRAMES} frames and 64 mel bins. A multiplication with addition counts as two;
-norms, activations and pooling are not counted. Encoders that are named are listed with the options
-they take."""
 
+@dataclass(frozen=True, kw_only=True)
+class Encoders:
+    """List the encoders: parameters, features of an embedding, GFLOP of the forward pass of a crop.
 
-def main() -> None:
-    """Print the table of the encoders that the command line names, or of all."""
-    parser = argparse.ArgumentParser(prog="abt model", description=DESCRIPTION)
-    parser.add_argument("name", nargs="*", help="an encoder, such as audiontt")
-    named = parser.parse_args().name
-    if unknown := sorted(set(named) - set(ENCODERS)):
-        parser.error(f"no encoder is called {unknown[0]}; choose from {', '.join(ENCODERS)}")
-    row = "{:<18}{:>12}{:>11}{:>9}  {}"
-    lines = [row.format("encoder", "parameters", "embedding", "GFLOP", "options" * bool(named))]
-    for name in named or ENCODERS:
-        parameters, features, flop = encoder_costs(name)
-        options = " ".join(f"{key}={kind}" for key, kind in option_kinds(name).items() if named)
-        costs = f"{parameters:,}", f"{features:,}", f"{flop / 1e9:.3f}"
-        lines.append(row.format(name, *costs, options))
-    sys.stdout.write("".join(line.rstrip() + "\n" for line in lines))
+    A crop has 96 frames and 64 mel bins. A multiplication with addition counts as two; norms,
+    activations and pooling are not counted. Encoders that are named are listed with their options.
+    """
+
+    names: Positional[tuple[str, ...]] = ()
+    """Encoders, such as audiontt; all if left out."""
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.names) - set(ENCODERS)):
+            raise UserError(f"no encoder is called {unknown[0]}; choose from {', '.join(ENCODERS)}")
+
+    def run(self) -> None:
+        """Print the table."""
+        row = "{:<18}{:>12}{:>11}{:>9}  {}"
+        options = "options" * bool(self.names)
+        say(row.format("encoder", "parameters", "embedding", "GFLOP", options).rstrip())
+        for name in self.names or ENCODERS:
+            parameters, features, flop = encoder_costs(name)
+            words = " ".join(f"{k}={v}" for k, v in option_kinds(name).items() if self.names)
+            costs = f"{parameters:,}", f"{features:,}", f"{flop / 1e9:.3f}"
+            say(row.format(name, *costs, words).rstrip())
 
 
 def encoder_costs(name: str) -> tuple[int, int, int]:

@@ -1,21 +1,46 @@
 """Make a log-mel set from a wave set, shard by shard, on Ray."""
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
+from .base.cli import Positional, say
 from .base.files import remove_scratch
-from .base.place import reaching, read_each
+from .base.place import place, reaching, read_each
 from .cluster.fan_out import fan_out
 from .stored.form import Form, logmel_form, wave_form
 from .stored.front_end import FrontEnd
 from .stored.logmel import LogMel, stored_logmel
-from .stored.shardset import sidecar_paths
+from .stored.shardset import open_shards, sidecar_paths
 from .stored.sidecar import Row, Sidecar, Summary, read_clip, read_rows
 from .stored.writer import ShardReport, committed_plans, require_plan, writing_shard
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logmel:
+    """Make a log-mel set from a wave set, with another front-end if you like."""
+
+    source: Positional[str]
+    """The wave set: a folder, or a URL such as s3://bucket/wave."""
+    out: str
+    """The new log-mel set: a folder, or a URL."""
+    slots: int | None = None
+    """CPUs to use on this machine; default: all."""
+    front_end: FrontEnd = field(default_factory=FrontEnd)
+    """The log-mel to make."""
+
+    def run(self) -> None:
+        """Make the shards that are missing."""
+        outcomes = Counter[str]()
+        source, out = place(self.source), place(self.out)
+        for report in derive_logmel(source, out, self.front_end, self.slots):
+            outcomes.update(report.outcomes)
+        made = ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items()) or "nothing to do"
+        say(f"{self.out}: {made}; fingerprint {open_shards(self.out).fingerprint}")
 
 
 @dataclass(frozen=True)

@@ -1,80 +1,40 @@
-"""`abt train PRESET`, and what else this room can do: see `--help`."""
+"""What `abt train` can do: every preset is a command, and what else this room does."""
 
-import os
-from collections.abc import Callable
-from functools import reduce
-from operator import or_
-from typing import Annotated, Any, cast
+from dataclasses import replace
+from functools import partial
 
 import tyro
 
-from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.cli import Command, Commands, command
 
-from .bench_views import BenchViews
-from .config import AblationConfig, ListenConfig, ShowConfig, TrainConfig
+from .ablation.config import Ablation
+from .config import TrainConfig
 from .presets import PRESETS
-from .run.launch import launch
-from .run.session import train
-from .tools.bench import Bench
-from .tools.listen import listen
-from .tools.show import show
 
-OTHERS: dict[str, tuple[type, Callable[[Any], None]]] = {
-    "views": (ShowConfig, show),
-    "listen": (ListenConfig, listen),
-    "bench": (Bench, Bench.run),
-    "bench-views": (BenchViews, BenchViews.run),
+
+def _train(config: TrainConfig) -> None:
+    from .run.launch import start
+
+    start(config)
+
+
+def _ablation(preset: TrainConfig) -> Ablation:
+    return Ablation(base=preset, tasks_dir=tyro.MISSING)
+
+
+ABLATIONS: Commands = {
+    name: Command(f"Ablations around {name}: {text}", partial(_ablation, preset))
+    for name, (text, preset) in PRESETS.items()
 }
-"""Commands besides the presets: what they are told, and what runs them."""
-
-
-def main() -> None:
-    """Parse the command line and run what it names."""
-    choices: list[Any] = [
-        Annotated[TrainConfig, tyro.conf.subcommand(name, default=preset, description=source)]
-        for name, (source, preset) in PRESETS.items()
-    ]
-    choices += [Annotated[kind, tyro.conf.subcommand(name)] for name, (kind, _) in OTHERS.items()]
-    choices.append(_ablations())
-    command = tyro.cli(
-        cast(Any, reduce(or_, choices)),
-        prog="abt train",
-        description="Pre-train an encoder by a preset, every number of which can be overridden; "
-        "look at views, listen to them, measure a step, compare settings.",
-    )
-    runs = {kind: run for kind, run in OTHERS.values()} | {AblationConfig: _ablate}
-    runs.get(type(command), start)(command)
-
-
-def start(config: TrainConfig) -> None:
-    """Train here, or in processes of their own."""
-    if config.workers > 1 and "WORLD_SIZE" not in os.environ:
-        launch(train, config)
-    else:
-        train(config)
-
-
-def _ablations() -> Any:
-    """Offer ablations around every preset."""
-    choices: list[Any] = [
-        Annotated[
-            AblationConfig,
-            tyro.conf.subcommand(
-                name,
-                default=AblationConfig(base=preset, tasks_dir=tyro.MISSING),
-                description=f"Ablations around {name}: {source}",
-            ),
-        ]
-        for name, (source, preset) in PRESETS.items()
-    ]
-    return Annotated[cast(Any, reduce(or_, choices)), tyro.conf.subcommand("ablation")]
-
-
-def _ablate(config: AblationConfig) -> None:
-    try:
-        from .ablation.ablation import ablate
-    except ImportError as error:
-        raise UserError(
-            f"ablations need {error.name}: `pip install 'audio-barlow-twins[shards,train,eval]'`"
-        ) from error
-    ablate(config)
+COMMANDS: Commands = {
+    **{
+        name: Command(text, partial(replace, preset), _train)
+        for name, (text, preset) in PRESETS.items()
+    },
+    "views": command("Draw pairs of views of one clip.", "train.tools.show.Show"),
+    "listen": command("Write a page to hear every view of waveforms.", "train.tools.listen.Listen"),
+    "bench": command("Measure training steps on this machine.", "train.tools.bench.Bench"),
+    "ablation": Command(
+        "Train and score one encoder a setting: ablation PRESET …", lambda: ABLATIONS
+    ),
+}

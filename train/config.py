@@ -3,16 +3,16 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
 from audio_barlow_twins.model.encoders import encoder_options
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.read.remote.folder import CacheOptions
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
-from .views.pipeline import PAPER, LogmelName, Ranges, ViewName, WaveName, split_views
+from .views.pipeline import PAPER, Ranges, ViewName, split_views
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,108 +151,3 @@ class TrainConfig:
             )
         if not 0 < self.max_stall <= 1:
             raise UserError(f"max_stall is {self.max_stall}; choose a share from (0, 1]")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AblationConfig:
-    """Train one encoder a setting and seed, score each on HEAR tasks, and compare.
-
-    What is finished is not done again; a run that was interrupted goes on from its checkpoint. Runs
-    are tasks of Ray: one GPU each where the cluster of RAY_ADDRESS, or this machine, has some.
-    """
-
-    tasks_dir: Path
-    """Folder of HEAR task folders, with clips at the sample rate of the shards."""
-    task: tuple[str, ...] = ()
-    """Names of the task folders to score; all tasks if left out."""
-    grid: Literal["views", "batch", "lambda", "projector"] = "views"
-    """What is varied. views: the combinations of the paper's Figure 2. batch: 64 to 1024. lambda:
-    0.0005 to 0.05. projector: 0 to 3 hidden layers, 1024 to 16384 wide, 64 to 4096 out, one of them
-    at a time. The paper names no values for the last three; the choice is ours."""
-    cell: tuple[str, ...] = ()
-    """Which settings of the grid to do, such as rrc or batch-256; all if left out. Of the views
-    any others may be named, such as mixup+rrc or, from waves, time-stretch+pitch-shift."""
-    seeds: tuple[int, ...] = (0,)
-    """Each setting is trained once for each; the figure shows means and deviations."""
-    protocol: Literal["heareval", "fast", "robust"] = "heareval"
-    """How tasks are scored, as for `abt eval hear`."""
-    out: Path | None = None
-    """Folder of the results and of all runs, CELL/seed-S; runs/ablation-GRID if left out. All nodes
-    of a cluster must see it, local shards and the tasks at the same paths."""
-    cpus: int = 1
-    """CPUs of a run, which it computes with as many threads."""
-    slots: int | None = None
-    """CPUs to use on this machine; default: all."""
-    base: Annotated[TrainConfig, arg(name="")]
-    """What the runs have in common; folder and seed of each come from above."""
-
-    @property
-    def folder(self) -> Path:
-        """Where everything goes."""
-        return self.out or Path(f"runs/ablation-{self.grid}")
-
-    def __post_init__(self) -> None:
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise UserError(f"seeds are {self.seeds}; give at least one, each once")
-        if self.cpus < 1 or (self.slots is not None and self.slots < self.cpus):
-            raise UserError(f"cpus is {self.cpus}, slots {self.slots}; give a run 1 to all of them")
-        if self.base.seed or self.base.resume or self.base.workers > 1:
-            raise UserError(
-                "--seed, --resume and --workers are for single runs; an ablation takes --seeds, "
-                "goes on by itself and gives each run one process"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ShowConfig:
-    """Draw pairs of views of one clip beside the clip."""
-
-    clip: Positional[str]
-    """A sound file, or the key of a clip of the shard set."""
-    shards: str = "data/demo/logmel"
-    """Log-mel shard set: its statistics normalise, its clips are mixed in."""
-    out: Path = Path("views.png")
-    """Picture to write."""
-    views: tuple[LogmelName, ...] = PAPER
-    """The augmentations, in the order in which they are applied."""
-    ranges: Ranges = field(default_factory=Ranges)
-    """How strong they are."""
-    pairs: int = 3
-    """Pairs of views."""
-    crop_frames: int = 96
-    """Length of a crop, frames of 10 ms."""
-    seed: int = 0
-    """Another seed, other views."""
-
-    def __post_init__(self) -> None:
-        if min(self.pairs, self.crop_frames) < 1:
-            raise UserError("pairs and crop_frames must be 1 or more")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListenConfig:
-    """Write a page to hear and see every view of waveforms, at three strengths."""
-
-    clip: Positional[tuple[str, ...]] = ()
-    """Sound files, or keys of clips of the shard set; default: some at random."""
-    shards: str = "data/demo/wave"
-    """Wave shard set, for the clips and what is put behind them."""
-    out: Path = Path("listen.html")
-    """Page to write, one file with all sounds and pictures inside."""
-    views: tuple[WaveName, ...] = get_args(WaveName)
-    """The views to show."""
-    ranges: Ranges = field(default_factory=Ranges)
-    """How strong they may be."""
-    clips: int = 2
-    """Clips at random, where none is named."""
-    seconds: float = 2.0
-    """Length of what is played of a clip, s; two clips of 2 s make a page of 10 MB."""
-    seed: int = 0
-    """Another seed, other clips and other draws."""
-
-    def __post_init__(self) -> None:
-        if self.clips < 1 or not 0.1 <= self.seconds <= 60:
-            raise UserError(
-                f"clips is {self.clips}, seconds {self.seconds}; choose 1 or more, and 0.1 to 60"
-            )
-        split_views(self.views)

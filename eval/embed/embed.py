@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -10,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
+from tyro.conf import Positional
 
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
 
-from ..config import EmbedConfig
 from ..hear import checkpoint_facts, frozen_model, read_checkpoint
 from ..sound.audio import find_audio
 from .files import Embedded, Failed, embed_files
@@ -22,6 +23,57 @@ from .files import Embedded, Failed, embed_files
 log = logging.getLogger(__name__)
 
 ROWS_PER_GROUP = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed:
+    """Write one embedding for each sound file to a Parquet table."""
+
+    files: Positional[tuple[Path, ...]]
+    """Sound files of any rate and length, or folders that are searched for them."""
+    checkpoint: Path
+    """Checkpoint that `abt train` wrote."""
+    out: Path = Path("embeddings.parquet")
+    """Parquet file to write."""
+    skip_bad: bool = False
+    """List files that cannot be used in OUT's name with .failed.jsonl, instead of stopping."""
+    device: str | None = None
+    """Such as cpu or cuda:1; a GPU if there is one when left out."""
+
+    def __post_init__(self) -> None:
+        if not self.files:
+            raise UserError("no sound files were named; give files or folders")
+        if self.out.is_dir():
+            raise UserError(f"--out {self.out} is a folder; name a Parquet file")
+
+    @property
+    def failed_file(self) -> Path:
+        """Where files that cannot be used are listed."""
+        return self.out.with_suffix(".failed.jsonl")
+
+    def run(self) -> None:
+        """Do it."""
+        checkpoint = read_checkpoint(self.checkpoint)
+        model = frozen_model(checkpoint, self.device)
+        files = find_audio(self.files)
+        facts = checkpoint_facts(self.checkpoint, checkpoint)
+        metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
+        failed: list[Failed] = []
+
+        def skip(bad: Failed) -> None:
+            failed.append(bad)
+            bar.update()
+
+        width = model.scene_embedding_size
+        # No bar where nobody watches: tqdm tells by the terminal when disable is None.
+        with tqdm(total=len(files), desc="embedding", unit="file", disable=None) as bar:
+            rows = embed_files(files, model, skip if self.skip_bad else None)
+            write_embeddings(counted(rows, bar), self.out, width, metadata)
+        write_failed(failed, self.failed_file)
+        n_written = len(files) - len(failed)
+        log.info("%d embeddings of %d features written to %s", n_written, width, self.out)
+        if failed:
+            log.warning("%d files could not be used: see %s", len(failed), self.failed_file)
 
 
 def write_embeddings(
@@ -74,28 +126,3 @@ def counted(rows: Iterable[Embedded], bar: tqdm) -> Iterator[Embedded]:
     for row in rows:
         bar.update()
         yield row
-
-
-def embed_command(config: EmbedConfig) -> None:
-    """Run `abt eval embed`."""
-    checkpoint = read_checkpoint(config.checkpoint)
-    model = frozen_model(checkpoint, config.device)
-    files = find_audio(config.files)
-    facts = checkpoint_facts(config.checkpoint, checkpoint)
-    metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
-    failed: list[Failed] = []
-
-    def skip(bad: Failed) -> None:
-        failed.append(bad)
-        bar.update()
-
-    width = model.scene_embedding_size
-    # No bar where nobody watches: tqdm tells by the terminal when disable is None.
-    with tqdm(total=len(files), desc="embedding", unit="file", disable=None) as bar:
-        rows = embed_files(files, model, skip if config.skip_bad else None)
-        write_embeddings(counted(rows, bar), config.out, width, metadata)
-    write_failed(failed, config.failed_file)
-    n_written = len(files) - len(failed)
-    log.info("%d embeddings of %d features written to %s", n_written, width, config.out)
-    if failed:
-        log.warning("%d files could not be used: see %s", len(failed), config.failed_file)

@@ -5,10 +5,10 @@ import shlex
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from audio_barlow_twins.shards.base.cli import say
 from audio_barlow_twins.shards.base.errors import UserError
@@ -16,12 +16,12 @@ from audio_barlow_twins.shards.base.gpus import on_gpu
 from audio_barlow_twins.shards.cluster.fan_out import cluster, fan_out
 from audio_barlow_twins.shards.cluster.workers import count_gpus
 
-from ..config import HearConfig
 from ..hear import checkpoint_facts, read_checkpoint
 from ..probe.recipe import PROTOCOLS, Protocol
 from ..probe.result import TaskResult
 from ..report.folder import write_report
 from ..report.scores import TaskReport, score_table, write_scores
+from ..sound.cache_folder import default_cache
 from ..systems.baselines.rows import BASELINES
 from ..systems.system import System
 from ..tasks.resampled import best_rate
@@ -36,31 +36,103 @@ SHOWN = 3
 log = logging.getLogger(__name__)
 
 
-def hear_command(config: HearConfig) -> None:
-    """Do what is missing, then write the report; exit code 1 if something has failed."""
-    systems, protocol = systems_of(config), PROTOCOLS[config.protocol]
-    folders = [folder.absolute() for folder in find_tasks(config.tasks_dir, config.task)]
-    tasks = {folder: read_task(folder, best_rate(folder)) for folder in folders}
-    planned = plan(config, systems, tasks)
-    todo = Todo(planned, protocol)
-    log.info("%s: %d scores planned, %d to do", config.folder, todo.planned, todo.to_do)
-    failures = run_all(config, todo) if todo.to_do else []
-    reports = collect(config.folder, protocol, planned)
-    if reports:
-        facts = facts_of(planned[0])
-        write_scores(config.folder / "scores.json", facts, protocol, reports)
-        command = shlex.join(["python", "-m", "audio_barlow_twins", "eval", *sys.argv[1:]])
-        write_report(config.folder, reports, facts, protocol, ours=systems[0].name, command=command)
-        say(score_table(reports))
-        say(f"report   {config.folder / 'report.html'}; also report.md, scores.csv, scores.json")
-    for line in failures:
-        say(f"failed   {line}")
-    if failures:
-        say("next     mend that and run the same command again; what is done is kept")
-        sys.exit(1)
+@dataclass(frozen=True, kw_only=True)
+class Hear:
+    """Score a HEAR model on HEAR tasks, beside baselines and what others have published.
+
+    What is in the report's folder already is kept: a command that was interrupted goes on, and one
+    for another model adds a row. Tasks and models run as Ray tasks, here or on the cluster of
+    RAY_ADDRESS, whose nodes must see all folders at the same path.
+    """
+
+    tasks_dir: Path
+    """Folder of HEAR task folders; `abt eval tasks` looks through it."""
+    checkpoint: Path | None = None
+    """Weights for the module: for eval.hear a checkpoint that `abt train` wrote."""
+    module: str = "audio_barlow_twins.eval.hear"
+    """Importable module with the HEAR API, such as byol_a_hear."""
+    options: tuple[str, ...] = ()
+    """Further arguments of its `load_model`, each NAME=VALUE; a VALUE may be JSON, as true."""
+    name: str = ""
+    """Row of the report; checkpoint, or the module's name, if left out."""
+    baselines: tuple[str, ...] | None = None
+    """Any of random, log-mel, crepe, byol-a=FILE, wav2vec2=FOLDER; if left out, the first two for a
+    checkpoint of ours, none for another module."""
+    task: tuple[str, ...] = ()
+    """Names of the task folders to score; all tasks if left out."""
+    out: Path | None = None
+    """Folder for scores and report; `hear` beside the checkpoint, or here, if left out."""
+    protocol: Literal["heareval", "fast", "robust"] = "heareval"
+    """heareval's own numbers; the same in bfloat16; or batches shuffled, means of three seeds."""
+    cache: Path = field(default_factory=default_cache)
+    """Folder for resampled clips and embeddings."""
+    slots: int | None = None
+    """CPUs of a local Ray; all of this machine if left out."""
+    cpus: int = 1
+    """Threads that a job computes with; more than one if there are fewer jobs than cores."""
+    gpus: float = 0.25
+    """GPUs that a job takes, if there are any: 0.25 lets four jobs share one."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Auto takes GPUs if there are any."""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the model is a checkpoint of ours."""
+        return self.module == "audio_barlow_twins.eval.hear"
+
+    @property
+    def row(self) -> str:
+        """What the report calls the model."""
+        return self.name or ("checkpoint" if self.is_ours else self.module)
+
+    @property
+    def rows_beside(self) -> tuple[str, ...]:
+        """The baselines."""
+        usual = ("random", "log-mel") if self.is_ours else ()
+        return usual if self.baselines is None else self.baselines
+
+    @property
+    def folder(self) -> Path:
+        """Where scores and report go."""
+        return self.out or (self.checkpoint.parent if self.checkpoint else Path()) / "hear"
+
+    def __post_init__(self) -> None:
+        if self.folder.is_file():
+            raise UserError(f"--out {self.folder} is a file; name a folder")
+        if self.is_ours and self.checkpoint is None:
+            raise UserError(
+                "no checkpoint was named; pass --checkpoint FILE, or --module for another model"
+            )
+        if self.cpus < 1 or not 0 < self.gpus <= 1:
+            raise UserError("--cpus must be at least 1, --gpus in (0, 1]")
+
+    def run(self) -> None:
+        """Do what is missing, then write the report; exit code 1 if something has failed."""
+        systems, protocol = systems_of(self), PROTOCOLS[self.protocol]
+        folders = [folder.absolute() for folder in find_tasks(self.tasks_dir, self.task)]
+        tasks = {folder: read_task(folder, best_rate(folder)) for folder in folders}
+        planned = plan(self, systems, tasks)
+        todo = Todo(planned, protocol)
+        log.info("%s: %d scores planned, %d to do", self.folder, todo.planned, todo.to_do)
+        failures = run_all(self, todo) if todo.to_do else []
+        reports = collect(self.folder, protocol, planned)
+        if reports:
+            facts = facts_of(planned[0])
+            write_scores(self.folder / "scores.json", facts, protocol, reports)
+            command = shlex.join(["python", "-m", "audio_barlow_twins", "eval", *sys.argv[1:]])
+            write_report(
+                self.folder, reports, facts, protocol, ours=systems[0].name, command=command
+            )
+            say(score_table(reports))
+            say(f"report   {self.folder / 'report.html'}; also report.md, scores.csv, scores.json")
+        for line in failures:
+            say(f"failed   {line}")
+        if failures:
+            say("next     mend that and run the same command again; what is done is kept")
+            sys.exit(1)
 
 
-def systems_of(config: HearConfig) -> list[System]:
+def systems_of(config: Hear) -> list[System]:
     """List the model and the baselines.
 
     Raises:
@@ -92,9 +164,7 @@ def baseline(text: str, checkpoint: str) -> System:
     return System(name=known.row, module=known.module, model=model)
 
 
-def plan(
-    config: HearConfig, systems: Sequence[System], tasks: Mapping[Path, Task]
-) -> list[Planned]:
+def plan(config: Hear, systems: Sequence[System], tasks: Mapping[Path, Task]) -> list[Planned]:
     """Combine systems and tasks: all systems on the first task, then on the next."""
     prints = {system: system.fingerprint() for system in systems}
     planned = []
@@ -143,7 +213,7 @@ class Todo:
         self.ready.extendleft(reversed(self.probes[embedded.planned]))
 
 
-def run_all(config: HearConfig, todo: Todo) -> list[str]:
+def run_all(config: Hear, todo: Todo) -> list[str]:
     """Run jobs on Ray; return a line for each that has failed."""
     failures = []
 

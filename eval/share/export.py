@@ -13,18 +13,19 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config
+from tyro.conf import Positional
 
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
 
-from ..config import ExportConfig
 from ..embed.files import MAX_DURATION_S
 from ..hear import HearModel, ModelError, checkpoint_facts, frozen_model, read_checkpoint
 from ..systems.pretrained import save_pretrained
@@ -39,25 +40,48 @@ TOLERANCE = 1e-4
 Embed = Callable[[Tensor], Tensor]
 
 
-def export_command(config: ExportConfig) -> None:
-    """Run `abt eval export`."""
-    checkpoint = read_checkpoint(config.checkpoint)
-    if config.format == "pretrained":
-        save_pretrained(checkpoint, config.target)
-        log.info("%s: model.safetensors, config.json, README.md", config.target)
-        return
-    model = frozen_model(checkpoint, "cpu")
-    facts = checkpoint_facts(config.checkpoint, checkpoint)
-    write = write_onnx if config.format == "onnx" else write_program
-    difference = write(model, config.target, facts)
-    log.info(
-        "%s: %s, %.1f MB, %d features, within %.1g of the Python model",
-        config.target,
-        config.format,
-        config.target.stat().st_size / 1e6,
-        model.scene_embedding_size,
-        difference,
-    )
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write an encoder and its front-end in a form that others can load."""
+
+    checkpoint: Positional[Path]
+    """Checkpoint that `abt train` wrote."""
+    format: Literal["torch-export", "onnx", "pretrained"]
+    """A torch.export archive, an ONNX model, or a folder of safetensors and config.json."""
+    out: Path | None = None
+    """What to write; beside the checkpoint, named after it, if left out."""
+
+    @property
+    def target(self) -> Path:
+        """What is written."""
+        ending = {"torch-export": ".pt2", "onnx": ".onnx", "pretrained": ".pretrained"}
+        return self.out or self.checkpoint.with_suffix(ending[self.format])
+
+    def __post_init__(self) -> None:
+        if self.format == "pretrained" and self.target.is_file():
+            raise UserError(f"--out {self.target} is a file; name a folder")
+        if self.format != "pretrained" and self.target.is_dir():
+            raise UserError(f"--out {self.target} is a folder; name a file")
+
+    def run(self) -> None:
+        """Do it."""
+        checkpoint = read_checkpoint(self.checkpoint)
+        if self.format == "pretrained":
+            save_pretrained(checkpoint, self.target)
+            log.info("%s: model.safetensors, self.json, README.md", self.target)
+            return
+        model = frozen_model(checkpoint, "cpu")
+        facts = checkpoint_facts(self.checkpoint, checkpoint)
+        write = write_onnx if self.format == "onnx" else write_program
+        difference = write(model, self.target, facts)
+        log.info(
+            "%s: %s, %.1f MB, %d features, within %.1g of the Python model",
+            self.target,
+            self.format,
+            self.target.stat().st_size / 1e6,
+            model.scene_embedding_size,
+            difference,
+        )
 
 
 def write_program(model: HearModel, out: Path, facts: Mapping[str, Any]) -> float:

@@ -4,18 +4,19 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
+from tyro.conf import Positional, arg
 
 from audio_barlow_twins.shards.base.cli import say
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
-from ..config import SimilarConfig
 from ..embed.files import Failed, embed_files
 from ..hear import HearModel, checkpoint_facts, frozen_model, read_checkpoint
 from ..sound.audio import AudioError, find_audio
@@ -25,6 +26,65 @@ log = logging.getLogger(__name__)
 
 CLAIM = "checkpoint_sha256"
 """Which model embeddings are of, in a Parquet file's metadata."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similar:
+    """List the sounds whose embeddings are nearest to a clip's, by cosine."""
+
+    clip: Positional[Path]
+    """Sound file to look for."""
+    collection: Annotated[Path, arg(name="in")]
+    """Folder of sound files, or a Parquet file that `abt eval embed` wrote."""
+    checkpoint: Path
+    """Checkpoint that `abt train` wrote."""
+    k: int = 10
+    """How many sounds to list."""
+    cache: Path | None = None
+    """Parquet file that keeps embeddings; beside the checkpoint if left out."""
+    html: Path | None = None
+    """Also write a page with players."""
+    device: str | None = None
+    """Such as cpu or cuda:1; a GPU if there is one when left out."""
+
+    @property
+    def cache_file(self) -> Path:
+        """Where embeddings are kept."""
+        return self.cache or self.checkpoint.with_name(self.checkpoint.name + ".similar.parquet")
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise UserError(f"--k is {self.k}; ask for at least one sound")
+
+    def run(self) -> None:
+        """Do it."""
+        checkpoint = read_checkpoint(self.checkpoint)
+        claim = checkpoint_facts(self.checkpoint, checkpoint)[CLAIM]
+
+        def load() -> HearModel:
+            return frozen_model(checkpoint, self.device)
+
+        if self.collection.is_dir():
+            files = find_audio([self.collection])
+            known = embedded_once([self.clip, *files], self.cache_file, claim, load)
+            others = [(file, known[at]) for file in files if (at := file.resolve()) in known]
+        else:
+            known = embedded_once([self.clip], self.cache_file, claim, load)
+            others = read_table(self.collection, claim)
+        clip = self.clip.resolve()
+        if clip not in known:
+            raise AudioError(f"{self.clip}: cannot be used, see above; name another clip")
+        nearest = rank(known[clip], [pair for pair in others if pair[0].resolve() != clip], self.k)
+        say("cosine  file")
+        for near in nearest:
+            say(f"{near.cosine:6.4f}  {near.file}")
+        if self.html:
+            front_end = FrontEnd.from_parameters(checkpoint.front_end)
+            pairs = [(near.file, near.cosine) for near in nearest]
+            text = listening_page(self.clip, pairs, front_end, self.collection)
+            with replacing(self.html) as scratch:
+                scratch.write_text(text, encoding="utf-8")
+            log.info("page written to %s", self.html)
 
 
 @dataclass(frozen=True)
@@ -41,37 +101,6 @@ class Near:
 
     file: Path
     cosine: float
-
-
-def similar_command(config: SimilarConfig) -> None:
-    """Run `abt eval similar`."""
-    checkpoint = read_checkpoint(config.checkpoint)
-    claim = checkpoint_facts(config.checkpoint, checkpoint)[CLAIM]
-
-    def load() -> HearModel:
-        return frozen_model(checkpoint, config.device)
-
-    if config.collection.is_dir():
-        files = find_audio([config.collection])
-        known = embedded_once([config.clip, *files], config.cache_file, claim, load)
-        others = [(file, known[at]) for file in files if (at := file.resolve()) in known]
-    else:
-        known = embedded_once([config.clip], config.cache_file, claim, load)
-        others = read_table(config.collection, claim)
-    clip = config.clip.resolve()
-    if clip not in known:
-        raise AudioError(f"{config.clip}: cannot be used, see above; name another clip")
-    nearest = rank(known[clip], [pair for pair in others if pair[0].resolve() != clip], config.k)
-    say("cosine  file")
-    for near in nearest:
-        say(f"{near.cosine:6.4f}  {near.file}")
-    if config.html:
-        front_end = FrontEnd.from_parameters(checkpoint.front_end)
-        pairs = [(near.file, near.cosine) for near in nearest]
-        text = listening_page(config.clip, pairs, front_end, config.collection)
-        with replacing(config.html) as scratch:
-            scratch.write_text(text, encoding="utf-8")
-        log.info("page written to %s", config.html)
 
 
 def rank(query: np.ndarray, others: Sequence[tuple[Path, np.ndarray]], k: int) -> list[Near]:

@@ -9,15 +9,15 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType, TracebackType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tyro.conf import Positional, arg
 
 from audio_barlow_twins.shards.base.cli import say
 
-from ..config import ValidateConfig
 from ..hear import device_name
 from ..systems.system import parse_options
 
@@ -29,6 +29,30 @@ LARGEST_SPACING_MS = 50.0
 LARGEST_DEVIATION_MS = 1.0
 
 Verdict = Literal["pass", "warn", "fail"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validate:
+    """Check that a Python module keeps to the HEAR 2021 API; exit code 1 if it does not."""
+
+    module: Positional[str]
+    """Importable name of the module, such as eval.hear."""
+    model: Annotated[str, arg(aliases=("--checkpoint",))] = ""
+    """Weights, passed to the module's `load_model`; its default if left out."""
+    options: tuple[str, ...] = ()
+    """Further arguments of `load_model`, each NAME=VALUE; numbers and true, false, null as JSON."""
+    device: str | None = None
+    """Such as cpu or cuda:1; a GPU if there is one when left out."""
+
+    def run(self) -> None:
+        """Do it."""
+        findings = validate(self.module, self.model, parse_options(self.options), self.device).rows
+        width = max(len(row.check) for row in findings)
+        for row in findings:
+            say(f"{row.verdict}  {row.check.ljust(width)}  {row.why}".rstrip())
+        counts = {v: sum(row.verdict == v for row in findings) for v in ("pass", "warn", "fail")}
+        say(f"{self.module}: {', '.join(f'{n} {verdict}' for verdict, n in counts.items())}")
+        sys.exit(1 if counts["fail"] else 0)
 
 
 @dataclass(frozen=True)
@@ -77,19 +101,6 @@ class Attempt:
         if error is None or isinstance(error, Exception):
             self.findings.check(self.name, self.done, reason)
         return isinstance(error, Exception)
-
-
-def validate_command(config: ValidateConfig) -> None:
-    """Run `abt eval validate`."""
-    findings = validate(
-        config.module, config.model, parse_options(config.options), config.device
-    ).rows
-    width = max(len(row.check) for row in findings)
-    for row in findings:
-        say(f"{row.verdict}  {row.check.ljust(width)}  {row.why}".rstrip())
-    counts = {v: sum(row.verdict == v for row in findings) for v in ("pass", "warn", "fail")}
-    say(f"{config.module}: {', '.join(f'{n} {verdict}' for verdict, n in counts.items())}")
-    sys.exit(1 if counts["fail"] else 0)
 
 
 def validate(

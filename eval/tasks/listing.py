@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.errors import UserError
 
-from ..config import TasksConfig
 from .archives import how_to_get
 from .check import CheckedTask, check_task
 from .metadata import TaskError
@@ -18,20 +19,40 @@ from .task import METADATA_FILE, VOCABULARY_FILE
 HEAD = ("task", "folder", "clips", "hours", "rates", "state")
 
 
-def tasks_command(config: TasksConfig) -> None:
-    """Run `abt eval tasks`."""
-    folders = task_folders(config.tasks_dir)
-    with tqdm(desc="checking", unit="clip", disable=None) as bar:
-        checked = {folder.name: check_task(folder, config.audio, bar.update) for folder in folders}
-    for line in task_table(checked):
-        say(line)
-    for task in checked.values():
-        for line in problem_lines(task, config.most):
+@dataclass(frozen=True, kw_only=True)
+class Tasks:
+    """List and check HEAR task folders, and say how to get missing ones; exit code 1 if one is bad.
+
+    Metadata, vocabulary, labels and sound files are looked through to the end.
+    """
+
+    tasks_dir: Path
+    """Folder of HEAR task folders."""
+    audio: bool = False
+    """Read every sound file to its end, instead of its header."""
+    most: int = 10
+    """How many problems of a task to print; the others are counted."""
+
+    def __post_init__(self) -> None:
+        if self.most < 0:
+            raise UserError(f"--most is {self.most}; give 0 or more problems to print")
+
+    def run(self) -> None:
+        """Do it."""
+        folders = task_folders(self.tasks_dir)
+        with tqdm(desc="checking", unit="clip", disable=None) as bar:
+            checked = {
+                folder.name: check_task(folder, self.audio, bar.update) for folder in folders
+            }
+        for line in task_table(checked):
             say(line)
-    missing = [task for task in PAPER_TASKS if task.folder not in checked]
-    for line in how_to_get(missing, config.tasks_dir):
-        say(line)
-    sys.exit(1 if any(task.errors for task in checked.values()) else 0)
+        for task in checked.values():
+            for line in problem_lines(task, self.most):
+                say(line)
+        missing = [task for task in PAPER_TASKS if task.folder not in checked]
+        for line in how_to_get(missing, self.tasks_dir):
+            say(line)
+        sys.exit(1 if any(task.errors for task in checked.values()) else 0)
 
 
 def task_folders(tasks_dir: Path) -> list[Path]:

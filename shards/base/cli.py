@@ -1,29 +1,133 @@
-"""What every `python -m STAGE` shares: logging, one-line errors, exit codes, clean interruption."""
+"""One pattern for every command line: a table of commands, each a dataclass with `run()`.
+
+A room's `command.py` lists its commands with a line of help each. What a command needs is imported
+when it is chosen, so that `--help` is quick and a stage runs without the packages of the others.
+"""
 
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from operator import methodcaller
+from typing import Any, NamedTuple
+
+import tyro
+from tyro.conf import Positional as Positional
 
 from .errors import UserError
 
+EXTRAS = {
+    "ray": "shards",
+    "webdataset": "shards",
+    "fsspec": "ingest",
+    "yt_dlp": "ingest",
+    "ffmpeg": "ingest",
+    "imageio_ffmpeg": "ingest",
+    "soxr": "ingest",
+    "s3fs": "s3",
+    "upath": "s3",
+    "pandas": "cluster",
+    "matplotlib": "train",
+    "tensorboard": "train",
+    "soundfile": "eval",
+    "scipy": "eval",
+    "onnx": "export",
+    "onnxscript": "export",
+    "onnxruntime": "export",
+    "safetensors": "export",
+    "huggingface_hub": "hub",
+    "transformers": "wav2vec2",
+}
+"""The extra of our package that installs what may be missing."""
+
+
+class Command(NamedTuple):
+    """A word of a command line."""
+
+    text: str
+    """What it does, a line of help."""
+    load: Callable[[], Any]
+    """Return a dataclass with `run()`, an instance of one whose values are the defaults, or a
+    table of further commands."""
+    run: Callable[[Any], None] = methodcaller("run")
+    """What is done with the dataclass that was made of the other words."""
+
+
+Commands = Mapping[str, Command]
+
+
+def command(text: str, where: str) -> Command:
+    """List a command whose dataclass (or table) is imported when it is chosen.
+
+    Args:
+        text: a line of help.
+        where: its name with room and module, such as `shards.look.Ls`.
+    """
+    module, _, name = f"audio_barlow_twins.{where}".rpartition(".")
+    return Command(text, lambda: getattr(import_module(module), name))
+
+
+def dispatch(program: str, about: str, commands: Commands, words: Sequence[str]) -> None:
+    """Run the command that the first word names, with the other words.
+
+    Raises:
+        UserError: there is no such command, or what the command raises.
+        SystemExit: help was asked for, or the other words do not fit.
+    """
+    name, *others = words or ["--help"]
+    if name in ("-h", "--help"):
+        say(_usage(program, about, commands))
+        return
+    if name not in commands:
+        raise UserError(f"{program} has no command {name!r}; choose from {', '.join(commands)}")
+    found = commands[name].load()
+    if isinstance(found, Mapping):
+        dispatch(f"{program} {name}", commands[name].text, found, others)
+    else:
+        commands[name].run(parse(found, f"{program} {name}", others))
+
+
+def parse(kind: Any, program: str, words: Sequence[str]) -> Any:
+    """Make a command from words: of a dataclass, or of an instance that holds the defaults."""
+    if isinstance(kind, type):
+        return tyro.cli(kind, prog=program, args=words)
+    return tyro.cli(type(kind), prog=program, args=words, default=kind)
+
+
+def _usage(program: str, about: str, commands: Commands) -> str:
+    width = max(map(len, commands))
+    rows = [f"  {name:<{width}}  {command.text}" for name, command in commands.items()]
+    usage = f"usage: {program} COMMAND …    ({program} COMMAND --help says more)"
+    return "\n".join([usage, "", about, "", *rows])
+
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run one command line; turn a `UserError` into one line on stderr and exit code 2."""
+    """Run a program; turn what the user can put right into one line on stderr and exit code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for chatty in ("botocore", "aiobotocore"):  # where they found credentials, and the like
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         main()
     except UserError as error:
-        say(f"error: {error}", stream=sys.stderr)
-        sys.exit(2)
+        _refuse(str(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        extra = f"pip install 'audio-barlow-twins[{EXTRAS[package]}]'"
+        _refuse(f"this needs {package}, which is not installed: `{extra}`")
     except KeyboardInterrupt:
         say("interrupted; what was finished is kept, run the command again", stream=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output (head, less) has gone; a second failing flush says nothing new.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _refuse(line: str) -> None:
+    say(f"error: {line}", stream=sys.stderr)
+    sys.exit(2)
 
 
 def say(text: str, stream=None) -> None:

@@ -1,18 +1,15 @@
 """`abt model`."""
 
-import sys
-
 import pytest
 
-from audio_barlow_twins.model.command import encoder_costs, main
+from audio_barlow_twins.command import run
+from audio_barlow_twins.model.command import encoder_costs
 from audio_barlow_twins.model.encoders import ENCODERS
 
 
 def rows(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[list[str]]:
     """Run the command and split its table."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["abt model", *arguments])
-        main()
+    run(["model", *arguments])
     return [line.split() for line in capsys.readouterr().out.splitlines()]
 
 

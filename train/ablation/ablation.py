@@ -18,8 +18,9 @@ from audio_barlow_twins.shards.base.place import is_remote, place
 from audio_barlow_twins.shards.cluster.fan_out import cluster, fan_out
 from audio_barlow_twins.shards.cluster.workers import count_gpus
 
-from ..config import AblationConfig, TrainConfig
+from ..config import TrainConfig
 from ..step.setup import open_set
+from .config import Ablation
 from .grids import cells_of
 from .report import Result, write_report
 from .run_one import Job, run_job
@@ -30,7 +31,7 @@ TAIL_BYTES = 8192
 log = logging.getLogger(__name__)
 
 
-def ablate(config: AblationConfig) -> None:
+def ablate(config: Ablation) -> None:
     """Do the runs that are missing and write the report; exit code 1 if a run has failed."""
     jobs = plan_jobs(config)
     n_clips = int(config.base.epochs * len(open_set(config.base)))
@@ -47,7 +48,7 @@ def ablate(config: AblationConfig) -> None:
         sys.exit(1)
 
 
-def run_all(config: AblationConfig, todo: Sequence[tuple[Job, int]]) -> dict[str, str]:
+def run_all(config: Ablation, todo: Sequence[tuple[Job, int]]) -> dict[str, str]:
     """Run jobs on Ray; return why which of them have failed."""
     with cluster(config.slots):
         reports = fan_out(
@@ -61,7 +62,7 @@ def run_all(config: AblationConfig, todo: Sequence[tuple[Job, int]]) -> dict[str
         return {report.name: report.failure for report in reports if report.failure}
 
 
-def plan_jobs(config: AblationConfig) -> list[Job]:
+def plan_jobs(config: Ablation) -> list[Job]:
     """List the runs of an ablation, cell by cell.
 
     Raises:
@@ -105,7 +106,7 @@ def _absolute(shards: str) -> str:
     return shards if is_remote(where) else str(where.absolute())
 
 
-def keep_plan(config: AblationConfig) -> None:
+def keep_plan(config: Ablation) -> None:
     """Write down what all runs have in common, or compare it with what was written.
 
     Raises:

@@ -6,8 +6,9 @@ from typing import Any, cast, get_args
 
 from audio_barlow_twins.shards.base.errors import UserError
 
-from ..config import AblationConfig, TrainConfig
+from ..config import TrainConfig
 from ..views.pipeline import ViewName
+from .config import Ablation
 
 FIGURE_2: dict[str, tuple[ViewName, ...]] = {
     "mixup+rrc+rlf+ppn": ("mixup", "rrc", "rlf"),
@@ -52,7 +53,7 @@ class Cell:
     """Whether the encoder is trained, or left as it was drawn."""
 
 
-def cells_of(config: AblationConfig) -> list[Cell]:
+def cells_of(config: Ablation) -> list[Cell]:
     """List the cells of an ablation, in the order of its figure.
 
     Raises:

@@ -14,8 +14,8 @@ from matplotlib.patches import Rectangle
 from audio_barlow_twins.eval.probe.result import deviation, mean
 from audio_barlow_twins.shards.base.files import replacing
 
-from ..config import AblationConfig
 from ..run.pictures import new_figure, save
+from .config import Ablation
 from .grids import cells_of
 
 PUBLISHED = Path(__file__).with_name("published.csv")
@@ -52,9 +52,7 @@ class Panel:
         return mean(values), deviation(values)
 
 
-def write_report(
-    config: AblationConfig, results: Sequence[Result], failures: dict[str, str]
-) -> str:
+def write_report(config: Ablation, results: Sequence[Result], failures: dict[str, str]) -> str:
     """Write results.csv, report.md and ablation.png; return the table and where they are."""
     out, cells = config.folder, [cell.name for cell in cells_of(config)]
     panels = panels_of(results, published() if config.grid == "views" else {}, cells)
@@ -148,7 +146,7 @@ def _written(value: float, spread: float = math.nan) -> str:
 
 
 def page_of(
-    config: AblationConfig, panels: Sequence[Panel], table: Sequence[str], failures: dict[str, str]
+    config: Ablation, panels: Sequence[Panel], table: Sequence[str], failures: dict[str, str]
 ) -> str:
     """Write the page: what was compared, the table, the figure, and what has failed."""
     lines = [
@@ -166,7 +164,7 @@ def page_of(
     return "\n".join(lines).rstrip() + "\n"
 
 
-def summary_of(config: AblationConfig, panels: Sequence[Panel]) -> str:
+def summary_of(config: Ablation, panels: Sequence[Panel]) -> str:
     """Say in a line what our numbers are, and if there are published ones, what those are."""
     base, seeds = config.base, " ".join(map(str, config.seeds))
     words = (
@@ -178,7 +176,7 @@ def summary_of(config: AblationConfig, panels: Sequence[Panel]) -> str:
     return words
 
 
-def draw(config: AblationConfig, panels: Sequence[Panel], cells: Sequence[str], path: Path) -> None:
+def draw(config: Ablation, panels: Sequence[Panel], cells: Sequence[str], path: Path) -> None:
     """Draw a panel a row: for each cell our score with its deviation, and the published one."""
     if not panels:
         return

@@ -24,10 +24,19 @@ from audio_barlow_twins.shards.base.place import is_remote, place
 from ..config import TrainConfig
 from ..step.ranks import AgreedError
 from .folder import STOP, RunFolder
+from .session import train
 
 Train = Callable[[TrainConfig], None]
 NOTES = ".ray-"
 """Folders in the run folder that Ray Train keeps its notes in, while it runs."""
+
+
+def start(config: TrainConfig) -> None:
+    """Train here, or in processes of their own."""
+    if config.workers > 1 and "WORLD_SIZE" not in os.environ:
+        launch(train, config)
+    else:
+        train(config)
 
 
 def launch(train: Train, config: TrainConfig) -> None:

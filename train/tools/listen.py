@@ -1,13 +1,17 @@
 """`abt train listen`: a page on which every view of waveforms can be heard and seen."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor
+from tyro.conf import Positional
 
 from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
 from audio_barlow_twins.shards.html.page import Html, element, join, page, player, spectrogram
 from audio_barlow_twins.shards.stored.form import wave_form
@@ -15,10 +19,10 @@ from audio_barlow_twins.shards.stored.front_end import PCM16_SCALE, FrontEnd
 from audio_barlow_twins.shards.stored.logmel import LogMel
 from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards
 
-from ..config import ListenConfig
 from ..views.bank import Bank
 from ..views.base import Setting, WaveView, fit
 from ..views.draws import Draws, sample_keys
+from ..views.pipeline import Ranges, WaveName, split_views
 from ..views.wave_views import Chain, make_views, needed_samples
 from .clips import find_wave
 
@@ -47,31 +51,59 @@ MILD: dict[str, dict[str, float]] = {
 """The values at which a view does next to nothing; its strength is the way from there."""
 
 
-def listen(config: ListenConfig) -> None:
-    """Write the page and say where it is."""
-    shard_set = open_shards(config.shards, wave_form())
-    chain = config.ranges.chain(config.views)
-    n_out = round(config.seconds * RATE)
-    names = list(config.clip) or random_keys(shard_set, config.clips, config.seed, n_out)
-    read = needed_samples(chain, n_out, RATE)
-    clips = {name: fit(find_wave(name, shard_set)[None], read) for name in names}
-    bank = Bank(BACKGROUNDS, (n_out,))
-    for name in random_keys(shard_set, BACKGROUNDS, config.seed + 1, n_out):
-        bank.push(fit(find_wave(name, shard_set)[None], n_out))
-    setting = Setting(sample_rate=RATE, n_out=n_out, bank=bank)
-    sections = [("", _contents(chain))]
-    for name, view in chain.items():
-        cards = [
-            card
-            for clip, x in clips.items()
-            for card in _cards(clip, x, name, view, setting, config.seed)
-        ]
-        words = element("p", (view.__doc__ or "").split("\n")[0], class_="quiet", id=name)
-        sections.append((name, join(words, element("div", *cards, class_="plots"))))
-    whole = page("Views of waveforms", sections, f"{len(clips)} clips of {config.shards}")
-    with replacing(config.out) as scratch:
-        scratch.write_text(whole, encoding="utf-8")
-    say(f"{config.out}: {len(chain)} views of {len(clips)} clips, {len(whole) / 1e6:.1f} MB")
+@dataclass(frozen=True, kw_only=True)
+class Listen:
+    """Write a page to hear and see every view of waveforms, at three strengths."""
+
+    clip: Positional[tuple[str, ...]] = ()
+    """Sound files, or keys of clips of the shard set; default: some at random."""
+    shards: str = "data/demo/wave"
+    """Wave shard set, for the clips and what is put behind them."""
+    out: Path = Path("listen.html")
+    """Page to write, one file with all sounds and pictures inside."""
+    views: tuple[WaveName, ...] = get_args(WaveName)
+    """The views to show."""
+    ranges: Ranges = field(default_factory=Ranges)
+    """How strong they may be."""
+    clips: int = 2
+    """Clips at random, where none is named."""
+    seconds: float = 2.0
+    """Length of what is played of a clip, s; two clips of 2 s make a page of 10 MB."""
+    seed: int = 0
+    """Another seed, other clips and other draws."""
+
+    def __post_init__(self) -> None:
+        if self.clips < 1 or not 0.1 <= self.seconds <= 60:
+            raise UserError(
+                f"clips is {self.clips}, seconds {self.seconds}; choose 1 or more, and 0.1 to 60"
+            )
+        split_views(self.views)
+
+    def run(self) -> None:
+        """Write the page and say where it is."""
+        shard_set = open_shards(self.shards, wave_form())
+        chain = self.ranges.chain(self.views)
+        n_out = round(self.seconds * RATE)
+        names = list(self.clip) or random_keys(shard_set, self.clips, self.seed, n_out)
+        read = needed_samples(chain, n_out, RATE)
+        clips = {name: fit(find_wave(name, shard_set)[None], read) for name in names}
+        bank = Bank(BACKGROUNDS, (n_out,))
+        for name in random_keys(shard_set, BACKGROUNDS, self.seed + 1, n_out):
+            bank.push(fit(find_wave(name, shard_set)[None], n_out))
+        setting = Setting(sample_rate=RATE, n_out=n_out, bank=bank)
+        sections = [("", _contents(chain))]
+        for name, view in chain.items():
+            cards = [
+                card
+                for clip, x in clips.items()
+                for card in _cards(clip, x, name, view, setting, self.seed)
+            ]
+            words = element("p", (view.__doc__ or "").split("\n")[0], class_="quiet", id=name)
+            sections.append((name, join(words, element("div", *cards, class_="plots"))))
+        whole = page("Views of waveforms", sections, f"{len(clips)} clips of {self.shards}")
+        with replacing(self.out) as scratch:
+            scratch.write_text(whole, encoding="utf-8")
+        say(f"{self.out}: {len(chain)} views of {len(clips)} clips, {len(whole) / 1e6:.1f} MB")
 
 
 def _contents(chain: Chain) -> Html:

@@ -1,41 +1,68 @@
 """`abt train views CLIP`: a picture of pairs of views, as training would see them."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from tyro.conf import Positional
 
 from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.read.reader import CropReader
 from audio_barlow_twins.shards.stored.form import logmel_form
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.logmel import LogMel
 from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards
 
-from ..config import ShowConfig
 from ..run.pictures import new_figure, save
 from ..views.draws import sample_keys
 from ..views.norm import SetNorm
-from ..views.pipeline import Views
+from ..views.pipeline import PAPER, LogmelName, Ranges, Views
 from .clips import read_file, read_key
 
 SPREAD = 3.0
 """Standard deviations around the mean that the colours span."""
 
 
-def show(config: ShowConfig) -> None:
-    """Draw the picture and say where it is."""
-    shard_set = open_shards(config.shards, logmel_form(FrontEnd()))
-    crop = loudest_crop(whole_clip(config, shard_set), config.crop_frames)
-    pairs = zip(*make(config, shard_set, crop), strict=True)
-    norm = SetNorm(shard_set.statistics.mean, shard_set.statistics.std)
-    rows = [[norm(crop), *pair] for pair in pairs]
-    title = f"{config.clip}: {', '.join(config.views) or 'no augmentation'}"
-    draw(rows, title, config.out)
-    say(f"{config.out}: {config.pairs} pairs of views of {config.clip}")
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """Draw pairs of views of one clip beside the clip."""
+
+    clip: Positional[str]
+    """A sound file, or the key of a clip of the shard set."""
+    shards: str = "data/demo/logmel"
+    """Log-mel shard set: its statistics normalise, its clips are mixed in."""
+    out: Path = Path("views.png")
+    """Picture to write."""
+    views: tuple[LogmelName, ...] = PAPER
+    """The augmentations, in the order in which they are applied."""
+    ranges: Ranges = field(default_factory=Ranges)
+    """How strong they are."""
+    pairs: int = 3
+    """Pairs of views."""
+    crop_frames: int = 96
+    """Length of a crop, frames of 10 ms."""
+    seed: int = 0
+    """Another seed, other views."""
+
+    def __post_init__(self) -> None:
+        if min(self.pairs, self.crop_frames) < 1:
+            raise UserError("pairs and crop_frames must be 1 or more")
+
+    def run(self) -> None:
+        """Draw the picture and say where it is."""
+        shard_set = open_shards(self.shards, logmel_form(FrontEnd()))
+        crop = loudest_crop(whole_clip(self, shard_set), self.crop_frames)
+        pairs = zip(*make(self, shard_set, crop), strict=True)
+        norm = SetNorm(shard_set.statistics.mean, shard_set.statistics.std)
+        rows = [[norm(crop), *pair] for pair in pairs]
+        title = f"{self.clip}: {', '.join(self.views) or 'no augmentation'}"
+        draw(rows, title, self.out)
+        say(f"{self.out}: {self.pairs} pairs of views of {self.clip}")
 
 
-def whole_clip(config: ShowConfig, shard_set: ShardSet) -> Tensor:
+def whole_clip(config: Show, shard_set: ShardSet) -> Tensor:
     """Compute or read the clip's log-mel, float32 [T, F].
 
     Raises:
@@ -48,7 +75,7 @@ def whole_clip(config: ShowConfig, shard_set: ShardSet) -> Tensor:
     return LogMel()(torch.nn.functional.pad(wave, (0, lacking))[None])[0]
 
 
-def make(config: ShowConfig, shard_set: ShardSet, crop: Tensor) -> tuple[Tensor, Tensor]:
+def make(config: Show, shard_set: ShardSet, crop: Tensor) -> tuple[Tensor, Tensor]:
     """Make pairs of views of one crop [T, F], with a bank of clips of the set."""
     norm = SetNorm(shard_set.statistics.mean, shard_set.statistics.std)
     views = Views(config.views, config.ranges, norm, (config.crop_frames, crop.shape[1]))

@@ -10,10 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_barlow_twins.eval.bench import bench_command
-from audio_barlow_twins.eval.config import BenchConfig, EmbedConfig
+from audio_barlow_twins.eval.bench import Bench
 from audio_barlow_twins.eval.embed import files as extract
-from audio_barlow_twins.eval.embed.embed import embed_command
+from audio_barlow_twins.eval.embed.embed import Embed
 from audio_barlow_twins.eval.embed.files import (
     Embedded,
     Failed,
@@ -143,10 +142,10 @@ def broken(tmp_path: Path) -> Path:
 def embed(checkpoint_path: Path, tmp_path: Path) -> Callable[..., Path]:
     def command(*given: Path, skip_bad: bool) -> Path:
         out = tmp_path / "out" / "embeddings.parquet"
-        config = EmbedConfig(
+        config = Embed(
             files=given, checkpoint=checkpoint_path, out=out, skip_bad=skip_bad, device="cpu"
         )
-        embed_command(config)
+        config.run()
         return out
 
     return command
@@ -174,9 +173,7 @@ def test_the_list_goes_when_nothing_is_bad_any_more(
 def test_the_bench_prints_both_speeds_and_their_ratio(
     checkpoint_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bench_command(
-        BenchConfig(checkpoint=checkpoint_path, clips=3, seconds=0.5, rounds=1, device="cpu")
-    )
+    Bench(checkpoint=checkpoint_path, clips=3, seconds=0.5, rounds=1, device="cpu").run()
     machine, extraction, bare, ratio = capsys.readouterr().out.splitlines()
     assert "3 clips, 2 s of sound" in machine
     speeds = [float(line.split("clips/s")[0].split()[-1]) for line in (extraction, bare)]

@@ -19,13 +19,12 @@ from process_tree import descendants
 from ray.cluster_utils import Cluster
 from toy_task import write_toy_task
 
-from audio_barlow_twins.eval.config import HearConfig
 from audio_barlow_twins.eval.embed.tasks import embed_task
 from audio_barlow_twins.eval.hear import HearModel
 from audio_barlow_twins.eval.probe.evaluate import evaluate
 from audio_barlow_twins.eval.probe.recipe import ROBUST
 from audio_barlow_twins.eval.run.part import Job
-from audio_barlow_twins.eval.run.runner import Todo, baseline, plan, systems_of
+from audio_barlow_twins.eval.run.runner import Hear, Todo, baseline, plan, systems_of
 from audio_barlow_twins.eval.run.scoring import Scores
 from audio_barlow_twins.eval.systems.system import Loaded
 from audio_barlow_twins.eval.tasks.task import read_task
@@ -220,9 +219,9 @@ def test_a_node_of_a_cluster_may_be_lost(arguments: list[str | Path], tmp_path: 
 
 
 @pytest.fixture
-def config(tmp_path: Path, demo_waves: dict[str, np.ndarray], checkpoint_path: Path) -> HearConfig:
+def config(tmp_path: Path, demo_waves: dict[str, np.ndarray], checkpoint_path: Path) -> Hear:
     write_toy_task(tmp_path / "tasks" / TASKS[0], demo_waves)
-    return HearConfig(
+    return Hear(
         checkpoint=checkpoint_path,
         tasks_dir=tmp_path / "tasks",
         out=tmp_path / "out",
@@ -232,7 +231,7 @@ def config(tmp_path: Path, demo_waves: dict[str, np.ndarray], checkpoint_path: P
 
 @pytest.mark.slow
 def test_a_task_that_cannot_be_used_is_named_and_the_others_are_scored(
-    config: HearConfig, demo_waves: dict[str, np.ndarray]
+    config: Hear, demo_waves: dict[str, np.ndarray]
 ) -> None:
     broken = write_toy_task(config.tasks_dir / TASKS[1], demo_waves)
     clip = min((broken / "16000" / "fold01").iterdir())
@@ -253,7 +252,7 @@ def test_a_task_that_cannot_be_used_is_named_and_the_others_are_scored(
     assert column == TASKS[0]
 
 
-def test_probes_follow_their_embedding_and_go_before_other_embeddings(config: HearConfig) -> None:
+def test_probes_follow_their_embedding_and_go_before_other_embeddings(config: Hear) -> None:
     folder = config.tasks_dir.absolute() / TASKS[0]
     planned = plan(config, systems_of(config), {folder: read_task(folder, 16000)})
     assert [each.system.name for each in planned] == list(ROWS)
@@ -273,7 +272,7 @@ def seed_of(job: Job) -> int | None:
     return job.protocol.seeds[0] if job.protocol else None
 
 
-def test_scores_are_found_only_of_the_same_model_task_and_protocol(config: HearConfig) -> None:
+def test_scores_are_found_only_of_the_same_model_task_and_protocol(config: Hear) -> None:
     folder = config.tasks_dir.absolute() / TASKS[0]
     task = read_task(folder, 16000)
     (job, *_) = Todo(plan(config, systems_of(config), {folder: task}), ROBUST).probes.popitem()[1]
@@ -302,14 +301,14 @@ def test_baselines_that_cannot_be_had_are_refused(text: str, said: str) -> None:
         baseline(text, "")
 
 
-def test_two_systems_of_one_name_are_refused(config: HearConfig) -> None:
-    twice = HearConfig(**{**vars(config), "name": "random init"})
+def test_two_systems_of_one_name_are_refused(config: Hear) -> None:
+    twice = Hear(**{**vars(config), "name": "random init"})
     with pytest.raises(UserError, match="name yours with --name"):
         systems_of(twice)
 
 
 def test_weights_of_a_baseline_are_found_from_any_folder(
-    config: HearConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Hear, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert baseline("byol-a=weights.pth", "mine.pt").model == str(tmp_path / "weights.pth")

@@ -9,11 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from audio_barlow_twins.eval.config import EmbedConfig, SimilarConfig
 from audio_barlow_twins.eval.embed import files as extract
-from audio_barlow_twins.eval.embed.embed import embed_command
+from audio_barlow_twins.eval.embed.embed import Embed
 from audio_barlow_twins.eval.hear import HearModel
-from audio_barlow_twins.eval.share.similar import embedded_once, rank, read_table, similar_command
+from audio_barlow_twins.eval.share.similar import Similar, embedded_once, rank, read_table
 from audio_barlow_twins.eval.sound.audio import AudioError, read_audio
 from audio_barlow_twins.shards.base.errors import UserError
 
@@ -136,16 +135,14 @@ def run(
     """Run the command for the bell that has a copy; return its lines."""
 
     def command(place: Path = collection, **settings: object) -> list[str]:
-        similar_command(
-            SimilarConfig(
-                clip=min(collection.glob("bell_*")),
-                collection=place,
-                checkpoint=checkpoint_path,
-                cache=tmp_path / "cache.parquet",
-                device="cpu",
-                **settings,  # type: ignore[arg-type]
-            )
-        )
+        Similar(
+            clip=min(collection.glob("bell_*")),
+            collection=place,
+            checkpoint=checkpoint_path,
+            cache=tmp_path / "cache.parquet",
+            device="cpu",
+            **settings,  # type: ignore[arg-type]
+        ).run()
         return capsys.readouterr().out.splitlines()
 
     return command
@@ -167,9 +164,7 @@ def test_a_table_that_embed_wrote_gives_the_same_list(
     run: Callable[..., list[str]], collection: Path, checkpoint_path: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "embeddings.parquet"
-    embed_command(
-        EmbedConfig(files=(collection,), checkpoint=checkpoint_path, out=out, device="cpu")
-    )
+    Embed(files=(collection,), checkpoint=checkpoint_path, out=out, device="cpu").run()
     assert run(out) == run(collection)
 
 
@@ -177,9 +172,7 @@ def test_a_table_of_another_model_is_refused(
     collection: Path, checkpoint_path: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "embeddings.parquet"
-    embed_command(
-        EmbedConfig(files=(collection,), checkpoint=checkpoint_path, out=out, device="cpu")
-    )
+    Embed(files=(collection,), checkpoint=checkpoint_path, out=out, device="cpu").run()
     with pytest.raises(UserError, match="wanted cccccccccccc…; embed the files again"):
         read_table(out, CLAIM)
 

@@ -10,10 +10,9 @@ import pytest
 import soundfile
 from archive_task import RATE, write_archive_task
 
-from audio_barlow_twins.eval.config import TasksConfig
 from audio_barlow_twins.eval.tasks.archives import how_to_get
 from audio_barlow_twins.eval.tasks.check import check_task
-from audio_barlow_twins.eval.tasks.listing import problem_lines, tasks_command
+from audio_barlow_twins.eval.tasks.listing import Tasks, problem_lines
 from audio_barlow_twins.eval.tasks.metadata import TaskError
 from audio_barlow_twins.eval.tasks.suite import PAPER_TASKS, paper_task
 from audio_barlow_twins.shards.base.errors import UserError
@@ -231,7 +230,7 @@ def test_a_folder_that_only_has_the_name_of_a_paper_task_is_told_how_it_differs(
 
 def run(capsys: pytest.CaptureFixture[str], **options: object) -> tuple[int, list[str]]:
     with pytest.raises(SystemExit) as stopped:
-        tasks_command(TasksConfig(**options))  # type: ignore[arg-type]
+        Tasks(**options).run()  # type: ignore[arg-type]
     assert isinstance(stopped.value.code, int)
     return stopped.value.code, capsys.readouterr().out.splitlines()
 
@@ -293,11 +292,11 @@ def test_a_paper_task_without_metadata_is_a_problem_and_other_folders_are_none(
 
 def test_folders_that_cannot_be_listed_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="no such folder; make it"):
-        tasks_command(TasksConfig(tasks_dir=tmp_path / "nothing"))
+        Tasks(tasks_dir=tmp_path / "nothing").run()
     with pytest.raises(TaskError, match="is itself a task folder"):
-        tasks_command(TasksConfig(tasks_dir=folder))
+        Tasks(tasks_dir=folder).run()
     with pytest.raises(UserError, match="--most is -1"):
-        TasksConfig(tasks_dir=folder, most=-1)
+        Tasks(tasks_dir=folder, most=-1)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

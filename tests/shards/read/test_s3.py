@@ -16,8 +16,8 @@ from s3_server import S3Server
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import remove_scratch, replacing
 from audio_barlow_twins.shards.base.place import place
-from audio_barlow_twins.shards.command import Ls, Stats
 from audio_barlow_twins.shards.derive import Derivation, derive_shard
+from audio_barlow_twins.shards.look import Ls, Stats
 from audio_barlow_twins.shards.stored.form import wave_form
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.shardset import open_shards, sidecar_paths

@@ -22,10 +22,11 @@ from audio_barlow_twins.model.checkpoint import load_checkpoint
 from audio_barlow_twins.model.encoders import build_encoder
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.train.ablation.ablation import ablate, keep_plan, last_epoch, plan_jobs
+from audio_barlow_twins.train.ablation.config import Ablation
 from audio_barlow_twins.train.ablation.grids import FIGURE_2, PAIRS, cells_of
 from audio_barlow_twins.train.ablation.report import Result, panels_of, published, table_of
 from audio_barlow_twins.train.ablation.run_one import Job, run_job
-from audio_barlow_twins.train.config import AblationConfig, OptimiserConfig, TrainConfig
+from audio_barlow_twins.train.config import OptimiserConfig, TrainConfig
 from audio_barlow_twins.train.presets import PRESETS
 from audio_barlow_twins.train.run.folder import read_metrics
 
@@ -43,8 +44,8 @@ def config(config: TrainConfig, tmp_path: Path, demo_waves: dict[str, np.ndarray
 
 
 @pytest.fixture
-def ablation(config: TrainConfig, tmp_path: Path) -> AblationConfig:
-    return AblationConfig(
+def ablation(config: TrainConfig, tmp_path: Path) -> Ablation:
+    return Ablation(
         base=config, tasks_dir=tmp_path / "tasks", out=tmp_path / "out", cell=CELLS, slots=1
     )
 
@@ -52,7 +53,7 @@ def ablation(config: TrainConfig, tmp_path: Path) -> AblationConfig:
 def grid(name: str, preset: str = "audiontt-fsd50k-ablation") -> dict[str, TrainConfig]:
     """Return the config of every cell that is done if none is named."""
     base = PRESETS[preset][1]
-    config = AblationConfig(base=base, tasks_dir=Path("tasks"), grid=name)  # type: ignore[arg-type]
+    config = Ablation(base=base, tasks_dir=Path("tasks"), grid=name)  # type: ignore[arg-type]
     return {cell.name: cell.config for cell in cells_of(config)}
 
 
@@ -78,14 +79,14 @@ def test_published_scores_have_the_paper_s_average() -> None:
     assert 100 * np.mean(scores) == pytest.approx(68.7, abs=0.05)
 
 
-def test_a_pair_is_done_if_it_is_named(ablation: AblationConfig) -> None:
+def test_a_pair_is_done_if_it_is_named(ablation: Ablation) -> None:
     cells = cells_of(replace(ablation, cell=("rrc+rlf", "random")))
     assert [(cell.name, cell.trained) for cell in cells] == [("random", False), ("rrc+rlf", True)]
     with pytest.raises(UserError, match="grid views has no cell 'batch-64'"):
         cells_of(replace(ablation, cell=("batch-64",)))
 
 
-def test_any_combination_of_views_can_be_named(ablation: AblationConfig) -> None:
+def test_any_combination_of_views_can_be_named(ablation: Ablation) -> None:
     (cell,) = cells_of(replace(ablation, cell=("time-stretch+pitch-shift",)))
     assert cell.config.views == ("time-stretch", "pitch-shift")
     with pytest.raises(UserError, match=r"no cell 'rrc.shout'"):
@@ -145,7 +146,7 @@ def test_the_table_has_a_column_for_published_scores_where_there_are_some() -> N
     assert len({len(row) for row in table}) == 1
 
 
-def test_a_folder_keeps_to_what_it_was_begun_with(ablation: AblationConfig) -> None:
+def test_a_folder_keeps_to_what_it_was_begun_with(ablation: Ablation) -> None:
     keep_plan(ablation)
     keep_plan(replace(ablation, seeds=(0, 1), cell=("rlf",)))
     other = replace(ablation, base=replace(ablation.base, batch=4))
@@ -162,7 +163,7 @@ def test_a_folder_keeps_to_what_it_was_begun_with(ablation: AblationConfig) -> N
     ],
 )
 def test_what_cannot_be_done_is_one_line(
-    ablation: AblationConfig, wrong: dict[str, Any], words: str
+    ablation: Ablation, wrong: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UserError, match=words):
         replace(ablation, **wrong)
@@ -170,14 +171,14 @@ def test_what_cannot_be_done_is_one_line(
         replace(ablation, base=replace(ablation.base, seed=3))
 
 
-def only_job(ablation: AblationConfig, cell: str) -> Job:
+def only_job(ablation: Ablation, cell: str) -> Job:
     """Plan one cell."""
     (job,) = plan_jobs(replace(ablation, cell=(cell,)))
     return job
 
 
 def test_an_untrained_encoder_is_the_one_that_its_seed_draws(
-    ablation: AblationConfig, one_thread: None
+    ablation: Ablation, one_thread: None
 ) -> None:
     job = only_job(replace(ablation, seeds=(3,)), "random")
     assert run_job((job, 0)).failure == ""
@@ -201,7 +202,7 @@ def test_the_last_whole_line_tells_how_far_a_run_is(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_run_that_fails_is_named_and_the_others_are_done(
-    ablation: AblationConfig, capsys: pytest.CaptureFixture[str]
+    ablation: Ablation, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wild = OptimiserConfig(lr_weights=1e9, lr_biases=1e9, warmup_epochs=0)
     base = replace(ablation.base, optimiser=wild, epochs=40)

@@ -12,8 +12,7 @@ from browser import Browser, find_browser
 
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.stored.form import wave_form
-from audio_barlow_twins.train.config import ListenConfig
-from audio_barlow_twins.train.tools.listen import MILD, at_strength, listen
+from audio_barlow_twins.train.tools.listen import MILD, Listen, at_strength
 from audio_barlow_twins.train.views.pipeline import Ranges, WaveName
 from audio_barlow_twins.train.views.time import PitchShift
 
@@ -35,7 +34,7 @@ def long_waves(
 def page(long_waves: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the page of all views for one clip."""
     out = tmp_path_factory.mktemp("page") / "listen.html"
-    listen(ListenConfig(shards=str(long_waves), out=out, clips=1, seconds=SECONDS))
+    Listen(shards=str(long_waves), out=out, clips=1, seconds=SECONDS).run()
     return out
 
 
@@ -96,12 +95,12 @@ def test_files_and_keys_can_be_named(
 ) -> None:
     key = next(iter(demo_waves))
     soundfile.write(tmp_path / "mine.wav", demo_waves[key], 16000)
-    config = ListenConfig(
+    config = Listen(
         clip=(str(tmp_path / "mine.wav"), key), shards=str(long_waves), out=tmp_path / "page.html",
         views=("pitch-shift",), ranges=Ranges(pitch_shift=PitchShift(cents=(0, 700))),
         seconds=SECONDS,
     )  # fmt: skip
-    listen(config)
+    config.run()
     text = (tmp_path / "page.html").read_text()
     assert "pitch +700 cents" in text
     assert text.count("mine.wav: strongest") > 0
@@ -109,7 +108,7 @@ def test_files_and_keys_can_be_named(
 
 
 def test_an_unknown_clip_is_one_line_and_leaves_no_page(long_waves: Path, tmp_path: Path) -> None:
-    config = ListenConfig(clip=("nothing",), shards=str(long_waves), out=tmp_path / "page.html")
+    config = Listen(clip=("nothing",), shards=str(long_waves), out=tmp_path / "page.html")
     with pytest.raises(UserError, match="nothing is neither a file nor a key of"):
-        listen(config)
+        config.run()
     assert not config.out.exists()

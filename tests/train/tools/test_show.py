@@ -11,18 +11,17 @@ from matplotlib import image
 
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.stored.shardset import ShardSet
-from audio_barlow_twins.train.config import ShowConfig
-from audio_barlow_twins.train.tools.show import loudest_crop, make, show, whole_clip
+from audio_barlow_twins.train.tools.show import Show, loudest_crop, make, whole_clip
 
 
 @pytest.fixture
-def config(shards: Path, shard_set: ShardSet, tmp_path: Path) -> ShowConfig:
+def config(shards: Path, shard_set: ShardSet, tmp_path: Path) -> Show:
     """Describe a picture of a stored clip."""
-    return ShowConfig(clip=shard_set.keys[3], shards=str(shards), out=tmp_path / "views.png")
+    return Show(clip=shard_set.keys[3], shards=str(shards), out=tmp_path / "views.png")
 
 
-def test_a_stored_clip_is_drawn(config: ShowConfig, capsys: pytest.CaptureFixture[str]) -> None:
-    show(config)
+def test_a_stored_clip_is_drawn(config: Show, capsys: pytest.CaptureFixture[str]) -> None:
+    config.run()
     picture = image.imread(config.out)
     assert min(picture.shape[:2]) > 300
     assert picture[..., :3].std() > 0.05
@@ -30,7 +29,7 @@ def test_a_stored_clip_is_drawn(config: ShowConfig, capsys: pytest.CaptureFixtur
 
 
 def test_a_key_names_the_clip_that_was_stored(
-    config: ShowConfig, shard_set: ShardSet, arrays: dict[str, np.ndarray]
+    config: Show, shard_set: ShardSet, arrays: dict[str, np.ndarray]
 ) -> None:
     for key in (shard_set.keys[0], shard_set.keys[-1]):
         found = whole_clip(replace(config, clip=key), shard_set)
@@ -38,7 +37,7 @@ def test_a_key_names_the_clip_that_was_stored(
 
 
 def test_a_file_is_read_and_made_log_mel(
-    config: ShowConfig, shard_set: ShardSet, demo_waves: dict[str, np.ndarray],
+    config: Show, shard_set: ShardSet, demo_waves: dict[str, np.ndarray],
     arrays: dict[str, np.ndarray], tmp_path: Path,
 ) -> None:  # fmt: skip
     key = shard_set.keys[5]
@@ -47,7 +46,7 @@ def test_a_file_is_read_and_made_log_mel(
     np.testing.assert_allclose(found.numpy(), arrays[key].astype(np.float32), atol=0.01)
 
 
-def test_no_augmentation_shows_the_clip_itself(config: ShowConfig, shard_set: ShardSet) -> None:
+def test_no_augmentation_shows_the_clip_itself(config: Show, shard_set: ShardSet) -> None:
     crop = torch.randn(96, 64)
     statistics = shard_set.statistics
     for view in make(replace(config, views=()), shard_set, crop):
@@ -62,6 +61,6 @@ def test_the_loudest_crop_is_shown() -> None:
     assert loudest_crop(clip[:10], 30).shape == (30, 4)
 
 
-def test_what_is_neither_file_nor_key_is_one_line(config: ShowConfig) -> None:
+def test_what_is_neither_file_nor_key_is_one_line(config: Show) -> None:
     with pytest.raises(UserError, match=r"nothing is neither a file nor a key of .*`abt"):
-        show(replace(config, clip="nothing"))
+        replace(config, clip="nothing").run()
