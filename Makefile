@@ -83,13 +83,13 @@ test: install $(VENV)/.crepe  ## the whole test suite
 	$(RUNNER) -m pytest $(ARGS)
 
 bench-ingest: install  ## the whole ingest stage beside bare ffmpeg on the same files
-	$(VENV)/bin/abt ingest bench $(ARGS)
+	$(RUNNER) tests/bench/ingest_bench.py $(ARGS)
 
 # LitData and MosaicML Streaming ask for another torch than the pinned one, and do without it.
 bench: install  ## the crop reader beside other libraries, a file a clip, and a bare preadv loop
 	$(RUNNER) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[bench]'
 	$(RUNNER) -m pip install --quiet $(PIP_ARGS) -c constraints.txt --no-deps litdata mosaicml-streaming
-	$(VENV)/bin/abt shards bench $(ARGS)
+	$(RUNNER) tests/bench/reader_bench.py $(ARGS)
 
 bench-train: install  ## a training step here: streamed beside resident batches, its parts, FLOP/s
 	$(VENV)/bin/abt train bench --presets audiontt-audioset --profile 12 $(ARGS)
@@ -99,7 +99,7 @@ bench-gpu: install  ## the same on a GPU, plain and compiled, from log-mel and f
 	    --presets audiontt-audioset vitc-b-audioset waveform-light waveform-strong $(ARGS)
 
 bench-views: install  ## every view of waveforms beside other libraries, where they are installed
-	$(VENV)/bin/abt train bench-views $(ARGS)
+	$(RUNNER) tests/bench/views_bench.py $(ARGS)
 
 bench-embed: install  ## embedding of files beside the encoder's bare forward
-	$(VENV)/bin/abt eval bench $(ARGS)
+	$(RUNNER) tests/bench/embed_bench.py $(ARGS)

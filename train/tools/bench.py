@@ -67,9 +67,7 @@ class Bench:
 
     def run(self) -> None:
         """Measure every preset in every mode, print a block for each."""
-        from audio_barlow_twins.shards.bench import (
-            synthetic_shards,  # brings in webdataset, as writing shards does
-        )
+        from audio_barlow_twins.shards.stored.synthetic import synthetic_shards
 
         device = choose_device(self.device)
         peak = matmul_flops(device)

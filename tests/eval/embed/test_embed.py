@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
+from embed_bench import Bench
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_barlow_twins.eval.bench import Bench
 from audio_barlow_twins.eval.embed import files as extract
 from audio_barlow_twins.eval.embed.embed import Embed
 from audio_barlow_twins.eval.embed.files import (

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from heareval_files import read_embedded
 from toys import CLIP_SCORES, TOYS, Toy, hyperparameters, write_toy
 
 from audio_barlow_twins.eval.probe.evaluate import evaluate
 from audio_barlow_twins.eval.probe.recipe import FAST, HEAREVAL
-from audio_barlow_twins.eval.stored_embeddings import read_embedded
 from audio_barlow_twins.eval.tasks.task import read_metadata
 
 WORDS = tuple(f"class{i:02d}" for i in range(50))

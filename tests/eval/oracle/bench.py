@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from heareval_files import read_embedded
 from toys import CLIP_SCORES, TOYS, Toy, folds, hyperparameters, write_toy
 
 from audio_barlow_twins.eval.probe.evaluate import evaluate
 from audio_barlow_twins.eval.probe.recipe import FAST, HEAREVAL, Protocol
-from audio_barlow_twins.eval.stored_embeddings import read_embedded
 from audio_barlow_twins.eval.tasks.task import read_metadata
 
 WORDS = tuple(f"class{i:02d}" for i in range(50))

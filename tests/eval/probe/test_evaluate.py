@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from heareval_files import read_embedded
 
 from audio_barlow_twins.eval.embed.embedded import Embedded
 from audio_barlow_twins.eval.probe.evaluate import evaluate, n_trainings
 from audio_barlow_twins.eval.probe.judge import Judge
 from audio_barlow_twins.eval.probe.recipe import FAST, HEAREVAL, ROBUST
 from audio_barlow_twins.eval.probe.result import TaskResult, Training
-from audio_barlow_twins.eval.stored_embeddings import read_embedded
 from audio_barlow_twins.eval.tasks.metadata import TaskMetadata
 from audio_barlow_twins.eval.tasks.task import read_metadata
 

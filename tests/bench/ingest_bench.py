@@ -13,17 +13,17 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import tyro
+from slow_source import overlap
 
-from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.ingest.sources.demo.corpus import HERE
+from audio_barlow_twins.ingest.sources.folder import folder_clips
+from audio_barlow_twins.ingest.stage.plan import Plan
+from audio_barlow_twins.ingest.stage.stage import Job, ingest
+from audio_barlow_twins.shards.base.cli import run_command, say
 from audio_barlow_twins.shards.cluster.fan_out import cluster
 from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits, decoder_version, ffmpeg_path
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
-
-from .slow_source import overlap
-from .sources.demo.corpus import HERE
-from .sources.folder import folder_clips
-from .stage.plan import Plan
-from .stage.stage import Job, ingest
 
 SECONDS = 10
 FORMATS: dict[str, tuple[str, ...]] = {
@@ -131,3 +131,7 @@ def stage(root: Path, slots: int) -> None:
         outcomes = ingest(job, Plan("folder", clips, -(-len(clips) // slots)), slots)
     if outcomes.keys() != {"ok"}:
         raise RuntimeError(f"not every clip was stored: {dict(outcomes)}")
+
+
+if __name__ == "__main__":
+    run_command(lambda: tyro.cli(Bench).run())

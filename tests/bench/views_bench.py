@@ -12,19 +12,24 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+import tyro
 from torch import Tensor
 
-from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.cli import run_command, say
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
-
-from .step.ranks import choose_device
-from .tools.bench import chip, synchronise
-from .views.bank import Bank
-from .views.base import Setting
-from .views.draws import Draws, sample_keys
-from .views.pipeline import Ranges, WaveName
-from .views.wave_views import WAVE_PRESETS, Chain, make_views, needed_samples
+from audio_barlow_twins.train.step.ranks import choose_device
+from audio_barlow_twins.train.tools.bench import chip, synchronise
+from audio_barlow_twins.train.views.bank import Bank
+from audio_barlow_twins.train.views.base import Setting
+from audio_barlow_twins.train.views.draws import Draws, sample_keys
+from audio_barlow_twins.train.views.pipeline import Ranges, WaveName
+from audio_barlow_twins.train.views.wave_views import (
+    WAVE_PRESETS,
+    Chain,
+    make_views,
+    needed_samples,
+)
 
 RATE = 16000
 LEAST_S = 0.2
@@ -207,3 +212,7 @@ def table(times: dict[tuple[str, str], float]) -> str:
     if missing:
         lines.append(f"not installed: {', '.join(missing)}")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_command(lambda: tyro.cli(BenchViews).run())

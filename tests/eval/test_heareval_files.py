@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from heareval_files import read_embedded
 
-from audio_barlow_twins.eval.stored_embeddings import read_embedded
 from audio_barlow_twins.eval.tasks.metadata import TaskError
 from audio_barlow_twins.eval.tasks.task import read_metadata
 

@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
+from reader_clock import Heat, Way
 
-from .base.cli import say
-from .bench_clock import Heat, Way
+from audio_barlow_twins.shards.base.cli import say
 
 Rates = dict[tuple[str, int, Heat], list[float]]
 """Crops/s of each round by name of the way, DataLoader workers, and state of the files."""

@@ -14,20 +14,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+import tyro
+from reader_clock import Way, cool, heat, in_own_process, missing, time_cold, time_warm
+from reader_files import BATCH, FRAMES, per_file_ways
+from reader_libraries import keep_shards, library_ways
+from reader_report import BARE, FOUR, ONE, Rates, report
 from torch import Tensor
 
-from .base.cli import say
-from .bench_clock import Way, cool, heat, in_own_process, missing, time_cold, time_warm
-from .bench_files import BATCH, FRAMES, per_file_ways
-from .bench_libraries import keep_shards, library_ways
-from .bench_report import BARE, FOUR, ONE, Rates, report
-from .read.local import read_at_random
-from .read.reader import CropReader
-from .stored.form import Form, logmel_form
-from .stored.front_end import FrontEnd
-from .stored.shardset import ShardSet, open_shards
-from .stored.sidecar import Row
-from .stored.writer import shard_name, writing_shard
+from audio_barlow_twins.shards.base.cli import run_command, say
+from audio_barlow_twins.shards.read.local import read_at_random
+from audio_barlow_twins.shards.read.reader import CropReader
+from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards
+from audio_barlow_twins.shards.stored.synthetic import synthetic_shards
+from audio_barlow_twins.shards.stored.writer import shard_name
 
 PLAN_STEPS = 4096
 """Steps after which the bare loop begins again: fewer crops would stay in the cache of the CPU."""
@@ -116,28 +115,6 @@ def write_forms(ways: list[Way], shard_set: ShardSet, root: Path) -> None:
         in_own_process(write, shard_set, root / form)
 
 
-def synthetic_shards(
-    folder: Path, clips: int, per_shard: int = 256, form: Form | None = None
-) -> ShardSet:
-    """Write noise as a shard set of 10 s clips, of log-mel unless another form is given."""
-    form = form or logmel_form(FrontEnd())
-    shape, gain = ((160_000,), 1000) if form.kind == "wave" else ((1001, 64), 1)
-    rng = np.random.default_rng(0)
-    for number, begin in enumerate(range(0, clips, per_shard)):
-        with writing_shard(folder, shard_name(number), form, plan="bench") as writer:
-            for clip in range(begin, min(begin + per_shard, clips)):
-                values = gain * rng.standard_normal(shape, dtype=np.float32)
-                writer.add(_row(clip), values.astype(form.dtype))
-    return open_shards(folder)
-
-
-def _row(clip: int) -> Row:
-    return Row(
-        key=f"clip{clip:07d}", status="ok", source="noise", source_version="numpy",
-        origin=str(clip), labels=[],
-    )  # fmt: skip
-
-
 def bare_loop(folder: Path, workers: int) -> Iterator[Tensor]:
     """Read the reader's crops in its order in a plain loop into one batch buffer, endlessly."""
     shard_set = open_shards(folder)
@@ -182,7 +159,7 @@ def peak_memory(folder: Path, n_clips: int) -> float:
                 writer.write_table(table)
     code = (
         "import json, resource, sys\n"
-        "from audio_barlow_twins.shards.reader import CropReader\n"
+        "from audio_barlow_twins.shards.read.reader import CropReader\n"
         f"reader = CropReader(sys.argv[1], frames={FRAMES}, batch={BATCH})\n"
         "total = sum(len(batch.crops) for batch in reader.batches(0, 100))\n"
         "rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024\n"
@@ -195,3 +172,7 @@ def peak_memory(folder: Path, n_clips: int) -> float:
     if clips < n_clips:
         raise RuntimeError(f"the synthetic index has {clips} clips, wanted {n_clips}")
     return rss
+
+
+if __name__ == "__main__":
+    run_command(lambda: tyro.cli(Bench).run())

@@ -21,12 +21,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from reader_clock import Way
+from reader_files import BATCH, FRAMES, clips_of, random_crop
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from .bench_clock import Way
-from .bench_files import BATCH, FRAMES, clips_of, random_crop
-from .stored.shardset import ShardSet
+from audio_barlow_twins.shards.stored.shardset import ShardSet
 
 MELS = 64
 CHUNK_BYTES = 1 << 26

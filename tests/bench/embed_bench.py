@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+import tyro
 from tyro.conf import Positional
 
+from audio_barlow_twins.eval.embed.files import embed_files, log_mel_of, passes, read_ahead
+from audio_barlow_twins.eval.hear import HearModel, frozen_model, on_device, read_checkpoint
+from audio_barlow_twins.eval.sound.audio import find_audio
 from audio_barlow_twins.model.encoders import ENCODERS, build_encoder
-from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.cli import run_command, say
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
-
-from .embed.files import embed_files, log_mel_of, passes, read_ahead
-from .hear import HearModel, frozen_model, on_device, read_checkpoint
-from .sound.audio import find_audio
 
 GOAL = 0.8
 
@@ -67,13 +67,11 @@ class Bench:
         say(f"{device}, torch {torch.__version__}, {torch.get_num_threads()} threads; {len(files)} "
             f"clips, {heard_s:.0f} s of sound, warm files; medians of {self.rounds}")  # fmt: skip
         for name, seconds in (("files to embeddings", extraction), ("bare encoder forward", bare)):
-            say(
-                f"{name:22s} {len(files) / seconds:8.1f} clips/s {heard_s / seconds:9.0f} x real time"
-            )
+            clips, speed = len(files) / seconds, heard_s / seconds
+            say(f"{name:22s} {clips:8.1f} clips/s {speed:9.0f} x real time")
         ratio = bare / extraction
-        say(
-            f"{'ratio':22s} {ratio:8.2f}         goal {GOAL}: {'met' if ratio >= GOAL else 'missed'}"
-        )
+        verdict = "met" if ratio >= GOAL else "missed"
+        say(f"{'ratio':22s} {ratio:8.2f}         goal {GOAL}: {verdict}")
 
 
 def benched_model(config: Bench) -> HearModel:
@@ -124,3 +122,7 @@ def measure(files: Sequence[Path], model: HearModel, rounds: int) -> tuple[float
             run()
             seconds.append(time.perf_counter() - begin)
     return median(taken[extract]), median(taken[forward]), heard / model.sample_rate
+
+
+if __name__ == "__main__":
+    run_command(lambda: tyro.cli(Bench).run())

@@ -1,4 +1,4 @@
-"""`abt train bench-views`: every view is timed in every way that is there, in one table."""
+"""`make bench-views`: every view is timed in every way that is there, in one table."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import get_args
 
 import pytest
 import torch
+from views_bench import LOOP, OTHERS, OURS, BenchViews, loop, ours, table
 
 from audio_barlow_twins.shards.base.errors import UserError
-from audio_barlow_twins.train.bench_views import LOOP, OTHERS, OURS, BenchViews, loop, ours, table
 from audio_barlow_twins.train.views.pipeline import Ranges, WaveName
 from audio_barlow_twins.train.views.wave_views import WAVE_PRESETS
 
@@ -16,7 +16,7 @@ from audio_barlow_twins.train.views.wave_views import WAVE_PRESETS
 def test_all_views_and_presets_are_timed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audio_barlow_twins.train.bench_views.LEAST_S", 1e-9)
+    monkeypatch.setattr("views_bench.LEAST_S", 1e-9)
     BenchViews(batch=2, seconds=0.1, rounds=1, device="cpu", json=tmp_path / "views.json").run()
     found = json.loads((tmp_path / "views.json").read_text())["times"]
     timed = {(each["view"], each["way"]) for each in found}

@@ -14,10 +14,8 @@ import numpy as np
 import pytest
 import torch
 from making import write_set
-
-from audio_barlow_twins.shards.base.errors import UserError
-from audio_barlow_twins.shards.bench import Bench, all_ways, bare_loop, crop_reader
-from audio_barlow_twins.shards.bench_clock import (
+from reader_bench import Bench, all_ways, bare_loop, crop_reader
+from reader_clock import (
     Way,
     cool,
     files_of,
@@ -28,9 +26,11 @@ from audio_barlow_twins.shards.bench_clock import (
     time_cold,
     time_warm,
 )
-from audio_barlow_twins.shards.bench_files import TwoViews, fade, per_file_ways, resize_crop
-from audio_barlow_twins.shards.bench_libraries import keep_shards, library_ways
-from audio_barlow_twins.shards.bench_report import BARE, FOUR, ONE, VIEWS, Rates, ratios, report
+from reader_files import TwoViews, fade, per_file_ways, resize_crop
+from reader_libraries import keep_shards, library_ways
+from reader_report import BARE, FOUR, ONE, VIEWS, Rates, ratios, report
+
+from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.stored.form import logmel_form
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards

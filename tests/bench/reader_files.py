@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from reader_clock import Way
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from .bench_clock import Way
-from .stored.shardset import ShardSet
+from audio_barlow_twins.shards.stored.shardset import ShardSet
 
 FRAMES = 96
 BATCH = 128

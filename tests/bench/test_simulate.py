@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulate import Simulate, simulate
 
-from audio_barlow_twins.ingest.simulate import Simulate, simulate
 from audio_barlow_twins.ingest.video.governor import Pace
 
 QUICK = {"gone": 0.0, "limit": 1e9, "shard_clips": 50}

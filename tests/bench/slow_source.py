@@ -10,12 +10,11 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from audio_barlow_twins.ingest.sources.tars import archive_clips
+from audio_barlow_twins.ingest.stage.plan import Plan
+from audio_barlow_twins.ingest.stage.stage import Job, ingest
 from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
-
-from .sources.tars import archive_clips
-from .stage.plan import Plan
-from .stage.stage import Job, ingest
 
 CLIPS_PER_DOWNLOAD = 6
 """How many clips each of the downloads that go on at the same time has to get."""

@@ -19,8 +19,8 @@ from typing import Literal, TypeVar
 import numpy as np
 from torch import Tensor
 
-from .base.errors import UserError
-from .stored.shardset import ShardSet
+from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.stored.shardset import ShardSet
 
 Heat = Literal["warm", "cold"]
 Result = TypeVar("Result")
@@ -51,7 +51,7 @@ class Way:
 def in_own_process(run: Callable[..., Result], *args: object) -> Result:
     """Call a function of a module in a fresh process, so that nothing of it stays behind."""
     context = get_context("forkserver")
-    context.set_forkserver_preload(["audio_barlow_twins.shards.bench"])  # torch is loaded once
+    context.set_forkserver_preload(["reader_bench"])  # torch is loaded once
     with ProcessPoolExecutor(1, context, settle_in, max_tasks_per_child=1) as pool:
         return pool.submit(run, *args).result()
 

@@ -18,10 +18,11 @@ from heapq import heappop, heappush
 from itertools import count
 from math import log
 
-from audio_barlow_twins.shards.base.cli import say
+import tyro
 
-from .stage.stage import GIVE_BACK_S
-from .video.governor import Governor, Pace
+from audio_barlow_twins.ingest.stage.stage import GIVE_BACK_S
+from audio_barlow_twins.ingest.video.governor import Governor, Pace
+from audio_barlow_twins.shards.base.cli import run_command, say
 
 HOUR_S = 3600.0
 LONGEST_NAP_S = 30.0
@@ -299,3 +300,7 @@ class _Run:
         self._at(begin, self.governor.set_pace, self.what.pace)
         for group in self.groups:
             self._come_again(group, begin)
+
+
+if __name__ == "__main__":
+    run_command(lambda: tyro.cli(Simulate).run())

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from .embed.embedded import Embedded
-from .tasks.metadata import TaskError, TaskMetadata
-from .tasks.task import read_events, read_json
-from .tasks.timeline import Timeline
+from audio_barlow_twins.eval.embed.embedded import Embedded
+from audio_barlow_twins.eval.tasks.metadata import TaskError, TaskMetadata
+from audio_barlow_twins.eval.tasks.task import read_events, read_json
+from audio_barlow_twins.eval.tasks.timeline import Timeline
 
 
 class _ListsOnly(pickle.Unpickler):
