@@ -4,18 +4,19 @@ A file holds plain Python values and tensors alone, so reading it never runs cod
 """
 
 import argparse
-import os
 import pickle
 import struct
 import zipfile
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.files import replacing
 
 from .encoders import Size, build_encoder
 
@@ -30,7 +31,7 @@ DAMAGE = (
 """What torch.load raises of damaged files, found by changing and cutting bytes of them."""
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint cannot be read, written or restored."""
 
 
@@ -61,18 +62,8 @@ class Checkpoint:
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint, complete or not at all; an older file stays until the new one is safe."""
     payload = {f.name: _plain(getattr(checkpoint, f.name), f.name) for f in fields(checkpoint)}
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with scratch.open("wb") as file:
-            torch.save({"format": FORMAT, "version": VERSION} | payload, file)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    with replacing(Path(path)) as scratch, scratch.open("wb") as file:
+        torch.save({"format": FORMAT, "version": VERSION} | payload, file)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -161,13 +152,3 @@ def _plain(value: Any, where: str) -> Any:
     raise CheckpointError(
         f"{where} is a {type(value).__name__}; checkpoints hold tensors and plain values"
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut, where the file system can promise that."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

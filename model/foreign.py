@@ -16,11 +16,14 @@ None of them says what it was trained on as our fingerprint does, nor for how ma
 
 from argparse import Namespace
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
 from .checkpoint import Checkpoint, CheckpointError, checkpoint_of, is_own, read_torch_file
 from .encoders import ENCODERS, VIT_SIZES, Size, build_encoder
@@ -29,22 +32,9 @@ from .vit import STRIDES, patch_shape
 N_MELS, FRAMES = 64, 96
 """Input of all of them."""
 
-HTK: dict[str, str | int | float] = {
-    "sample_rate": 16000,
-    "window": 1024,
-    "hop": 160,
-    "n_mels": N_MELS,
-    "f_min_hz": 60.0,
-    "f_max_hz": 7800.0,
-    "mel_scale": "htk",
-    "mel_norm": "none",
-    "stft_window": "hann",
-    "padding": "centred, reflect",
-    "power": 2.0,
-    "logarithm": "natural, of power + 1.1920929e-07",
-}
-SLANEY = HTK | {"mel_scale": "slaney", "mel_norm": "slaney"}
-SLANEY_V1 = SLANEY | {"power_eps": torch.finfo(torch.float64).eps}
+HTK = FrontEnd(n_mels=N_MELS)
+SLANEY = FrontEnd(n_mels=N_MELS, mel_scale="slaney", mel_norm="slaney")
+SLANEY_V1 = replace(SLANEY, power_eps=torch.finfo(torch.float64).eps)
 
 STATISTICS = {
     "audioset": (-0.8294, 4.6230),
@@ -58,7 +48,7 @@ class Origin(NamedTuple):
     """Where weights come from, and the inputs that they were trained on."""
 
     name: str
-    front_end: dict[str, str | int | float]
+    front_end: FrontEnd
     mean: float
     std: float
 
@@ -97,7 +87,7 @@ def _foreign(payload: Any, path: Path) -> Checkpoint:
         encoder=encoder,
         sizes=sizes,
         state=state,
-        front_end=dict(origin.front_end),
+        front_end=origin.front_end.parameters(),
         mean=origin.mean,
         std=origin.std,
         fingerprint=f"unknown ({origin.name})",

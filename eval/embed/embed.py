@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 from tyro.conf import Positional
 
+from audio_barlow_twins.model.embedder import checkpoint_facts, frozen, read_checkpoint
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
 
-from ..hear import checkpoint_facts, frozen_model, read_checkpoint
 from ..sound.audio import find_audio
 from .files import Embedded, Failed, embed_files
 
@@ -54,7 +54,7 @@ class Embed:
     def run(self) -> None:
         """Do it."""
         checkpoint = read_checkpoint(self.checkpoint)
-        model = frozen_model(checkpoint, self.device)
+        model = frozen(checkpoint, self.device)
         files = find_audio(self.files)
         facts = checkpoint_facts(self.checkpoint, checkpoint)
         metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}

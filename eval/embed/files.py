@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..hear import HearModel
+from audio_barlow_twins.model.embedder import Embedder
+
 from ..sound.audio import AudioError, read_audio
 from .batches import MOST_THREADS, ahead, buckets
 
@@ -63,7 +64,7 @@ OnBad = Callable[[Failed], object]
 
 
 def embed_files(
-    files: Iterable[Path], model: HearModel, on_bad: OnBad | None = None
+    files: Iterable[Path], model: Embedder, on_bad: OnBad | None = None
 ) -> Iterator[Embedded]:
     """Embed sound files, each as a whole.
 
@@ -122,7 +123,7 @@ def read_clip(file: Path, sample_rate: int) -> np.ndarray:
     return wave
 
 
-def passes(sounds: Iterable[Sound], model: HearModel) -> Iterator[Pass]:
+def passes(sounds: Iterable[Sound], model: Embedder) -> Iterator[Pass]:
     """Number sounds, and group those that may go through the encoder together."""
     per_pass = FRAMES_PER_PASS["cpu" if model.device.type == "cpu" else "cuda"]
 
@@ -133,7 +134,7 @@ def passes(sounds: Iterable[Sound], model: HearModel) -> Iterator[Pass]:
 
 
 @torch.no_grad()
-def log_mel_of(part: Pass, model: HearModel) -> Tensor:
+def log_mel_of(part: Pass, model: Embedder) -> Tensor:
     """Compute log-mel, float32 [n, T, F].
 
     The sounds may differ by less than a hop; those of one length are transformed together.

@@ -10,13 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from audio_barlow_twins.model.embedder import checkpoint_facts, read_checkpoint
 from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.device import on_gpu
 from audio_barlow_twins.shards.base.errors import UserError
-from audio_barlow_twins.shards.base.gpus import on_gpu
 from audio_barlow_twins.shards.cluster.fan_out import cluster, fan_out
 from audio_barlow_twins.shards.cluster.workers import count_gpus
 
-from ..hear import checkpoint_facts, read_checkpoint
 from ..probe.recipe import PROTOCOLS, Protocol
 from ..probe.result import TaskResult
 from ..report.folder import write_report

@@ -1,7 +1,7 @@
 """An encoder with its front-end as one file that runs without this project: torch.export, ONNX.
 
 Either takes `audio`, float32 [clips, samples] in [-1, 1], any number of clips of one length, and
-gives `embeddings`, float32 [clips, features]. What is exported is the `HearModel` itself.
+gives `embeddings`, float32 [clips, features]. What is exported is the `Embedder` itself.
 
     program = torch.export.load("encoder.pt2").module()          # torch alone
     session = onnxruntime.InferenceSession("encoder.onnx")       # onnxruntime and numpy alone
@@ -23,12 +23,12 @@ from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config
 from tyro.conf import Positional
 
+from audio_barlow_twins.model.embedder import Embedder, checkpoint_facts, frozen, read_checkpoint
+from audio_barlow_twins.model.pretrained import save_pretrained
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
 
 from ..embed.files import MAX_DURATION_S
-from ..hear import HearModel, ModelError, checkpoint_facts, frozen_model, read_checkpoint
-from ..systems.pretrained import save_pretrained
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class Export:
             save_pretrained(checkpoint, self.target)
             log.info("%s: model.safetensors, self.json, README.md", self.target)
             return
-        model = frozen_model(checkpoint, "cpu")
+        model = frozen(checkpoint, "cpu")
         facts = checkpoint_facts(self.checkpoint, checkpoint)
         write = write_onnx if self.format == "onnx" else write_program
         difference = write(model, self.target, facts)
@@ -84,7 +84,7 @@ class Export:
         )
 
 
-def write_program(model: HearModel, out: Path, facts: Mapping[str, Any]) -> float:
+def write_program(model: Embedder, out: Path, facts: Mapping[str, Any]) -> float:
     """Write a `torch.export` archive, complete and checked or not at all.
 
     Args:
@@ -105,7 +105,7 @@ def write_program(model: HearModel, out: Path, facts: Mapping[str, Any]) -> floa
             return checked(torch.export.load(file).module(), model, out)
 
 
-def write_onnx(model: HearModel, out: Path, facts: Mapping[str, Any]) -> float:
+def write_onnx(model: Embedder, out: Path, facts: Mapping[str, Any]) -> float:
     """Write an ONNX model, complete and checked or not at all; see `write_program`."""
     try:
         import onnxruntime
@@ -132,7 +132,7 @@ def write_onnx(model: HearModel, out: Path, facts: Mapping[str, Any]) -> float:
         )
 
 
-def described(model: HearModel, facts: Mapping[str, Any]) -> dict[str, Any]:
+def described(model: Embedder, facts: Mapping[str, Any]) -> dict[str, Any]:
     """Collect the metadata of an exported file: the checkpoint's facts and what goes in and out."""
     return {
         **facts,
@@ -143,7 +143,7 @@ def described(model: HearModel, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def traced(model: HearModel) -> ExportedProgram:
+def traced(model: Embedder) -> ExportedProgram:
     """Trace a model for any number of clips, each from `least_samples` to ten minutes long."""
     longest = MAX_DURATION_S * model.sample_rate
     dynamic = {0: Dim("clips", min=1), 1: Dim("samples", min=model.least_samples, max=longest)}
@@ -154,7 +154,7 @@ def traced(model: HearModel) -> ExportedProgram:
         return torch.export.export(owning(model), example, dynamic_shapes={"audio": dynamic})
 
 
-def owning(model: HearModel) -> HearModel:
+def owning(model: Embedder) -> Embedder:
     """Copy a model so that every buffer owns its memory, as archives want it."""
     model = copy.deepcopy(model)
     for module in model.modules():
@@ -163,11 +163,11 @@ def owning(model: HearModel) -> HearModel:
     return model
 
 
-def checked(embed: Embed, model: HearModel, out: Path) -> float:
+def checked(embed: Embed, model: Embedder, out: Path) -> float:
     """Compare an exported model with its original on batches of several sizes.
 
     Raises:
-        ModelError: they differ by more than `TOLERANCE`.
+        UserError: they differ by more than `TOLERANCE`.
     """
     noise = torch.Generator().manual_seed(0)
     differences = []
@@ -183,7 +183,7 @@ def checked(embed: Embed, model: HearModel, out: Path) -> float:
         differences.append((embed(audio) - wanted).abs().max() / scale)
     largest = torch.stack(differences).max().item()  # NaN, if there is one
     if not largest <= TOLERANCE:
-        raise ModelError(
+        raise UserError(
             f"{out}: not written: differs from the Python model by {largest:.2g}, "
             f"allowed is {TOLERANCE}; please report it"
         )

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 from tyro.conf import Positional, arg
 
+from audio_barlow_twins.model.embedder import Embedder, checkpoint_facts, frozen, read_checkpoint
 from audio_barlow_twins.shards.base.cli import say
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
 from ..embed.files import Failed, embed_files
-from ..hear import HearModel, checkpoint_facts, frozen_model, read_checkpoint
 from ..sound.audio import AudioError, find_audio
 from .similar_page import listening_page
 
@@ -61,8 +61,8 @@ class Similar:
         checkpoint = read_checkpoint(self.checkpoint)
         claim = checkpoint_facts(self.checkpoint, checkpoint)[CLAIM]
 
-        def load() -> HearModel:
-            return frozen_model(checkpoint, self.device)
+        def load() -> Embedder:
+            return frozen(checkpoint, self.device)
 
         if self.collection.is_dir():
             files = find_audio([self.collection])
@@ -121,7 +121,7 @@ def rank(query: np.ndarray, others: Sequence[tuple[Path, np.ndarray]], k: int) -
 
 
 def embedded_once(
-    files: Sequence[Path], cache: Path, claim: str, load: Callable[[], HearModel]
+    files: Sequence[Path], cache: Path, claim: str, load: Callable[[], Embedder]
 ) -> dict[Path, np.ndarray]:
     """Look embeddings up in a cache; embed and add what it lacks or what has changed.
 

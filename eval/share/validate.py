@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from tyro.conf import Positional, arg
 
 from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.device import device_name
 
-from ..hear import device_name
 from ..systems.system import parse_options
 
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)

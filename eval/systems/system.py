@@ -13,15 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from audio_barlow_twins.model.embedder import Embedder
+from audio_barlow_twins.shards.base.device import device_name, on_device
 from audio_barlow_twins.shards.base.errors import UserError
 
-from ..hear import (
-    HearModel,
-    device_name,
-    get_scene_embeddings,
-    get_timestamp_embeddings,
-    on_device,
-)
+from ..hear import get_scene_embeddings, get_timestamp_embeddings
 from .code_digest import code_of
 
 SAMPLES_PER_PASS = 0.7 * 120 * 16000
@@ -157,7 +153,7 @@ class Loaded:
         self.sample_rate = int(rate)
 
     @classmethod
-    def of(cls, name: str, model: HearModel) -> "Loaded":
+    def of(cls, name: str, model: Embedder) -> "Loaded":
         """Wrap one of our own models that is in memory."""
         return cls(name, model, get_scene_embeddings, get_timestamp_embeddings, model.device)
 

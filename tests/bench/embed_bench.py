@@ -17,10 +17,11 @@ import tyro
 from tyro.conf import Positional
 
 from audio_barlow_twins.eval.embed.files import embed_files, log_mel_of, passes, read_ahead
-from audio_barlow_twins.eval.hear import HearModel, frozen_model, on_device, read_checkpoint
 from audio_barlow_twins.eval.sound.audio import find_audio
+from audio_barlow_twins.model.embedder import Embedder, frozen, read_checkpoint
 from audio_barlow_twins.model.encoders import ENCODERS, build_encoder
 from audio_barlow_twins.shards.base.cli import run_command, say
+from audio_barlow_twins.shards.base.device import on_device
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
@@ -74,12 +75,12 @@ class Bench:
         say(f"{'ratio':22s} {ratio:8.2f}         goal {GOAL}: {verdict}")
 
 
-def benched_model(config: Bench) -> HearModel:
+def benched_model(config: Bench) -> Embedder:
     """Load the checkpoint, or build the encoder with random weights, which cost as much."""
     if config.checkpoint is not None:
-        return frozen_model(read_checkpoint(config.checkpoint), config.device)
+        return frozen(read_checkpoint(config.checkpoint), config.device)
     encoder: Any = build_encoder(config.encoder, {})
-    model = HearModel(encoder, encoder.out_features, FrontEnd(), mean=-4.95, std=5.855)
+    model = Embedder(encoder, encoder.out_features, FrontEnd(), mean=-4.95, std=5.855)
     return on_device(model, config.device)
 
 
@@ -92,7 +93,7 @@ def noise_files(folder: Path, count: int, seconds: float, sample_rate: int) -> l
     return files
 
 
-def measure(files: Sequence[Path], model: HearModel, rounds: int) -> tuple[float, float, float]:
+def measure(files: Sequence[Path], model: Embedder, rounds: int) -> tuple[float, float, float]:
     """Time both in turn.
 
     The bare forward takes log-mels that are on the device already, in the same passes.

@@ -10,8 +10,9 @@ import soundfile
 import soxr
 import torch
 
-from audio_barlow_twins.eval.hear import HearModel, load_model
+from audio_barlow_twins.eval.hear import load_model
 from audio_barlow_twins.model.checkpoint import Checkpoint, save_checkpoint
+from audio_barlow_twins.model.embedder import Embedder
 from audio_barlow_twins.model.encoders import build_encoder
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
@@ -99,7 +100,7 @@ def checkpoint_path(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
-def hear_model(checkpoint_path: Path) -> HearModel:
+def hear_model(checkpoint_path: Path) -> Embedder:
     return load_model(str(checkpoint_path), device="cpu")
 
 

@@ -7,17 +7,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from audio_barlow_twins.eval import hear
-from audio_barlow_twins.eval.hear import (
-    HearModel,
-    ModelError,
-    get_scene_embeddings,
-    get_timestamp_embeddings,
-    load_model,
-)
+from audio_barlow_twins.eval.hear import get_scene_embeddings, get_timestamp_embeddings, load_model
 from audio_barlow_twins.eval.systems.baselines.log_mel import log_mel_statistics
-from audio_barlow_twins.eval.systems.pretrained import save_pretrained
 from audio_barlow_twins.model.checkpoint import Checkpoint
+from audio_barlow_twins.model.embedder import Embedder
 from audio_barlow_twins.model.encoders import build_encoder
+from audio_barlow_twins.model.pretrained import save_pretrained
+from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
 
@@ -26,7 +22,7 @@ def close(a: Tensor, b: Tensor) -> None:
 
 
 def test_scene_embedding_of_a_clip_ignores_its_neighbours(
-    hear_model: HearModel, sounds: Tensor
+    hear_model: Embedder, sounds: Tensor
 ) -> None:
     quiet = 0.01 * sounds[:1]
     crowd = torch.cat([quiet, 30 * sounds])
@@ -34,7 +30,7 @@ def test_scene_embedding_of_a_clip_ignores_its_neighbours(
 
 
 def test_timestamp_embeddings_of_a_clip_ignore_its_neighbours(
-    hear_model: HearModel, sounds: Tensor
+    hear_model: Embedder, sounds: Tensor
 ) -> None:
     quiet = 0.01 * sounds[:1]
     crowd, _ = get_timestamp_embeddings(torch.cat([30 * sounds, quiet]), hear_model)
@@ -42,13 +38,13 @@ def test_timestamp_embeddings_of_a_clip_ignore_its_neighbours(
     close(crowd[-1:], alone)
 
 
-def test_different_sounds_have_different_embeddings(hear_model: HearModel, sounds: Tensor) -> None:
+def test_different_sounds_have_different_embeddings(hear_model: Embedder, sounds: Tensor) -> None:
     a, b, *_ = get_scene_embeddings(sounds, hear_model)
     assert (a - b).abs().max() > 0.01
 
 
 def test_model_describes_itself_and_gives_float32_without_gradient(
-    hear_model: HearModel, sounds: Tensor
+    hear_model: Embedder, sounds: Tensor
 ) -> None:
     embeddings = get_scene_embeddings(sounds, hear_model)
     assert hear_model.sample_rate == 16000
@@ -59,7 +55,7 @@ def test_model_describes_itself_and_gives_float32_without_gradient(
 
 
 def test_asking_for_training_mode_changes_nothing(
-    checkpoint_path: Path, hear_model: HearModel, sounds: Tensor
+    checkpoint_path: Path, hear_model: Embedder, sounds: Tensor
 ) -> None:
     asked = load_model(checkpoint_path, device="cpu").train()
     for _ in range(2):
@@ -67,7 +63,7 @@ def test_asking_for_training_mode_changes_nothing(
 
 
 def test_embedding_leaves_the_global_state_of_torch_alone(
-    hear_model: HearModel, sounds: Tensor
+    hear_model: Embedder, sounds: Tensor
 ) -> None:
     random_state = torch.get_rng_state()
     get_scene_embeddings(sounds, hear_model)
@@ -77,7 +73,7 @@ def test_embedding_leaves_the_global_state_of_torch_alone(
 
 
 def test_embedding_does_not_depend_on_how_many_clips_go_in_one_pass(
-    hear_model: HearModel, sounds: Tensor, monkeypatch: pytest.MonkeyPatch
+    hear_model: Embedder, sounds: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scenes = get_scene_embeddings(sounds, hear_model)
     stamps, _ = get_timestamp_embeddings(sounds, hear_model)
@@ -119,7 +115,7 @@ def test_a_click_moves_only_the_windows_that_contain_it(checkpoint: Checkpoint) 
 
 
 def test_a_timestamp_embedding_is_the_scene_embedding_of_its_window(
-    hear_model: HearModel, sounds: Tensor
+    hear_model: Embedder, sounds: Tensor
 ) -> None:
     stamps, _ = get_timestamp_embeddings(sounds[:1], hear_model)
     around_500_ms = sounds[:1, 400:15600]
@@ -130,7 +126,7 @@ def test_a_timestamp_embedding_is_the_scene_embedding_of_its_window(
 
 @pytest.mark.parametrize("n_samples", [1, 160, 512])
 def test_a_clip_too_short_for_the_front_end_is_padded_with_zeros(
-    hear_model: HearModel, sounds: Tensor, n_samples: int
+    hear_model: Embedder, sounds: Tensor, n_samples: int
 ) -> None:
     short = sounds[:, 2000 : 2000 + n_samples]
     padded = torch.cat([short, torch.zeros(len(short), 513 - n_samples)], dim=1)
@@ -138,17 +134,17 @@ def test_a_clip_too_short_for_the_front_end_is_padded_with_zeros(
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"nowhere\.pt"):
+    with pytest.raises(UserError, match=r"nowhere\.pt"):
         load_model(str(tmp_path / "nowhere.pt"))
 
 
 def test_no_checkpoint_is_refused() -> None:
-    with pytest.raises(ModelError, match="no checkpoint was named"):
+    with pytest.raises(UserError, match="no checkpoint was named"):
         load_model()
 
 
 def test_an_unknown_device_is_refused(checkpoint_path: Path) -> None:
-    with pytest.raises(ModelError, match="teapot"):
+    with pytest.raises(UserError, match="teapot"):
         load_model(checkpoint_path, device="teapot")
 
 
@@ -156,15 +152,15 @@ def test_an_unknown_device_is_refused(checkpoint_path: Path) -> None:
     "audio", [torch.zeros(16000), torch.zeros(1, 16000, dtype=torch.int16), torch.zeros(0, 16000)]
 )
 def test_what_is_not_a_batch_of_float_waveforms_is_refused(
-    hear_model: HearModel, audio: Tensor
+    hear_model: Embedder, audio: Tensor
 ) -> None:
     for embed in (get_scene_embeddings, get_timestamp_embeddings):
-        with pytest.raises(ModelError, match="wanted float"):
+        with pytest.raises(UserError, match="wanted float"):
             embed(audio, hear_model)
 
 
 def test_a_folder_of_weights_is_loaded_like_a_checkpoint(
-    checkpoint: Checkpoint, hear_model: HearModel, sounds: Tensor, tmp_path: Path
+    checkpoint: Checkpoint, hear_model: Embedder, sounds: Tensor, tmp_path: Path
 ) -> None:
     save_pretrained(checkpoint, tmp_path)
     loaded = load_model(tmp_path, device="cpu")
@@ -175,7 +171,7 @@ def test_a_folder_of_weights_is_loaded_like_a_checkpoint(
 
 def test_a_clip_too_short_for_the_encoder_is_padded_with_zeros() -> None:
     net = build_encoder("audiontt2020-512", {})
-    model = HearModel(net, net.out_features, FrontEnd(), -4.95, 5.855)
+    model = Embedder(net, net.out_features, FrontEnd(), -4.95, 5.855)
     short = torch.full((1, 600), 0.1)
     padded = torch.nn.functional.pad(short, (0, 1120 - 600))
     close(get_scene_embeddings(short, model), get_scene_embeddings(padded, model))

@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from audio_barlow_twins.model.loss import barlow_loss
+from audio_barlow_twins.model.barlow_twins import cross_correlation, loss_of
 
 N_FEATURES = 6
 
@@ -29,7 +29,7 @@ def make_views(batch: int) -> tuple[Tensor, Tensor]:
 def loss_and_gradients(net: nn.Module, a: Tensor, b: Tensor) -> list[Tensor]:
     """Take one training step's loss and gradients with one call of the network."""
     net.zero_grad()
-    terms = barlow_loss(*net(torch.cat([a, b])).chunk(2))
+    terms = loss_of(cross_correlation(*net(torch.cat([a, b])).chunk(2)))
     terms.loss.backward()
     return [terms.loss.detach(), *(p.grad.clone() for p in net.parameters() if p.grad is not None)]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from audio_barlow_twins.model.projector import Projector
+from audio_barlow_twins.model.barlow_twins import Projector
 
 
 def test_projector_has_two_bias_free_layers_around_a_norm() -> None:

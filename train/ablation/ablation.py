@@ -11,9 +11,9 @@ from typing import Any
 from audio_barlow_twins.eval.run.scoring import Scores
 from audio_barlow_twins.eval.tasks.task import find_tasks, read_task
 from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.device import on_gpu
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
-from audio_barlow_twins.shards.base.gpus import on_gpu
 from audio_barlow_twins.shards.base.place import is_remote, place
 from audio_barlow_twins.shards.cluster.fan_out import cluster, fan_out
 from audio_barlow_twins.shards.cluster.workers import count_gpus

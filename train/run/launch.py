@@ -17,8 +17,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.device import on_gpu
 from audio_barlow_twins.shards.base.errors import UserError
-from audio_barlow_twins.shards.base.gpus import on_gpu
 from audio_barlow_twins.shards.base.place import is_remote, place
 
 from ..config import TrainConfig

@@ -12,12 +12,12 @@ from torch import Tensor
 from audio_barlow_twins.eval.embed.embedded import Embedded
 from audio_barlow_twins.eval.embed.files import Sound, log_mel_of, passes
 from audio_barlow_twins.eval.embed.tasks import read_clip
-from audio_barlow_twins.eval.hear import HearModel, frozen_model
 from audio_barlow_twins.eval.probe.evaluate import evaluate
 from audio_barlow_twins.eval.probe.knn import knn_score
 from audio_barlow_twins.eval.probe.recipe import Protocol
 from audio_barlow_twins.eval.tasks.task import Task, read_task
 from audio_barlow_twins.model.checkpoint import Checkpoint
+from audio_barlow_twins.model.embedder import Embedder, frozen
 from audio_barlow_twins.shards.base.errors import UserError
 
 KEPT_BYTES = 2**30
@@ -79,11 +79,11 @@ class Probe:
         model = self._copy(checkpoint)
         return {f"probe_{clips.task.name}": self._score(clips, model) for clips in self.clips}
 
-    def _copy(self, checkpoint: Checkpoint) -> HearModel:
+    def _copy(self, checkpoint: Checkpoint) -> Embedder:
         with torch.random.fork_rng(devices=[]):  # weights are drawn before they are replaced
-            return frozen_model(checkpoint, str(self.device))
+            return frozen(checkpoint, str(self.device))
 
-    def _score(self, clips: "TaskClips", model: HearModel) -> float:
+    def _score(self, clips: "TaskClips", model: Embedder) -> float:
         metadata, splits = clips.task.metadata, clips.embed(model)
         if not all(part.embeddings.isfinite().all() for part in splits.values()):
             return math.nan
@@ -104,7 +104,7 @@ class TaskClips:
         room: bytes of log-mel that may stay.
     """
 
-    def __init__(self, task: Task, model: HearModel, room: int) -> None:
+    def __init__(self, task: Task, model: Embedder, room: int) -> None:
         self.task = task
         self.files = [clip for clips in task.splits.values() for clip in clips]
         self.parts: list[_Part] = []
@@ -116,7 +116,7 @@ class TaskClips:
             self.parts.append(_Part([i for i, _ in group], log_mel if fits else None))
 
     @torch.no_grad()
-    def embed(self, model: HearModel) -> dict[str, Embedded]:
+    def embed(self, model: Embedder) -> dict[str, Embedded]:
         """Embed every clip as a whole; the rows of a split are in the order of the task."""
         embeddings = torch.empty(self.task.n_clips, model.scene_embedding_size, device=model.device)
         for part in self.parts:
@@ -130,7 +130,7 @@ class TaskClips:
             for split, part in zip(self.task.splits, splits, strict=True)
         }
 
-    def _sound(self, number: int, model: HearModel) -> Sound:
+    def _sound(self, number: int, model: Embedder) -> Sound:
         clip = self.files[number]
         return Sound(clip.path, read_clip(clip, model.sample_rate))
 

@@ -1,15 +1,14 @@
 """Layers that compute over the batch of all processes what they would in one process.
 
-The gradients are those of the sum of all processes' losses, as in `model.loss`; the average that
-DistributedDataParallel takes makes them those of the one loss.
+The gradients are those of the sum of all processes' losses, as in `model/barlow_twins.py`; the
+average that DistributedDataParallel takes makes them those of the one loss.
 """
 
-from typing import Any
-
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from audio_barlow_twins.model.barlow_twins import sum_over_processes
 
 from .ranks import Ranks
 
@@ -83,7 +82,17 @@ class SyncedBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(x)
         self._check_input_dim(x)
-        y, mean, variance, count = _NormaliseOverAll.apply(x, self.weight, self.bias, self.eps)
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        shape = [1, -1, *[1] * (x.ndim - 2)]
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        mine = wide.new_full((1,), x.numel() // x.shape[1])
+        totals = sum_over_processes(torch.cat([wide.sum(axes), mine]))
+        count = totals[-1]
+        mean = totals[:-1] / count
+        centred = wide - mean.view(shape)
+        variance = sum_over_processes(centred.square().sum(axes)) / count
+        scale = torch.rsqrt(variance + self.eps) * self.weight
+        y = centred * scale.view(shape) + self.bias.view(shape)
         share = self.momentum or 0.0
         with torch.no_grad():
             if self.num_batches_tracked is not None:
@@ -92,48 +101,4 @@ class SyncedBatchNorm(_BatchNorm):
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
                 unbiased = variance * (count / (count - 1))
                 self.running_var.lerp_(unbiased.to(self.running_var.dtype), share)
-        return y
-
-
-class _NormaliseOverAll(torch.autograd.Function):
-    """Batch norm whose sums run over all processes, in float32 at least."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Any:
-        axes = [axis for axis in range(x.ndim) if axis != 1]
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        variance, mean = torch.var_mean(wide, axes, correction=0)
-        mean, variance, count = _merge(mean, variance, x.numel() // x.shape[1])
-        scale = torch.rsqrt(variance + eps)
-        shape = [1, -1, *[1] * (x.ndim - 2)]
-        y = (wide - mean.view(shape)) * (scale * weight).view(shape) + bias.view(shape)
-        ctx.save_for_backward(x, weight, mean, scale, count)
-        ctx.mark_non_differentiable(mean, variance, count)
-        return y.to(x.dtype), mean, variance, count
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        x, weight, mean, scale, count = ctx.saved_tensors
-        axes = [axis for axis in range(x.ndim) if axis != 1]
-        shape = [1, -1, *[1] * (x.ndim - 2)]
-        grad = grads[0].to(mean.dtype)
-        standard = (x.to(mean.dtype) - mean.view(shape)) * scale.view(shape)
-        sums = torch.stack([grad.sum(axes), (grad * standard).sum(axes)])
-        means = sums.clone()
-        dist.all_reduce(means)
-        means = (means / count).view(2, *shape)
-        grad_x = (grad - means[0] - standard * means[1]) * (scale * weight).view(shape)
-        return grad_x.to(x.dtype), sums[1].to(weight.dtype), sums[0].to(weight.dtype), None
-
-
-def _merge(mean: Tensor, variance: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Merge mean and variance [C] of each process's rows into those of all, and count them."""
-    mine = torch.cat([mean, variance, mean.new_full((1,), count)])
-    all_ = mine.new_empty(dist.get_world_size(), len(mine))
-    dist.all_gather(list(all_.unbind()), mine)
-    means, variances = all_[:, :-1].view(len(all_), 2, -1).unbind(1)
-    counts = all_[:, -1:]
-    count_all = counts.sum()
-    mean_all = (counts * means).sum(0) / count_all
-    spread = variances + (means - mean_all).square()
-    return mean_all, (counts * spread).sum(0) / count_all, count_all
+        return y.to(x.dtype)

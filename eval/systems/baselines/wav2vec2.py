@@ -14,7 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...hear import ModelError, check_audio, on_device
+from audio_barlow_twins.shards.base.device import on_device
+from audio_barlow_twins.shards.base.errors import UserError
+
+from ...hear import check_audio
 
 SAMPLE_RATE = 16000
 INPUT_EPS = 1e-7
@@ -78,18 +81,18 @@ def load_model(model_file_path: str | Path = "", device: str | None = None) -> W
         device: where to run, such as "cpu" or "cuda:1"; by default a GPU if there is one.
 
     Raises:
-        ModelError: transformers is not installed, or there is no such model in the folder.
+        UserError: transformers is not installed, or there is no such model in the folder.
     """
     folder = Path(model_file_path)
     if not str(model_file_path) or not (folder / "config.json").is_file():
-        raise ModelError(
+        raise UserError(
             f"{model_file_path or 'no folder'}: wav2vec 2.0 needs a local folder with config.json "
             "and weights, such as a download of facebook/wav2vec2-large-100k-voxpopuli"
         )
     try:
         from transformers import Wav2Vec2Model
     except ImportError as error:
-        raise ModelError(
+        raise UserError(
             f"wav2vec 2.0 needs {error.name}, which is not installed: "
             "pip install 'audio-barlow-twins[wav2vec2]'"
         ) from error
@@ -101,10 +104,10 @@ def load_model(model_file_path: str | Path = "", device: str | None = None) -> W
         model = Wav2Vec2(network, _is_normalised(folder))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ModelError(f"{folder}: cannot be loaded as wav2vec 2.0: {reason}") from error
+        raise UserError(f"{folder}: cannot be loaded as wav2vec 2.0: {reason}") from error
     # What a file lacks is drawn at random there; fine-tuned ones lack what only masking needs.
     if missing := sorted(set(report["missing_keys"]) - {"masked_spec_embed"}):
-        raise ModelError(f"{folder}: weights lack {', '.join(missing[:3])}; not wav2vec 2.0?")
+        raise UserError(f"{folder}: weights lack {', '.join(missing[:3])}; not wav2vec 2.0?")
     return on_device(model, device)
 
 

@@ -21,8 +21,9 @@ from audio_barlow_twins.eval.embed.files import (
     passes,
     read_ahead,
 )
-from audio_barlow_twins.eval.hear import HearModel, get_scene_embeddings
+from audio_barlow_twins.eval.hear import get_scene_embeddings
 from audio_barlow_twins.eval.sound.audio import AudioError, read_audio
+from audio_barlow_twins.model.embedder import Embedder
 
 DEMO = Path(__file__).parents[3] / "ingest" / "sources" / "demo" / "audio"
 
@@ -43,7 +44,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_embeddings_are_those_of_each_file_alone_in_the_order_of_the_files(
-    files: list[Path], hear_model: HearModel
+    files: list[Path], hear_model: Embedder
 ) -> None:
     rows = list(embed_files(files, hear_model))
     assert [row.file for row in rows] == files
@@ -55,7 +56,7 @@ def test_embeddings_are_those_of_each_file_alone_in_the_order_of_the_files(
 
 
 def test_an_embedding_does_not_depend_on_loud_neighbours_in_its_pass(
-    hear_model: HearModel, tmp_path: Path
+    hear_model: Embedder, tmp_path: Path
 ) -> None:
     quiet = 1e-3 * np.sin(np.arange(16000) / 20)
     loud = np.random.default_rng(0).uniform(-1, 1, 16000)
@@ -73,7 +74,7 @@ def test_an_embedding_does_not_depend_on_loud_neighbours_in_its_pass(
     most_waiting=st.integers(1, 250),
 )
 def test_every_sound_is_in_one_pass_of_sounds_with_as_many_frames(
-    lengths: list[int], per_pass: int, most_waiting: int, hear_model: HearModel
+    lengths: list[int], per_pass: int, most_waiting: int, hear_model: Embedder
 ) -> None:
     sounds = [Sound(Path(str(i)), np.zeros(n, np.float32)) for i, n in enumerate(lengths)]
     taken = gone = 0
@@ -114,14 +115,14 @@ def test_files_are_read_a_bounded_number_ahead(
 
 
 def test_without_leave_the_first_bad_file_raises(
-    files: list[Path], hear_model: HearModel, broken: Path
+    files: list[Path], hear_model: Embedder, broken: Path
 ) -> None:
     with pytest.raises(AudioError, match=r"broken\.wav: cannot be read as audio"):
         list(embed_files([*files[:2], broken, files[2]], hear_model))
 
 
 def test_with_leave_bad_files_are_told_and_left_out(
-    files: list[Path], hear_model: HearModel, broken: Path, tmp_path: Path
+    files: list[Path], hear_model: Embedder, broken: Path, tmp_path: Path
 ) -> None:
     told: list[Failed] = []
     given = [broken, files[0], tmp_path / "missing.wav", files[1], broken]

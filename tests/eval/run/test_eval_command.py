@@ -10,8 +10,8 @@ import pytest
 import soundfile
 import torch
 
-from audio_barlow_twins.eval.hear import HearModel, get_scene_embeddings
-from audio_barlow_twins.eval.systems.pretrained import from_pretrained
+from audio_barlow_twins.eval.hear import get_scene_embeddings
+from audio_barlow_twins.model.embedder import Embedder
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
 ROOT = Path(__file__).parents[3]
@@ -62,7 +62,7 @@ def test_hear_prints_the_three_systems_and_writes_their_scores(
 
 
 def test_embed_writes_a_row_for_each_file_at_any_rate(
-    checkpoint_path: Path, hear_model: HearModel, tmp_path: Path
+    checkpoint_path: Path, hear_model: Embedder, tmp_path: Path
 ) -> None:
     tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
     stereo = tmp_path / "in" / "deep" / "tone.WAV"
@@ -144,7 +144,7 @@ def test_similar_prints_the_nearest_sounds_and_embeds_them_once(
 
 
 def test_export_writes_a_program_beside_the_checkpoint(
-    checkpoint_path: Path, tmp_path: Path, sounds: torch.Tensor, hear_model: HearModel
+    checkpoint_path: Path, tmp_path: Path, sounds: torch.Tensor, hear_model: Embedder
 ) -> None:
     path = tmp_path / "encoder.pt"
     path.write_bytes(checkpoint_path.read_bytes())
@@ -157,12 +157,12 @@ def test_export_writes_a_program_beside_the_checkpoint(
 
 
 def test_export_writes_a_folder_that_from_pretrained_loads(
-    checkpoint_path: Path, tmp_path: Path, sounds: torch.Tensor, hear_model: HearModel
+    checkpoint_path: Path, tmp_path: Path, sounds: torch.Tensor, hear_model: Embedder
 ) -> None:
     folder = tmp_path / "folder"
     done = run_eval("export", checkpoint_path, "--format", "pretrained", "--out", folder)
     assert done.returncode == 0, done.stderr
-    assert torch.equal(from_pretrained(folder, "cpu")(sounds), hear_model(sounds))
+    assert torch.equal(Embedder.from_pretrained(folder, "cpu")(sounds), hear_model(sounds))
 
 
 def test_validate_names_its_checks_and_ends_with_1_when_one_fails(

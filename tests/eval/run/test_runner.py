@@ -20,7 +20,6 @@ from ray.cluster_utils import Cluster
 from toy_task import write_toy_task
 
 from audio_barlow_twins.eval.embed.tasks import embed_task
-from audio_barlow_twins.eval.hear import HearModel
 from audio_barlow_twins.eval.probe.evaluate import evaluate
 from audio_barlow_twins.eval.probe.recipe import ROBUST
 from audio_barlow_twins.eval.run.part import Job
@@ -28,6 +27,7 @@ from audio_barlow_twins.eval.run.runner import Hear, Todo, baseline, plan, syste
 from audio_barlow_twins.eval.run.scoring import Scores
 from audio_barlow_twins.eval.systems.system import Loaded
 from audio_barlow_twins.eval.tasks.task import read_task
+from audio_barlow_twins.model.embedder import Embedder
 from audio_barlow_twins.shards.base.errors import UserError
 
 ROOT = Path(__file__).parents[3]
@@ -163,7 +163,7 @@ class TestStory:
         assert out == story.again[1]
         assert times(story.folder, "out/scores/*/*/*.json") == story.after
 
-    def test_the_scores_are_those_of_the_model(self, story: Story, hear_model: HearModel) -> None:
+    def test_the_scores_are_those_of_the_model(self, story: Story, hear_model: Embedder) -> None:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         task = read_task(story.folder / "tasks" / TASKS[0], 16000)

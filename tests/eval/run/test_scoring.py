@@ -16,13 +16,13 @@ from toy_task import make_events, write_toy_task
 
 from audio_barlow_twins.eval.embed.embedded import Embedded
 from audio_barlow_twins.eval.embed.tasks import embed_task
-from audio_barlow_twins.eval.hear import HearModel
 from audio_barlow_twins.eval.probe.evaluate import evaluate, n_trainings
 from audio_barlow_twins.eval.probe.recipe import FAST, HEAREVAL, Protocol
 from audio_barlow_twins.eval.probe.result import TaskResult
 from audio_barlow_twins.eval.run.scoring import Scores, count_trainings, score
 from audio_barlow_twins.eval.systems.system import Loaded
 from audio_barlow_twins.eval.tasks.task import Task, read_task
+from audio_barlow_twins.model.embedder import Embedder
 
 Splits = dict[str, Embedded]
 MADE_OF = {"system": "one", "seeds": (42,)}
@@ -35,7 +35,7 @@ def task(tmp_path_factory: pytest.TempPathFactory, demo_waves: dict[str, np.ndar
 
 
 @pytest.fixture(scope="module")
-def splits(task: Task, hear_model: HearModel) -> Splits:
+def splits(task: Task, hear_model: Embedder) -> Splits:
     return embed_task(task, Loaded.of("one", hear_model))
 
 
@@ -137,7 +137,7 @@ def test_a_file_on_its_way_that_is_not_there_has_no_probes(tmp_path: Path) -> No
 
 
 def test_an_event_task_has_no_level_of_chance(
-    tmp_path: Path, demo_waves: dict[str, np.ndarray], hear_model: HearModel
+    tmp_path: Path, demo_waves: dict[str, np.ndarray], hear_model: Embedder
 ) -> None:
     folder = write_toy_task(tmp_path / "toy-v1-full", demo_waves)
     make_events(folder, ["event_onset_200ms_fms", "segment_1s_er"], 0, 400)

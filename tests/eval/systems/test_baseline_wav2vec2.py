@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from audio_barlow_twins.eval.hear import ModelError
 from audio_barlow_twins.eval.systems.baselines.wav2vec2 import (
     get_scene_embeddings,
     get_timestamp_embeddings,
     load_model,
 )
+from audio_barlow_twins.shards.base.errors import UserError
 
 transformers: Any = pytest.importorskip("transformers")
 
@@ -107,13 +107,13 @@ def test_without_transformers_the_error_names_the_extra(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(ModelError, match=r"pip install 'audio-barlow-twins\[wav2vec2\]'"):
+    with pytest.raises(UserError, match=r"pip install 'audio-barlow-twins\[wav2vec2\]'"):
         load_model(folder, "cpu")
 
 
 def test_a_name_on_the_hub_is_no_local_folder(tmp_path: Path) -> None:
     for name in ("", "facebook/wav2vec2-base", tmp_path):
-        with pytest.raises(ModelError, match="needs a local folder with config"):
+        with pytest.raises(UserError, match="needs a local folder with config"):
             load_model(name, "cpu")
 
 
@@ -123,11 +123,11 @@ def test_weights_of_another_model_are_refused(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     del weights["encoder.layers.1.feed_forward.output_dense.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"lack encoder\.layers\.1\.feed_forward\.output_dense"):
+    with pytest.raises(UserError, match=r"lack encoder\.layers\.1\.feed_forward\.output_dense"):
         load_model(folder, "cpu")
 
 
 def test_a_folder_without_weights_is_one_line(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"w2v2: cannot be loaded as wav2vec 2\.0: "):
+    with pytest.raises(UserError, match=r"w2v2: cannot be loaded as wav2vec 2\.0: "):
         load_model(folder, "cpu")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audio_barlow_twins.eval.hear import HearModel, ModelError, get_scene_embeddings
+from audio_barlow_twins.eval.hear import get_scene_embeddings
 from audio_barlow_twins.eval.share.validate import validate
 from audio_barlow_twins.eval.systems.baselines.byol_a import load_model as load_byol_a
 from audio_barlow_twins.eval.systems.baselines.log_mel import load_model as load_log_mel
@@ -19,7 +19,9 @@ from audio_barlow_twins.eval.systems.baselines.random_init import load_model as 
 from audio_barlow_twins.eval.systems.baselines.random_init import random_init
 from audio_barlow_twins.eval.systems.system import System
 from audio_barlow_twins.model.checkpoint import Checkpoint
+from audio_barlow_twins.model.embedder import Embedder
 from audio_barlow_twins.model.encoders import build_encoder
+from audio_barlow_twins.shards.base.errors import UserError
 
 TINY_VIT = ("encoder=vitc-t-16x8", "depth=2", "pool=mean")
 
@@ -186,7 +188,7 @@ def test_log_mel_takes_the_statistics_of_a_checkpoint_or_those_of_audioset(
 
 
 def test_random_init_is_the_same_every_time_and_not_the_checkpoint(
-    checkpoint: Checkpoint, hear_model: HearModel, sounds: Tensor
+    checkpoint: Checkpoint, hear_model: Embedder, sounds: Tensor
 ) -> None:
     once, again = (get_scene_embeddings(sounds, random_init(checkpoint, "cpu")) for _ in range(2))
     assert torch.equal(once, again)
@@ -230,7 +232,7 @@ def test_random_init_says_of_itself_that_it_is_untrained(checkpoint: Checkpoint)
     ],
 )
 def test_random_init_says_what_it_cannot_draw(told: dict, words: str) -> None:
-    with pytest.raises(ModelError, match=words):
+    with pytest.raises(UserError, match=words):
         load_random(device="cpu", **told)
 
 
@@ -248,14 +250,14 @@ def test_byol_a_embeds_sounds_as_published(
 
 
 def test_byol_a_without_a_file_says_which(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"pass the path of AudioNTT2020-BYOLA-64x96d2048\.pth"):
+    with pytest.raises(UserError, match=r"pass the path of AudioNTT2020-BYOLA-64x96d2048\.pth"):
         load_byol_a()
-    with pytest.raises(ModelError, match=r"none\.pth: no such file"):
+    with pytest.raises(UserError, match=r"none\.pth: no such file"):
         load_byol_a(tmp_path / "none.pth")
 
 
 def test_weights_of_others_are_not_taken_for_byol_a(tmp_path: Path) -> None:
     state = {f"backbone.encoder.{key}": value for key, value in byol_a_state(2).items()}
     torch.save({"model": state}, tmp_path / "theirs.pth")
-    with pytest.raises(ModelError, match=r"weights of audiontt, but not BYOL-A's; use eval\.hear"):
+    with pytest.raises(UserError, match=r"weights of audiontt, but not BYOL-A's; use eval\.hear"):
         load_byol_a(tmp_path / "theirs.pth")

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from audio_barlow_twins.eval.hear import HearModel, get_scene_embeddings, get_timestamp_embeddings
+from audio_barlow_twins.eval.hear import get_scene_embeddings, get_timestamp_embeddings
 from audio_barlow_twins.eval.systems.baselines.rows import BASELINES
 from audio_barlow_twins.eval.systems.code_digest import _distributions
 from audio_barlow_twins.eval.systems.system import Loaded, System
+from audio_barlow_twins.model.embedder import Embedder
 from audio_barlow_twins.shards.base.errors import UserError
 
 MODULE = """
@@ -98,7 +99,7 @@ def test_embeddings_have_no_gradient(write: Write, sounds: Tensor) -> None:
     assert not loaded.timestamps(sounds)[0].requires_grad
 
 
-def test_one_of_our_models_in_memory_is_a_system(hear_model: HearModel, sounds: Tensor) -> None:
+def test_one_of_our_models_in_memory_is_a_system(hear_model: Embedder, sounds: Tensor) -> None:
     loaded = Loaded.of("ours", hear_model)
     assert (loaded.name, loaded.sample_rate, loaded.device.type) == ("ours", 16000, "cpu")
     assert torch.equal(loaded.scenes(sounds), get_scene_embeddings(sounds, hear_model))
@@ -109,7 +110,7 @@ def test_one_of_our_models_in_memory_is_a_system(hear_model: HearModel, sounds: 
 
 
 def test_a_checkpoint_is_a_system_of_our_own_module(
-    checkpoint_path: Path, hear_model: HearModel, sounds: Tensor
+    checkpoint_path: Path, hear_model: Embedder, sounds: Tensor
 ) -> None:
     loaded = System(
         name="ours", module="audio_barlow_twins.eval.hear", model=str(checkpoint_path)
@@ -134,7 +135,7 @@ def test_a_model_without_a_bound_of_its_own_gets_the_batches_of_heareval(
     assert write().load("cpu").clips_per_pass(int(seconds * 16000)) == clips
 
 
-def test_a_models_own_bound_counts(write: Write, hear_model: HearModel) -> None:
+def test_a_models_own_bound_counts(write: Write, hear_model: Embedder) -> None:
     bounded = MODULE.replace(
         "def forward", "def clips_per_pass(self, n):\n        return 9\n\n    def forward"
     )

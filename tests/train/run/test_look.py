@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from audio_barlow_twins.model.loss import cross_correlation
+from audio_barlow_twins.model.barlow_twins import cross_correlation
 from audio_barlow_twins.shards.stored.shardset import ShardSet
 from audio_barlow_twins.train.config import TrainConfig
 from audio_barlow_twins.train.run.folder import read_metrics

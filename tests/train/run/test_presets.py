@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from audio_barlow_twins.model.barlow_twins import BarlowTwins
 from audio_barlow_twins.model.encoders import build_encoder, encoder_options
 from audio_barlow_twins.train.presets import PRESETS
-from audio_barlow_twins.train.step.network import BarlowTwins
 from audio_barlow_twins.train.views.pipeline import split_views
 
 

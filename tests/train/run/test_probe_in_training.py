@@ -14,9 +14,10 @@ from states import assert_same_state
 from torch import Tensor
 from toy_task import FOLDS, LABELS, METADATA, write_toy_task
 
-from audio_barlow_twins.eval.hear import frozen_model, get_scene_embeddings, load_model
+from audio_barlow_twins.eval.hear import get_scene_embeddings, load_model
 from audio_barlow_twins.eval.sound.audio import AudioError
 from audio_barlow_twins.model.checkpoint import load_checkpoint
+from audio_barlow_twins.model.embedder import frozen
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.stored.shardset import ShardSet
 from audio_barlow_twins.train.config import TrainConfig
@@ -115,7 +116,7 @@ def test_clips_that_find_no_room_are_read_again_with_the_same_result(
     config: TrainConfig, shard_set: ShardSet, task: Path
 ) -> None:
     trainer = Trainer(config, shard_set)
-    model = frozen_model(trainer.checkpoint(), "cpu")
+    model = frozen(trainer.checkpoint(), "cpu")
     read = scene_task(task, 16000)
     everything = TaskClips(read, model, 2**30)
     half = TaskClips(read, model, everything.kept_bytes // 2)
@@ -193,7 +194,7 @@ def test_a_clip_that_becomes_unreadable_is_one_line(
     config: TrainConfig, shard_set: ShardSet, task: Path
 ) -> None:
     trainer = Trainer(config, shard_set)
-    model = frozen_model(trainer.checkpoint(), "cpu")
+    model = frozen(trainer.checkpoint(), "cpu")
     clips = TaskClips(scene_task(task, 16000), model, 0)
     broken = min((task / "16000" / FOLDS[0]).iterdir())
     broken.write_bytes(b"no sound")

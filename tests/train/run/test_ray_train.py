@@ -13,8 +13,8 @@ from process_tree import command_line, parent_of, processes
 from ray.cluster_utils import Cluster
 from test_lost_worker import ROOT, STEPS, distance, end, wait_for_step
 
+from audio_barlow_twins.shards.base.device import on_gpu
 from audio_barlow_twins.shards.base.errors import UserError
-from audio_barlow_twins.shards.base.gpus import on_gpu
 from audio_barlow_twins.shards.cluster.workers import cpus_each
 from audio_barlow_twins.train.config import TrainConfig
 from audio_barlow_twins.train.run.folder import read_metrics

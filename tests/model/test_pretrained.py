@@ -7,11 +7,12 @@ import pytest
 import safetensors
 import torch
 
-from audio_barlow_twins.eval.hear import HearModel, ModelError, get_scene_embeddings
+from audio_barlow_twins.eval.hear import get_scene_embeddings
 from audio_barlow_twins.eval.systems.baselines.log_mel import log_mel_statistics
-from audio_barlow_twins.eval.systems.folder import FolderError, read_folder
-from audio_barlow_twins.eval.systems.pretrained import from_pretrained, save_pretrained
-from audio_barlow_twins.model.checkpoint import Checkpoint
+from audio_barlow_twins.model.checkpoint import Checkpoint, CheckpointError
+from audio_barlow_twins.model.embedder import Embedder
+from audio_barlow_twins.model.pretrained import read_folder, save_pretrained
+from audio_barlow_twins.shards.base.errors import UserError
 
 
 @pytest.fixture
@@ -21,23 +22,23 @@ def folder(checkpoint: Checkpoint, tmp_path: Path) -> Path:
 
 
 def test_a_folder_gives_back_the_same_model(
-    folder: Path, hear_model: HearModel, sounds: torch.Tensor
+    folder: Path, hear_model: Embedder, sounds: torch.Tensor
 ) -> None:
-    loaded = from_pretrained(folder, device="cpu")
+    loaded = Embedder.from_pretrained(folder, device="cpu")
     assert torch.equal(
         get_scene_embeddings(sounds, loaded), get_scene_embeddings(sounds, hear_model)
     )
 
 
 def test_a_model_saves_itself_as_its_checkpoint_is_saved(
-    folder: Path, hear_model: HearModel, sounds: torch.Tensor, tmp_path: Path
+    folder: Path, hear_model: Embedder, sounds: torch.Tensor, tmp_path: Path
 ) -> None:
     hear_model.save_pretrained(tmp_path / "again")
     for name in ("config.json", "model.safetensors", "README.md"):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
-    loaded = HearModel.from_pretrained(tmp_path / "again", device="cpu")
+    loaded = Embedder.from_pretrained(tmp_path / "again", device="cpu")
     loaded.save_pretrained(str(tmp_path / "third"))
-    third = HearModel.from_pretrained(str(tmp_path / "third"), device="cpu")
+    third = Embedder.from_pretrained(str(tmp_path / "third"), device="cpu")
     assert torch.equal(
         get_scene_embeddings(sounds, third), get_scene_embeddings(sounds, hear_model)
     )
@@ -46,7 +47,7 @@ def test_a_model_saves_itself_as_its_checkpoint_is_saved(
 def test_a_model_without_an_encoder_of_a_checkpoint_is_not_saved(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    with pytest.raises(ModelError, match="log-mel: not written: the model has no encoder"):
+    with pytest.raises(UserError, match="log-mel: not written: the model has no encoder"):
         log_mel_statistics(checkpoint, "cpu").save_pretrained(tmp_path / "log-mel")
     assert not (tmp_path / "log-mel").exists()
 
@@ -113,21 +114,21 @@ def test_tensors_that_share_memory_or_lie_crosswise_are_saved_as_values(
 
 def test_a_folder_without_its_config_counts_as_incomplete(folder: Path) -> None:
     (folder / "config.json").unlink()
-    with pytest.raises(FolderError, match=r"config\.json: no such file"):
-        from_pretrained(folder)
+    with pytest.raises(CheckpointError, match=r"config\.json: no such file"):
+        Embedder.from_pretrained(folder)
 
 
 def test_a_folder_without_its_weights_is_named(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    with pytest.raises(FolderError, match=r"model\.safetensors: no such file"):
-        from_pretrained(folder)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: no such file"):
+        Embedder.from_pretrained(folder)
 
 
 def test_damaged_weights_are_one_line(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(FolderError, match=r"model\.safetensors: cannot be read as safetensors"):
-        from_pretrained(folder)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be read as safetensors"):
+        Embedder.from_pretrained(folder)
 
 
 @pytest.mark.parametrize(
@@ -142,8 +143,8 @@ def test_damaged_weights_are_one_line(folder: Path) -> None:
 )
 def test_a_foreign_or_damaged_config_is_refused(folder: Path, config: str, words: str) -> None:
     (folder / "config.json").write_text(config)
-    with pytest.raises(FolderError, match=words):
-        from_pretrained(folder)
+    with pytest.raises(CheckpointError, match=words):
+        Embedder.from_pretrained(folder)
 
 
 def test_a_folder_is_written_anew_over_an_old_one(folder: Path, checkpoint: Checkpoint) -> None:
@@ -159,13 +160,13 @@ def test_a_folder_whose_writing_fails_counts_as_incomplete(
 ) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors").mkdir()
-    with pytest.raises(FolderError, match="cannot be written: Is a directory"):
+    with pytest.raises(CheckpointError, match="cannot be written: Is a directory"):
         save_pretrained(checkpoint, folder)
     assert not (folder / "config.json").exists()
 
 
 def test_a_repository_of_the_hub_comes_out_of_its_cache(
-    folder: Path, tmp_path: Path, hear_model: HearModel, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, hear_model: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     constants = pytest.importorskip("huggingface_hub.constants")
     repository = tmp_path / "hub" / "models--somebody--encoder"
@@ -175,26 +176,26 @@ def test_a_repository_of_the_hub_comes_out_of_its_cache(
     folder.rename(repository / "snapshots" / ("0" * 40))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    loaded = from_pretrained("somebody/encoder", device="cpu")
+    loaded = Embedder.from_pretrained("somebody/encoder", device="cpu")
     assert loaded.scene_embedding_size == hear_model.scene_embedding_size
-    with pytest.raises(FolderError, match="somebody/other: no such folder, nor to be had"):
-        from_pretrained("somebody/other")
+    with pytest.raises(CheckpointError, match="somebody/other: no such folder, nor to be had"):
+        Embedder.from_pretrained("somebody/other")
 
 
 def test_what_is_neither_folder_nor_repository_is_one_line() -> None:
-    with pytest.raises(FolderError, match="nowhere: no such folder; give one, or owner/name"):
-        from_pretrained("nowhere")
+    with pytest.raises(CheckpointError, match="nowhere: no such folder; give one, or owner/name"):
+        Embedder.from_pretrained("nowhere")
 
 
 def test_a_repository_needs_the_hub_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(FolderError, match="huggingface_hub, which is not installed"):
-        from_pretrained("somebody/encoder")
+    with pytest.raises(CheckpointError, match="huggingface_hub, which is not installed"):
+        Embedder.from_pretrained("somebody/encoder")
 
 
 def test_a_missing_safetensors_is_one_line(
     checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(FolderError, match="safetensors, which is not installed"):
+    with pytest.raises(CheckpointError, match="safetensors, which is not installed"):
         save_pretrained(checkpoint, tmp_path)

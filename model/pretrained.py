@@ -1,0 +1,191 @@
+"""Encoders as Hugging Face users pass them on: a folder of safetensors, or a repository of the hub.
+
+Tensors and plain text alone: reading them never runs code from them.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from audio_barlow_twins.shards.base.files import replacing
+
+from .checkpoint import Checkpoint, CheckpointError, restore_encoder
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+MODEL_TYPE = "audio-barlow-twins"
+VERSION = 1
+FACTS = tuple(field.name for field in fields(Checkpoint) if field.name not in {"state", "training"})
+"""What config.json holds of a checkpoint: everything but weights and what only training needs."""
+
+
+TEXT = """\
+---
+library_name: audio-barlow-twins
+pipeline_tag: feature-extraction
+tags: [audio, embeddings]
+---
+
+# {encoder}, {size} features
+
+A frozen audio encoder with its front-end, as a data-pipeline-first implementation of Audio Barlow
+Twins ([Anton et al., ICASSP 2023](https://arxiv.org/abs/2209.14345)) stores it. It takes mono sound
+at {rate} Hz and gives one vector of {size} features for each clip.
+
+| | |
+| --- | --- |
+| encoder | {encoder}, {sizes} |
+| parameters | {n_parameters:,} |
+| optimiser steps | {step:,} |
+| fingerprint of the training data | `{fingerprint}` |
+| log-mel of the training data | mean {mean:.4f}, standard deviation {std:.4f} |
+| front-end | {front_end} |
+
+```python
+from audio_barlow_twins import load_model
+
+model = load_model("this/folder")
+embeddings = model(audio)  # float [N, samples] at {rate} Hz -> [N, {size}]
+```
+
+These are the facts that the weights came with; `abt eval hear` measures what they are worth.
+"""
+
+
+def save_pretrained(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write a checkpoint as model.safetensors, config.json and a README.md, the model card.
+
+    `config.json` is removed first and written last: a folder that has one is complete.
+
+    Raises:
+        CheckpointError: the weights do not fit the encoder, the folder cannot be written, or
+            safetensors is not installed.
+    """
+    encoder = restore_encoder(checkpoint)
+    config = {
+        "model_type": MODEL_TYPE,
+        "version": VERSION,
+        **{name: getattr(checkpoint, name) for name in FACTS},
+        "sample_rate": checkpoint.front_end["sample_rate"],
+        "embedding_size": encoder.out_features,
+    }
+    # safetensors refuses tensors that overlap or are laid out otherwise than row by row.
+    state = {name: value.contiguous().clone() for name, value in checkpoint.state.items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG).unlink(missing_ok=True)
+        with replacing(folder / WEIGHTS) as scratch:
+            _safetensors().torch.save_file(state, scratch, metadata={"format": "pt"})
+        with replacing(folder / CARD) as scratch:
+            scratch.write_text(_card(checkpoint, encoder), encoding="utf-8")
+        with replacing(folder / CONFIG) as scratch:
+            scratch.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be written: {error.strerror or error}") from error
+
+
+def read_folder(folder: Path) -> Checkpoint:
+    """Read what `save_pretrained` wrote, onto the CPU.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the folder is another project's.
+    """
+    config, weights = _read_config(folder / CONFIG), folder / WEIGHTS
+    if not weights.is_file():
+        raise CheckpointError(f"{weights}: no such file; the folder is incomplete, get it again")
+    safetensors = _safetensors()
+    try:
+        state = safetensors.torch.load_file(weights)
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(f"{weights}: cannot be read as safetensors: {error}") from error
+    return Checkpoint(**{name: config[name] for name in FACTS}, state=state)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; give a folder that save_pretrained wrote")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: is not JSON: {error}") from error
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind != MODEL_TYPE:
+        raise CheckpointError(f"{path}: model_type is {kind!r}, wanted {MODEL_TYPE!r}")
+    if config.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path}: version is {config.get('version')}, but this code reads {VERSION}; "
+            "use the release that wrote it"
+        )
+    if missing := [name for name in FACTS if name not in config]:
+        raise CheckpointError(f"{path}: lacks {', '.join(missing)}; it is damaged, get it again")
+    return config
+
+
+def _safetensors() -> Any:
+    """Import the package, which only these folders need."""
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise CheckpointError(
+            "folders of weights need safetensors, which is not installed: "
+            "pip install 'audio-barlow-twins[export]'"
+        ) from error
+    return safetensors
+
+
+def read_pretrained(name: str | Path) -> Checkpoint:
+    """Read a folder that `save_pretrained` wrote, or a repository of the Hugging Face hub.
+
+    Args:
+        name: the folder, or else "owner/name", which needs huggingface_hub.
+
+    Raises:
+        CheckpointError: there is no such folder or repository, or it cannot be used.
+    """
+    folder = Path(name)
+    return read_folder(folder if folder.is_dir() else _download(str(name)))
+
+
+def _card(checkpoint: Checkpoint, encoder: nn.Module) -> str:
+    """Write the README.md, with the header that the hub reads."""
+    return TEXT.format(
+        encoder=checkpoint.encoder,
+        size=encoder.out_features,
+        rate=checkpoint.front_end["sample_rate"],
+        sizes=_listed(checkpoint.sizes) or "default sizes",
+        n_parameters=sum(parameter.numel() for parameter in encoder.parameters()),
+        step=checkpoint.step,
+        fingerprint=checkpoint.fingerprint,
+        mean=checkpoint.mean,
+        std=checkpoint.std,
+        front_end=_listed(checkpoint.front_end),
+    )
+
+
+def _listed(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _download(name: str) -> Path:
+    """Fetch a repository of the hub into its cache, and return the folder there."""
+    if name.count("/") != 1:
+        raise CheckpointError(
+            f"{name}: no such folder; give one, or owner/name of a hub repository"
+        )
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise CheckpointError(
+            f"{name}: no such folder, and a repository of the hub needs huggingface_hub, which is "
+            "not installed: pip install huggingface_hub"
+        ) from error
+    try:
+        return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS]))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(
+            f"{name}: no such folder, nor to be had from the hub: {reason}"
+        ) from error

@@ -1,0 +1,44 @@
+"""Where tensors lie: the device that was asked for, or a GPU if there is one."""
+
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from .errors import UserError
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def device_name(device: str | None) -> str:
+    """Name the device that was asked for; for None or "auto" a GPU if there is one."""
+    if device in (None, "auto"):
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device or "cpu"
+
+
+def on_device(model: Model, device: str | None) -> Model:
+    """Move a model to a device; see `device_name`.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    try:
+        return model.to(device_name(device))
+    except (RuntimeError, AssertionError) as error:  # what torch raises depends on its build
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device {device!r} cannot be used: {reason}") from error
+
+
+def on_gpu(device: str, gpus: int) -> bool:
+    """Decide whether the processes of a cluster with so many GPUs get one.
+
+    Args:
+        device: cpu, cuda, or auto, which takes a GPU if there is one.
+        gpus: how many the cluster has.
+    """
+    if device == "cuda" and not gpus:
+        raise UserError(
+            "device is cuda, but the Ray cluster has no GPU; add nodes, or use --device cpu or auto"
+        )
+    return device != "cpu" and gpus > 0
