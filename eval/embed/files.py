@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from audio_barlow_twins.model.embedder import Embedder
+from audio_barlow_twins.shards.base.ahead import MOST_THREADS, ahead
 
 from ..sound.audio import AudioError, read_audio
-from .batches import MOST_THREADS, ahead, buckets
+from .batches import buckets
 
 MAX_DURATION_S = 600
 READ_AHEAD = 32

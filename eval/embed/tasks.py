@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audio_barlow_twins.shards.base.ahead import ahead
+
 from ..sound.audio import read_at_rate
 from ..tasks.task import Clip, Task
 from ..tasks.timeline import Timeline
-from .batches import ahead, buckets
+from .batches import buckets
 from .cache import EmbeddingCache, Rows
 from .embedded import Embedded
 from .files import READ_AHEAD, reading_threads

@@ -1,10 +1,7 @@
 """Scores on disk: a file for each system, task and seed, which is complete if it is there."""
 
-import fcntl
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -12,6 +9,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from audio_barlow_twins.shards.base.files import replacing
+from audio_barlow_twins.shards.base.lock import alone
 
 from ..embed.embedded import Embedded
 from ..probe.evaluate import evaluate
@@ -76,9 +74,9 @@ def score(
             done again.
     """
     made_of = json.loads(json.dumps(made_of))  # as it is read back
-    path.parent.mkdir(parents=True, exist_ok=True)
     begun = path.with_suffix(TRAININGS)
-    with _alone(begun) as log:
+    # The workers of a driver that was killed may live for a few seconds more.
+    with alone(path.with_suffix(".lock")), begun.open("a+", encoding="utf-8") as log:
         known = Scores.read(path)
         if known is None or known.made_of != made_of:
             finished = _continue(log, made_of)
@@ -115,23 +113,6 @@ def _scores(task: Task, system: str, made_of: Mapping[str, Any], result: TaskRes
         chance=chance,
         result=result,
     )
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[TextIO]:
-    """Open a file that only this process writes; the kernel frees the lock of a dead one.
-
-    The workers of a driver that was killed may live for a few seconds more.
-    """
-    named = False
-    while not named:
-        with path.open("a+", encoding="utf-8") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            # Whoever had it may have removed it, while we waited for a file without a name.
-            with suppress(FileNotFoundError):
-                named = os.path.samestat(path.stat(), os.fstat(file.fileno()))
-            if named:
-                yield file
 
 
 def _continue(log: TextIO, made_of: Mapping[str, Any]) -> list[Training]:

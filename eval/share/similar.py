@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 
 from audio_barlow_twins.model.embedder import Embedder, checkpoint_facts, frozen, read_checkpoint
 from audio_barlow_twins.shards.base.cli import say
-from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.errors import UserError, first_line
 from audio_barlow_twins.shards.base.files import replacing
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
@@ -220,7 +220,7 @@ def _read_parquet(file: Path) -> pa.Table:
     try:
         stored = pq.read_table(file)
     except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"{file}: cannot be read as Parquet: {reason}") from error
     if not {"file", "embedding"} <= set(stored.column_names):
         raise UserError(f"{file}: has no columns file and embedding; name what `embed` wrote")

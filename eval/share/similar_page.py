@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from audio_barlow_twins.shards.html.page import Html, element, page, player, spectrogram
-from audio_barlow_twins.shards.stored.front_end import PCM16_SCALE, FrontEnd
+from audio_barlow_twins.shards.stored.form import to_pcm16
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.logmel import LogMel
 
 from ..sound.audio import AudioError, read_audio
@@ -54,7 +55,7 @@ def _card(title: str, about: str, file: Path, log_mel: LogMel) -> Html:
         wave = read_audio(file, front_end.sample_rate)[: PLAYED_S * front_end.sample_rate]
     except AudioError as error:
         return element("figure", caption, element("p", str(error), class_="quiet"))
-    pcm = np.clip(np.rint(wave * PCM16_SCALE), -PCM16_SCALE, PCM16_SCALE - 1).astype(np.int16)
+    pcm = to_pcm16(wave)
     drawn = np.pad(wave, (0, max(front_end.least_samples - len(wave), 0)))
     frames = log_mel(torch.from_numpy(drawn)[None])[0].numpy()
     picture = spectrogram(frames, len(drawn) / front_end.sample_rate, f"Log-mel of {title}")

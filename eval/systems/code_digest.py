@@ -1,13 +1,14 @@
 """What code is behind a module: its own sources, or the package that it was installed from."""
 
 import ast
-import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.metadata import distribution, packages_distributions, version
 from pathlib import Path
+
+from audio_barlow_twins.shards.base.digest import digest
 
 INSTALLED = {"site-packages", "dist-packages"}
 
@@ -34,7 +35,7 @@ def code_of(module: str) -> dict[str, str]:
     if INSTALLED & set(root.parts):
         return _installed(package) | _versions(["torch"])
     files, others = _reached(root, module)
-    digests = {str(file.relative_to(root)): _digest(file.read_bytes()) for file in files}
+    digests = {str(file.relative_to(root)): digest(file.read_bytes()) for file in files}
     return digests | _versions(others)
 
 
@@ -86,14 +87,10 @@ def _installed(package: str) -> dict[str, str]:
     """Digest what the installer noted of every file of a package."""
     names = _distributions().get(package, [])
     notes = {name: distribution(name).read_text("RECORD") or version(name) for name in names}
-    return {name: _digest(note.encode()) for name, note in notes.items()}
+    return {name: digest(note.encode()) for name, note in notes.items()}
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str]:
     """Look up the versions of installed packages; Python's own have none."""
     names = {name for package in packages for name in _distributions().get(package, [])}
     return {name: version(name) for name in sorted(names)} | {"python": sys.version.split()[0]}
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()

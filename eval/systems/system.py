@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from audio_barlow_twins.model.embedder import Embedder
 from audio_barlow_twins.shards.base.device import device_name, on_device
+from audio_barlow_twins.shards.base.digest import digest_of
 from audio_barlow_twins.shards.base.errors import UserError
 
 from ..hear import get_scene_embeddings, get_timestamp_embeddings
@@ -79,8 +80,7 @@ class System:
             "weights": content_of(weights),
             "options": {name: content_of(value) for name, value in options.items()},
         }
-        text = json.dumps(parts, sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        return digest_of(parts, 8)
 
     def load(self, device: str | None = None) -> "Loaded":
         """Load the model, and put it on a device, by default a GPU if there is one.

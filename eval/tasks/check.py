@@ -12,7 +12,8 @@ from pathlib import Path
 
 import soundfile
 
-from ..embed.batches import ahead, all_threads
+from audio_barlow_twins.shards.base.ahead import ahead, all_threads
+
 from ..sound.audio import AudioError, read_audio
 from .metadata import TaskError, TaskMetadata, parse_metadata
 from .resampled import rates_of

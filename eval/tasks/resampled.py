@@ -9,13 +9,11 @@ A cached file carries size and time of its source in its name, so a source that 
 again, and a file that has its name is complete.
 """
 
-import fcntl
 import hashlib
 import io
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,9 +21,10 @@ import soundfile
 import soxr
 from tqdm import tqdm
 
+from audio_barlow_twins.shards.base.ahead import ahead, all_threads
 from audio_barlow_twins.shards.base.files import replacing
+from audio_barlow_twins.shards.base.lock import alone
 
-from ..embed.batches import ahead, all_threads
 from ..sound.audio import read_at_rate, usable
 from ..sound.cache_folder import caching
 from .metadata import TaskError
@@ -99,7 +98,12 @@ class _Store:
             for source, clip in zip(splits[split], clips, strict=True)
         ]
         if not all(target.is_file() for _, target in pairs):
-            with self.alone():
+            waiting = f"{self.folder.name}: another process resamples it"
+            lock = self.folder / ".lock"
+            with caching(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock.touch()
+            with alone(lock, waiting):
                 self.resample(pairs)
         return placed
 
@@ -141,17 +145,3 @@ class _Store:
         for file in (self.folder / str(self.wanted)).glob("*/*"):
             if file not in needed:
                 file.unlink(missing_ok=True)
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Let one process at a time resample a task; the kernel frees the lock of a dead one."""
-        with caching(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / ".lock").open("w")
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.info("%s: another process resamples it; waiting", self.folder.name)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield

@@ -1,11 +1,12 @@
 """One planned clip, and the key that names it inside a tar."""
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
+
+from audio_barlow_twins.shards.base.digest import digest
 
 KEY_LENGTH = 80
 """Longest readable part of a key; a tar header holds 100 bytes with the ending."""
@@ -91,4 +92,4 @@ def clip_keys(origins: Sequence[str], names: Sequence[str] | None = None) -> lis
 
 
 def _short_hash(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+    return digest(text, 5)

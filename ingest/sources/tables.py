@@ -8,7 +8,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.errors import UserError, first_line
 
 from .clip import Clip, RowOfTable, as_labels, clip_keys
 from .urls import find_urls, short_names
@@ -76,7 +76,7 @@ def _rows(url: str, key_field: str, label_field: str) -> Iterator[_Listed]:
                         labels=as_labels(row.get(label_field)),
                     )
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).split("\n", 1)[0]
+        reason = first_line(error)
         raise UserError(f"{url} cannot be read as a Parquet table: {reason}") from error
 
 

@@ -1,11 +1,10 @@
 """Which clip goes into which shard: a pure function of the list of clips and the shard size."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import overload
 
+from audio_barlow_twins.shards.base.digest import digest_of
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.stored.writer import shard_name
 
@@ -64,5 +63,4 @@ def plan_digest(source: str, clips: Sequence[Clip], shard_clips: int) -> str:
         [clip.key, clip.origin, clip.labels, clip.start_s, clip.end_s, clip.events]
         for clip in clips
     ]
-    text = json.dumps([source, shard_clips, planned])
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return digest_of([source, shard_clips, planned])

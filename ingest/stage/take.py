@@ -1,14 +1,13 @@
 """Turn a planned clip into samples, or into the row of its failure, whatever its source."""
 
 import tempfile
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from audio_barlow_twins.shards.base.ahead import ahead
 from audio_barlow_twins.shards.base.errors import ClipError
 from audio_barlow_twins.shards.decode.errors import BadAudio
 from audio_barlow_twins.shards.decode.ffmpeg import (
@@ -100,19 +99,17 @@ def in_order(taker: Taker, shard: PlannedShard, at_once: int) -> Iterator[Taken]
     At most twice as many clips wait for their turn, so memory is bounded.
     """
     attempts = shard.attempts or (0,) * len(shard.clips)
-    pending: deque[Future[Taken]] = deque()
-    with ThreadPoolExecutor(at_once) as pool:
-        try:
-            for clip, before in zip(shard.clips, attempts, strict=True):
-                pending.append(pool.submit(taker.take, clip, before))
-                if len(pending) > 2 * at_once:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            if pending and taker.downloader:
-                taker.downloader.close()
-            pool.shutdown(cancel_futures=True)
+    planned = zip(shard.clips, attempts, strict=True)
+    taken = ahead(lambda each: taker.take(*each), planned, at_once, 2 * at_once)
+    ended = False
+    try:
+        for _, clip in taken:
+            yield clip.result()
+        ended = True
+    finally:
+        if not ended and taker.downloader:
+            taker.downloader.close()
+        taken.close()
 
 
 def _row(clip: Clip, trail: Trail, version: str, n_samples: int) -> Row:

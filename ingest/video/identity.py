@@ -1,11 +1,11 @@
 """Who asks the site: the address of a machine, a proxy, a cookie jar, or a jar behind a proxy."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from audio_barlow_twins.shards.base.digest import digest
 from audio_barlow_twins.shards.base.errors import UserError
 
 from .fetcher import Identity
@@ -87,6 +87,6 @@ def _name(proxy: str, cookies: Path | None) -> str:
     parts = urlsplit(proxy)
     words = [f"proxy {parts.hostname}:{parts.port}" if parts.port else f"proxy {parts.hostname}"]
     if parts.username:  # many proxies tell sessions apart by the user; the name need not show it
-        words[0] += f"#{hashlib.blake2b(parts.username.encode(), digest_size=3).hexdigest()}"
+        words[0] += f"#{digest(parts.username, 3)}"
     words = words if proxy else []
     return " ".join(words + ([f"cookies {cookies.stem}"] if cookies else []))

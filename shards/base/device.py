@@ -5,7 +5,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from .errors import UserError
+from .errors import UserError, first_line
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -26,7 +26,7 @@ def on_device(model: Model, device: str | None) -> Model:
     try:
         return model.to(device_name(device))
     except (RuntimeError, AssertionError) as error:  # what torch raises depends on its build
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"device {device!r} cannot be used: {reason}") from error
 
 

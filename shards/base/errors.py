@@ -11,3 +11,8 @@ class ClipError(Exception):
     """An expected failure of one clip; `slug` is its class in the sidecar."""
 
     slug: ClassVar[str]
+
+
+def first_line(error: BaseException) -> str:
+    """Say what an error says in its first line, or else what kind it is."""
+    return (str(error).splitlines() or [""])[0].strip() or type(error).__name__

@@ -1,13 +1,12 @@
 """Where a shard set lies: a local folder, or a URL that fsspec opens."""
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from .errors import UserError
+from .ahead import ahead
+from .errors import UserError, first_line
 
 THREADS = 16
 """Remote files that are read at the same time."""
@@ -79,7 +78,7 @@ def reaching(where: Path) -> Iterator[None]:
     try:
         yield
     except _client_errors() as error:
-        reason = str(error).split("\n", 1)[0]
+        reason = first_line(error)
         raise UserError(
             f"{where} cannot be used ({reason}); check the bucket, the credentials and "
             "AWS_ENDPOINT_URL on this machine, then run the same command again"
@@ -104,14 +103,5 @@ def read_each(read: Callable[[Path], Result], paths: Sequence[Path]) -> Iterator
     if not paths or not is_remote(paths[0]):
         yield from map(read, paths)
         return
-    pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="remote") as pool:
-        try:
-            for path in paths:
-                pending.append(pool.submit(read, path))
-                if len(pending) > 2 * THREADS:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    for _, read_ahead in ahead(read, paths, THREADS, 2 * THREADS):
+        yield read_ahead.result()

@@ -8,7 +8,7 @@ from math import gcd
 import numpy as np
 import soxr
 
-from ..stored.front_end import PCM16_SCALE
+from ..stored.form import to_pcm16
 from .errors import BadAudio
 
 SAMPLE_RATE = 16000
@@ -124,5 +124,4 @@ class Track:
     def _keep(self, wave: np.ndarray) -> None:
         inside = wave[max(self.lo - self._next, 0) : max(self.hi - self._next, 0)]
         self._next += len(wave)
-        pcm = np.clip(np.rint(inside * PCM16_SCALE), -PCM16_SCALE, PCM16_SCALE - 1)
-        self._parts.append(pcm.astype(np.int16))
+        self._parts.append(to_pcm16(inside))

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from ..base.errors import UserError
-from .front_end import FrontEnd, parameters_difference, parameters_digest
+from .front_end import PCM16_SCALE, FrontEnd, parameters_difference, parameters_digest
 
 FORMAT_VERSION = 2
 
@@ -98,3 +98,8 @@ def logmel_form(front_end: FrontEnd) -> Form:
             f"{WAVE_PARAMETERS['sample_rate']} Hz; leave sample_rate alone"
         )
     return Form("logmel", front_end.parameters())
+
+
+def to_pcm16(wave: np.ndarray) -> np.ndarray:
+    """Round a waveform, float [...] in [-1, 1), to int16; what is louder is clipped."""
+    return np.clip(np.rint(wave * PCM16_SCALE), -PCM16_SCALE, PCM16_SCALE - 1).astype(np.int16)

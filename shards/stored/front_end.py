@@ -1,11 +1,10 @@
 """The numbers that make a log-mel, and their hash; nothing here needs torch."""
 
-import hashlib
-import json
 import math
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
+from ..base.digest import digest_of
 from ..base.errors import UserError
 
 LOG_EPS = 2.0**-23
@@ -104,8 +103,7 @@ class FrontEnd:
 
 def parameters_digest(parameters: dict[str, str | int | float]) -> str:
     """Hash plain parameters independently of their order, 32 hex digits."""
-    text = json.dumps(parameters, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return digest_of(parameters)
 
 
 def parameters_difference(wanted: dict, found: dict) -> str:

@@ -1,6 +1,5 @@
 """A shard set opened for reading: where every clip's frames lie, held in a few flat arrays."""
 
-import hashlib
 import re
 from array import array
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from ..base.digest import digest
 from ..base.errors import UserError
 from ..base.place import place, reaching, read_each
 from .form import Form
@@ -92,11 +92,11 @@ def open_shards(folder: Path | str, wanted: Form | None = None) -> ShardSet:
     paths = sidecar_paths(folder)
     offsets, n_frames = array("q"), array("i")  # they grow in place: nothing is held twice
     summaries: list[Summary] = []
-    fingerprint = hashlib.blake2b(digest_size=16)
+    checksums = []
     for path, (summary, table) in zip(paths, read_each(_read_index, paths), strict=True):
         wanted = wanted or summary.form
         summary.form.require(wanted, str(path))
-        fingerprint.update(f"{path.stem} {summary.checksum}\n".encode())
+        checksums.append(f"{path.stem} {summary.checksum}\n")
         if len(table) != summary.n_ok:
             raise UserError(f"{path} lists {len(table)} clips, its footer says {summary.n_ok}")
         offsets.frombytes(table["offset"].to_numpy().tobytes())
@@ -113,7 +113,7 @@ def open_shards(folder: Path | str, wanted: Form | None = None) -> ShardSet:
         offsets=np.frombuffer(offsets, np.int64),
         n_frames=np.frombuffer(n_frames, np.int32),
         statistics=Statistics.merged(summary.statistics for summary in summaries),
-        fingerprint=fingerprint.hexdigest(),
+        fingerprint=digest("".join(checksums)),
     )
 
 

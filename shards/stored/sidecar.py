@@ -1,6 +1,5 @@
 """The Parquet sidecar of a shard: its commit record, one row for every clip that was planned."""
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..base.errors import UserError
+from ..base.digest import digest, digest_of
+from ..base.errors import UserError, first_line
 from ..base.files import replacing
 from ..base.place import is_remote, reaching
 from .form import FORMAT_VERSION, Form
@@ -119,10 +119,7 @@ def now() -> datetime:
 
 def rows_checksum(rows: Sequence[Row]) -> str:
     """Hash keys and clip checksums in their order, 32 hex digits."""
-    digest = hashlib.blake2b(digest_size=16)
-    for row in rows:
-        digest.update(f"{row.key}\0{row.checksum or row.failure}\n".encode())
-    return digest.hexdigest()
+    return digest("".join(f"{row.key}\0{row.checksum or row.failure}\n" for row in rows))
 
 
 def write_sidecar(path: Path, rows: Sequence[Row], summary: Summary) -> None:
@@ -146,8 +143,7 @@ def write_sidecar(path: Path, rows: Sequence[Row], summary: Summary) -> None:
 
 
 def _integrity(metadata: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    text = json.dumps([metadata, [asdict(row) for row in rows]], sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return digest_of([metadata, [asdict(row) for row in rows]])
 
 
 class Sidecar:
@@ -177,7 +173,7 @@ class Sidecar:
         try:
             metadata = pq.read_schema(self._source()).metadata or {}
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is not a readable sidecar ({_first_line(error)})") from error
+            raise UserError(f"{path} is not a readable sidecar ({first_line(error)})") from error
         if b"format_version" not in metadata:
             raise UserError(f"{path} is a Parquet file, but no sidecar of ours")
         try:
@@ -185,7 +181,7 @@ class Sidecar:
         except UserError:
             raise
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path} has a damaged footer ({_first_line(error)})") from error
+            raise UserError(f"{path} has a damaged footer ({first_line(error)})") from error
 
     def count(self) -> int:
         """Tell from the footer how many clips were planned."""
@@ -202,7 +198,7 @@ class Sidecar:
             if table.schema == SCHEMA:
                 return [Row(**row) for row in table.to_pylist()]
         except (pa.ArrowException, OSError, OverflowError, ValueError) as error:
-            raise UserError(f"{self.path} is damaged ({_first_line(error)})") from error
+            raise UserError(f"{self.path} is damaged ({first_line(error)})") from error
         raise UserError(f"{self.path} does not have the columns of a sidecar")
 
     def present(self, *columns: str) -> pa.Table:
@@ -234,7 +230,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
     try:
         return pq.read_table(Sidecar(path)._source(), columns=list(columns))
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} is damaged ({_first_line(error)})") from error
+        raise UserError(f"{path} is damaged ({first_line(error)})") from error
 
 
 def _summary(path: Path, metadata: dict[bytes, bytes]) -> Summary:
@@ -277,7 +273,3 @@ def read_clip(tar: BinaryIO, row: Row, form: Form) -> np.ndarray:
         name = getattr(tar, "name", None) or getattr(tar, "path", "the tar")  # a file, an object
         raise UserError(f"{name} ends inside clip {row.key}; run `abt shards verify`")
     return np.frombuffer(data, form.dtype).reshape(-1, *form.frame_shape).copy()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0]

@@ -1,6 +1,5 @@
 """Write one shard: a tar whose bytes depend on its clips alone, then the sidecar, its commit."""
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import webdataset
 
+from ..base.digest import digest
 from ..base.errors import UserError
 from ..base.files import naming_full_disk, replacing
 from ..base.place import reaching, read_each
@@ -182,7 +182,7 @@ def _plan_of(sidecar: Path, form: Form) -> str:
 
 def record_checksum(record: bytes) -> str:
     """Hash a clip's members as they stand in the tar, 32 hex digits."""
-    return hashlib.blake2b(record, digest_size=16).hexdigest()
+    return digest(record)
 
 
 def _with_checksums(tar_path: Path, rows: list[Row]) -> list[Row]:

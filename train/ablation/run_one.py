@@ -1,8 +1,5 @@
 """One run of an ablation: train an encoder, then score it on tasks; what is there is kept."""
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +14,7 @@ from audio_barlow_twins.eval.systems.system import Loaded
 from audio_barlow_twins.eval.tasks.task import read_task
 from audio_barlow_twins.model.checkpoint import save_checkpoint
 from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.lock import alone
 
 from ..config import TrainConfig
 from ..run.session import train
@@ -76,7 +74,8 @@ def run_job(task: tuple[Job, int]) -> JobReport:
     torch.set_num_threads(job.threads)
     failure = ""
     try:
-        with alone_in(job.config.run):
+        # The workers of a driver that was killed may live for a few seconds more.
+        with alone(job.config.run / ".lock"):
             if job.trained:
                 train(job.config)
             else:
@@ -102,15 +101,3 @@ def score_encoder(job: Job) -> None:
         task, protocol = read_task(folder, encoder.sample_rate), PROTOCOLS[job.protocol]
         embeddings = partial(embed_task, task, encoder)
         score(task, embeddings, protocol, job.scores_file(folder), job.name, {})
-
-
-@contextmanager
-def alone_in(run: Path) -> Iterator[None]:
-    """Wait until no other process works in a run's folder.
-
-    The workers of a driver that was killed may live for a few seconds more.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -14,8 +14,8 @@ from audio_barlow_twins.shards.base.cli import say
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
 from audio_barlow_twins.shards.html.page import Html, element, join, page, player, spectrogram
-from audio_barlow_twins.shards.stored.form import wave_form
-from audio_barlow_twins.shards.stored.front_end import PCM16_SCALE, FrontEnd
+from audio_barlow_twins.shards.stored.form import to_pcm16, wave_form
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.logmel import LogMel
 from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards
 
@@ -132,12 +132,12 @@ def _cards(
 
 def _card(title: str, text: str, x: Tensor) -> Html:
     """Build the card of one sound, float32 [T]."""
-    pcm = (x * PCM16_SCALE).round().clamp(-PCM16_SCALE, PCM16_SCALE - 1).to(torch.int16)
+    pcm = to_pcm16(x.numpy())
     log_mel = LogMel()(x[None])[0].numpy()
     return element(
         "figure",
         element("figcaption", element("b", title), element("span", text)),
-        player(pcm.numpy(), RATE, f"{title}, {text}"),
+        player(pcm, RATE, f"{title}, {text}"),
         spectrogram(log_mel, len(x) / RATE, f"log-mel of {title}, {text}"),
     )
 

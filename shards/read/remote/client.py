@@ -1,7 +1,6 @@
 """A remote store of shards: bounded requests, retried; every clip is checked when it arrives."""
 
 import asyncio
-import hashlib
 import io
 import logging
 import os
@@ -17,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...base.errors import UserError
+from ...base.digest import digest
+from ...base.errors import UserError, first_line
 from ...stored.shardset import ShardSet
 
 PART_BYTES = 8 * 2**20
@@ -92,7 +92,7 @@ class Store:
         try:
             records = pq.read_table(io.BytesIO(content), columns=columns).drop_null()
         except (pa.ArrowException, OSError) as error:
-            reason = str(error).split("\n", 1)[0]
+            reason = first_line(error)
             raise UserError(f"{sidecar} is not a readable sidecar ({reason})") from error
         first, end = self.shard_set.first[shard : shard + 2]
         if not np.array_equal(records["offset"].to_numpy(), self.shard_set.offsets[first:end]):
@@ -114,11 +114,11 @@ class Store:
                 return self._ask_once(where, method, options)
             except (FileNotFoundError, PermissionError) as error:
                 raise UserError(
-                    f"{where} cannot be read ({_reason(error)}); check the credentials, and the "
+                    f"{where} cannot be read ({first_line(error)}); check the credentials, and the "
                     f"set with `abt shards verify {where.parent}`"
                 ) from error
             except self._troubles as error:
-                took, reason = time.monotonic() - begin, _reason(error)
+                took, reason = time.monotonic() - begin, first_line(error)
                 if attempt == self.tries:
                     raise UserError(
                         f"{where} did not arrive in {attempt} tries within {took:.0f} s "
@@ -195,14 +195,10 @@ def _troubles() -> tuple[type[Exception], ...]:
     return OSError, BotoCoreError, ClientError
 
 
-def _reason(error: Exception) -> str:
-    return str(error).split("\n", 1)[0] or type(error).__name__
-
-
 def _first_damaged(file: BinaryIO, records: pa.Table) -> str | None:
     """Return the key of the first clip whose bytes are not those that were written."""
     for record in records.to_pylist():
         content = os.pread(file.fileno(), record["record_bytes"], record["record_offset"])
-        if hashlib.blake2b(content, digest_size=16).hexdigest() != record["checksum"]:
+        if digest(content) != record["checksum"]:
             return record["key"]
     return None
