@@ -3,8 +3,7 @@
 import logging
 import shlex
 import sys
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -112,14 +111,14 @@ class Hear:
         folders = [folder.absolute() for folder in find_tasks(self.tasks_dir, self.task)]
         tasks = {folder: read_task(folder, best_rate(folder)) for folder in folders}
         planned = plan(self, systems, tasks)
-        todo = Todo(planned, protocol)
-        log.info("%s: %d scores planned, %d to do", self.folder, todo.planned, todo.to_do)
-        failures = run_all(self, todo) if todo.to_do else []
+        todo = Todo.of(planned, protocol)
+        log.info("%s: %d scores planned, %d to do", self.folder, todo.planned, len(todo.jobs))
+        failures = run_all(self, todo) if todo.jobs else []
         reports = collect(self.folder, protocol, planned)
         if reports:
             facts = facts_of(planned[0])
             write_scores(self.folder / "scores.json", facts, protocol, reports)
-            command = shlex.join(["python", "-m", "audio_barlow_twins", "eval", *sys.argv[1:]])
+            command = shlex.join(["abt", *sys.argv[1:]])
             write_report(
                 self.folder, reports, facts, protocol, ours=systems[0].name, command=command
             )
@@ -188,64 +187,61 @@ def plan(config: Hear, systems: Sequence[System], tasks: Mapping[Path, Task]) ->
     return planned
 
 
+@dataclass(frozen=True)
 class Todo:
-    """The jobs of a run, in order: probes follow once their clips are embedded. An iterator."""
+    """What is missing of a run: the probes by what their clips are embedded for."""
 
-    def __init__(self, planned: Sequence[Planned], protocol: Protocol) -> None:
+    planned: int
+    probes: Mapping[Planned, Sequence[Job]]
+
+    @classmethod
+    def of(cls, planned: Sequence[Planned], protocol: Protocol) -> "Todo":
+        """Look which scores are there already."""
         seeds = [replace(protocol, seeds=(seed,)) for seed in protocol.seeds]
         every = [[Job(planned=each, protocol=seed) for seed in seeds] for each in planned]
         missing = [[job for job in jobs if not job.done] for jobs in every]
-        self.planned, self.to_do = sum(map(len, every)), sum(map(len, missing))
-        self.probes = {jobs[0].planned: jobs for jobs in missing if jobs}
-        self.ready = deque(Job(planned=each) for each in self.probes)
-        self.clips = sum(each.n_clips * (1 + len(jobs)) for each, jobs in self.probes.items())
+        return cls(sum(map(len, every)), {jobs[0].planned: jobs for jobs in missing if jobs})
 
-    def __iter__(self) -> Iterator[Job]:
-        return self
+    @property
+    def jobs(self) -> list[Job]:
+        """The scores to do."""
+        return [job for jobs in self.probes.values() for job in jobs]
 
-    def __next__(self) -> Job:
-        if not self.ready:
-            raise StopIteration
-        return self.ready.popleft()
-
-    def follow(self, embedded: Job) -> None:
-        """Make the probes ready that were waiting for an embedding; they go before others."""
-        self.ready.extendleft(reversed(self.probes[embedded.planned]))
+    def after(self, report: JobReport) -> Sequence[Job]:
+        """Return the probes that were waiting for an embedding."""
+        job = report.job
+        return () if report.failure or job.protocol else self.probes[job.planned]
 
 
 def run_all(config: Hear, todo: Todo) -> list[str]:
-    """Run jobs on Ray; return a line for each that has failed."""
-    failures = []
+    """Run jobs on Ray, probes once their clips are embedded; return a line for each failure."""
 
     def describe() -> str:
-        jobs = (job for jobs in todo.probes.values() for job in jobs)
-        going = (text for job in jobs if (text := job.progress))
+        going = (text for job in todo.jobs if (text := job.progress))
         return ", ".join(islice(going, SHOWN))
 
     with cluster(config.slots):
         gpus = config.gpus if on_gpu(config.device, count_gpus()) else 0
-        for report in fan_out(
+        reports = fan_out(
             run_job,
-            todo,
-            total_clips=todo.clips,
+            [Job(planned=each) for each in todo.probes],
+            total_clips=sum(each.n_clips * (1 + len(jobs)) for each, jobs in todo.probes.items()),
             num_cpus=config.cpus,
             num_gpus=gpus,
             describe=describe,
-        ):
-            failures += outcome(report, todo)
-    return failures
+            follow=todo.after,
+        )
+        return [line for report in reports if (line := failure_of(report))]
 
 
-def outcome(report: JobReport, todo: Todo) -> list[str]:
-    """Make what waits for a job ready; return a line if the job has failed."""
+def failure_of(report: JobReport) -> str:
+    """Say in a line why a job has failed, or ''."""
     job = report.job
     if report.failure:
-        return [f"{job.name}: {report.failure}"]
-    if job.protocol is None:
-        todo.follow(job)
-    elif not job.done:
-        return [f"{job.name}: its scores are not in {job.path}, which all nodes must see"]
-    return []
+        return f"{job.name}: {report.failure}"
+    if job.protocol and not job.done:
+        return f"{job.name}: its scores are not in {job.path}, which all nodes must see"
+    return ""
 
 
 def collect(out: Path, protocol: Protocol, planned: Sequence[Planned]) -> list[TaskReport]:

@@ -3,7 +3,7 @@
 import logging
 import tempfile
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -114,29 +114,6 @@ class IngestReport(ShardReport):
         }
 
 
-class Todo:
-    """The tasks of a run, in order; shards that were given back come again. An iterator."""
-
-    def __init__(self, job: Job, plan: Sequence[PlannedShard], numbers: Sequence[int]) -> None:
-        self.job, self.plan, self.left = job, plan, deque(numbers)
-        self.out: dict[str, int] = {}
-
-    def __iter__(self) -> "Todo":
-        return self
-
-    def __next__(self) -> tuple[Job, PlannedShard]:
-        if not self.left:
-            raise StopIteration
-        number = self.left.popleft()
-        shard = self.plan[number]
-        self.out[shard.name] = number
-        return self.job, shard
-
-    def add(self, name: str) -> None:
-        """Take back a shard that was handed out."""
-        self.left.append(self.out[name])
-
-
 def ingest(job: Job, plan: Sequence[PlannedShard], slots: int | None) -> Counter[str]:
     """Make the shards that are missing; return how many clips of this run had which outcome."""
     todo = _missing(job, plan)
@@ -152,16 +129,24 @@ def ingest(job: Job, plan: Sequence[PlannedShard], slots: int | None) -> Counter
             if job.downloading:
                 governor = host("governor", Governor, job.pace)
                 governor.call("set_pace", job.pace)
-            todo_shards = Todo(replace(job, governor=governor), plan, [n for n, _ in todo])
-            describe = (lambda: str(governor.call("describe"))) if governor else None
+            common = replace(job, governor=governor)
+
+            def again(report: IngestReport) -> Sequence[tuple[Job, PlannedShard]]:
+                if not report.given_back:
+                    return ()
+                names = [name for name, _ in _outline(plan)]
+                return [(common, plan[names.index(report.shard)])]
+
             for report in fan_out(
-                ingest_shard, todo_shards, total_clips=n_clips, describe=describe
+                ingest_shard,
+                ((common, plan[n]) for n, _ in todo),
+                total_clips=n_clips,
+                describe=(lambda: str(governor.call("describe"))) if governor else None,
+                follow=again,
             ):
-                if report.given_back:
-                    todo_shards.add(report.shard)
-                    continue
-                run_log.write(report.record())
-                outcomes.update(report.outcomes)
+                if not report.given_back:
+                    run_log.write(report.record())
+                    outcomes.update(report.outcomes)
     for folder in job.sets():
         remove_scratch(folder)
     if job.downloading:

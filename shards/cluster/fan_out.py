@@ -4,8 +4,8 @@ import logging
 import os
 import socket
 import time
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -120,12 +120,13 @@ def fan_out(
     num_cpus: float = 1,
     num_gpus: float = 0,
     describe: Callable[[], str] | None = None,
+    follow: Callable[[Result], Sequence[Task]] = lambda result: (),
 ) -> Iterator[Result]:
     """Run `work` on every task, at most two tasks a slot in flight; yield results as they finish.
 
     `work` must be idempotent: a task whose worker or node is lost runs again elsewhere. An
-    exception inside `work` is a bug and stops the run: it is raised here as what it was. Whoever
-    leaves early, by an exception or by closing the iterator, cancels the tasks that still run.
+    exception inside `work` is a bug and stops the run: it is raised here as what it was. A caller
+    that leaves early, by an exception or by closing the iterator, cancels the tasks that still run.
 
     Args:
         work: importable function of one argument.
@@ -134,20 +135,28 @@ def fan_out(
         slots: CPUs of a local Ray; default: all.
         num_cpus, num_gpus: what a task takes; less than 1 CPU if it mostly waits.
         describe: asked once a second for a text that is shown beside the progress bar.
+        follow: returns the tasks that a result makes possible; they go before the others.
     """
     # Spread: else a task that was given back returns to the node that gave it back, for ever.
     resources = {"num_cpus": num_cpus, "num_gpus": num_gpus}
     remote = ray.remote(work).options(**resources, max_retries=5, scheduling_strategy="SPREAD")
+    rest, first = iter(tasks), deque[Task]()
+
+    def take(most: int) -> list[Task]:
+        chosen = [first.popleft() for _ in range(min(most, len(first)))]
+        return [*chosen, *islice(rest, most - len(chosen))]
+
     with (
         cluster(slots),
         tqdm(total=total_clips, unit="clip", smoothing=0.05) as bar,
-        closing(_finished(remote.remote, tasks, num_cpus, num_gpus)) as finished,
+        closing(_finished(remote.remote, take, num_cpus, num_gpus)) as finished,
     ):
         board = _Board(bar, describe)
         for references in finished:
             for reference in references:
                 result = _get(reference)
                 board.count(result)
+                first.extend(follow(result))
                 yield result
             board.show_each_second()
         board.show()
@@ -155,12 +164,11 @@ def fan_out(
 
 def _finished(
     submit: Callable[[Task], ray.ObjectRef],
-    tasks: Iterable[Task],
+    take: Callable[[int], list[Task]],
     num_cpus: float,
     num_gpus: float,
 ) -> Generator[list[ray.ObjectRef], None, None]:
     """Keep two tasks a slot in flight; yield those that have ended, every second at least."""
-    queue = iter(tasks)
     running: list[ray.ObjectRef] = []
     try:
         while True:
@@ -168,7 +176,7 @@ def _finished(
             if num_gpus:
                 at_once = min(at_once, ray.cluster_resources().get("GPU", 0) / num_gpus)
             window = 2 * max(1, int(at_once))
-            for task in islice(queue, max(0, window - len(running))):
+            for task in take(max(0, window - len(running))):
                 running.append(submit(task))
             if not running:
                 return

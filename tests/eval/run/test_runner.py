@@ -22,7 +22,7 @@ from toy_task import write_toy_task
 from audio_barlow_twins.eval.embed.tasks import embed_task
 from audio_barlow_twins.eval.probe.evaluate import evaluate
 from audio_barlow_twins.eval.probe.recipe import ROBUST
-from audio_barlow_twins.eval.run.part import Job
+from audio_barlow_twins.eval.run.part import Job, JobReport
 from audio_barlow_twins.eval.run.runner import Hear, Todo, baseline, plan, systems_of
 from audio_barlow_twins.eval.run.scoring import Scores
 from audio_barlow_twins.eval.systems.system import Loaded
@@ -252,30 +252,27 @@ def test_a_task_that_cannot_be_used_is_named_and_the_others_are_scored(
     assert column == TASKS[0]
 
 
-def test_probes_follow_their_embedding_and_go_before_other_embeddings(config: Hear) -> None:
+def test_probes_follow_their_embedding(config: Hear) -> None:
     folder = config.tasks_dir.absolute() / TASKS[0]
     planned = plan(config, systems_of(config), {folder: read_task(folder, 16000)})
     assert [each.system.name for each in planned] == list(ROWS)
-    todo = Todo(planned, ROBUST)
-    assert (todo.planned, todo.to_do, todo.clips) == (9, 9, 3 * 4 * 18)
-    first = next(todo)
-    todo.follow(first)
-    order = [first, *todo]
-    assert [(job.planned.system.name, seed_of(job)) for job in order] == [
-        ("checkpoint", None), ("checkpoint", 0), ("checkpoint", 1), ("checkpoint", 2),
-        ("random init", None), ("log-mel mean+std", None),
-    ]  # fmt: skip
-
-
-def seed_of(job: Job) -> int | None:
-    """Return the seed of a job's probes; None if it embeds."""
-    return job.protocol.seeds[0] if job.protocol else None
+    todo = Todo.of(planned, ROBUST)
+    assert (todo.planned, len(todo.jobs)) == (9, 9)
+    embedded = Job(planned=planned[0])
+    probes = todo.after(JobReport(job=embedded, clips=18))
+    assert [(job.planned, job.protocol and job.protocol.seeds) for job in probes] == [
+        (planned[0], (seed,)) for seed in (0, 1, 2)
+    ]
+    assert not todo.after(JobReport(job=embedded, clips=18, failure="no"))
+    assert not todo.after(JobReport(job=probes[0], clips=18))
 
 
 def test_scores_are_found_only_of_the_same_model_task_and_protocol(config: Hear) -> None:
     folder = config.tasks_dir.absolute() / TASKS[0]
     task = read_task(folder, 16000)
-    (job, *_) = Todo(plan(config, systems_of(config), {folder: task}), ROBUST).probes.popitem()[1]
+    (job, *_) = Todo.of(plan(config, systems_of(config), {folder: task}), ROBUST).probes.popitem()[
+        1
+    ]
     splits = embed_task(task, job.planned.system.load("cpu"))
     result = evaluate(task.metadata, splits, job.protocol or ROBUST)
     scores = Scores(
@@ -289,7 +286,7 @@ def test_scores_are_found_only_of_the_same_model_task_and_protocol(config: Hear)
     labels[name] = ["snare" if labels[name] == ["kick"] else "kick"]
     listing.write_text(json.dumps(labels))
     changed = plan(config, systems_of(config), {folder: read_task(folder, 16000)})
-    assert not any(job.done for jobs in Todo(changed, ROBUST).probes.values() for job in jobs)
+    assert not any(job.done for jobs in Todo.of(changed, ROBUST).probes.values() for job in jobs)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -119,6 +120,22 @@ def test_no_more_tasks_are_taken_from_the_list_than_two_a_slot(
     assert most == 2
     assert f"ok={sum(squares)}, {paused}" in capsys.readouterr().err
     assert not ray.is_initialized()
+
+
+def name(task: str) -> ShardReport:
+    """Report the name of a task."""
+    return ShardReport(1, {task: 1})
+
+
+def test_what_follows_a_result_goes_before_the_tasks_that_wait() -> None:
+    def follow(report: ShardReport) -> list[str]:
+        return ["first's"] if "first" in report.outcomes else []
+
+    tasks = ["first", "second", "third", "fourth"]
+    reports = fan_out(name, tasks, total_clips=5, slots=1, follow=follow)
+    assert [*Counter(key for report in reports for key in report.outcomes)] == [
+        "first", "second", "first's", "third", "fourth",
+    ]  # fmt: skip
 
 
 def test_a_bug_in_a_task_is_raised_with_its_traceback_and_ends_the_cluster() -> None:
