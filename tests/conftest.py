@@ -8,15 +8,22 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
+import torch
+from demo_sounds import demo_batch
 from hypothesis import settings
 from s3_server import S3Server, serving_s3
 
+from audio_barlow_twins.model.checkpoint import Checkpoint, save_checkpoint
+from audio_barlow_twins.model.embedder import Embedder, load_model
+from audio_barlow_twins.model.encoders import build_encoder
 from audio_barlow_twins.shards.decode.ffmpeg import ffmpeg_path
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
 # The first call into torch is slow, which a deadline takes for a failure.
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
 
+SIZES: dict[str, int | float] = {"width": 64, "channels": 8}
 DEMO_AUDIO = Path(__file__).parents[1] / "ingest" / "sources" / "demo" / "audio"
 
 
@@ -69,3 +76,38 @@ def tone() -> Callable[..., np.ndarray]:
         return (0.5 * np.sin(2 * np.pi * hz * t) + 0.01 * noise).astype(np.float32)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> Checkpoint:
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        encoder = build_encoder("audiontt", SIZES)
+    return Checkpoint(
+        encoder="audiontt",
+        sizes=SIZES,
+        state=encoder.state_dict(),
+        front_end=FrontEnd().parameters(),
+        mean=-4.95,
+        std=5.855,
+        fingerprint="f" * 32,
+        step=3,
+        training=None,
+    )
+
+
+@pytest.fixture(scope="session")
+def checkpoint_path(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "encoder.pt"
+    save_checkpoint(path, checkpoint)
+    return path
+
+
+@pytest.fixture(scope="session")
+def hear_model(checkpoint_path: Path) -> Embedder:
+    return load_model(str(checkpoint_path), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def sounds() -> torch.Tensor:
+    return demo_batch(4)

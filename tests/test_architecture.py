@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "audio_barlow_twins"
 ARROWS = {
     "shards": set(),
-    "model": set(),
+    "model": {"shards"},
     "ingest": {"shards"},
     "eval": {"shards", "model"},
     "train": {"shards", "model", "eval"},
@@ -22,8 +22,17 @@ OWNERS = {
     "ffmpeg": {"shards/decode/ffmpeg.py"},
     "yt_dlp": {"ingest/video/child.py"},
     "webdataset": {"shards/stored/writer.py"},
-    "tyro": {f"{room}/{name}.py" for room in ARROWS for name in ("config", "command")},
+    "tyro": {"shards/base/cli.py", "ingest/config.py", "ingest/command.py"},
 }
+FLOORS = {
+    "shards": "command derive look html cluster read decode stored base",
+    "ingest": "command config report stage video sources errors",
+    "model": "command embedder barlow_twins pretrained foreign checkpoint encoders "
+    "audiontt vit resnet",
+    "train": "command tools ablation run step presets config views",
+    "eval": "command share run report probe embed systems hear tasks sound",
+}
+"""What a room shows, from top to bottom: a file imports of its room what stands below it."""
 MODULES = sorted(path for room in ARROWS for path in (ROOT / room).rglob("*.py"))
 LIGHT = (
     "train.command",
@@ -112,6 +121,27 @@ class TestModule:
             if isinstance(node, ast.ExceptHandler):
                 caught = ast.unparse(node.type) if node.type else ""
                 assert caught not in {"", "Exception", "BaseException"}, f"line {node.lineno}"
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_the_arrows_between_the_sub_packages_of_a_room_run_one_way(room: str) -> None:
+    floors = FLOORS[room].split()
+    for path in (ROOT / room).rglob("*.py"):
+        own = path.relative_to(ROOT / room).with_suffix("").parts[0]
+        names = (name.split(".") for name in imports_of(path))
+        used = {parts[2] for parts in names if parts[:2] == [PACKAGE, room] and len(parts) > 2}
+        below = {own} if own == "__init__" else {own, *floors[floors.index(own) + 1 :]}
+        assert own == "__init__" or used <= below, name_of(path)
+
+
+@pytest.mark.parametrize("folder", [*ARROWS, *{path.parent for path in MODULES}], ids=str)
+def test_no_folder_shows_more_than_twelve_boxes(folder: str | Path) -> None:
+    shown = [
+        path
+        for path in (ROOT / folder).iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    ]
+    assert len([path for path in shown if path.name != "__init__.py"]) <= 12
 
 
 def test_nothing_imports_a_room_by_its_bare_name() -> None:

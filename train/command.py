@@ -3,9 +3,7 @@
 from dataclasses import replace
 from functools import partial
 
-import tyro
-
-from audio_barlow_twins.shards.base.cli import Command, Commands, command
+from audio_barlow_twins.shards.base.cli import MISSING, Command, Commands, command
 
 from .ablation.config import Ablation
 from .config import TrainConfig
@@ -19,7 +17,7 @@ def _train(config: TrainConfig) -> None:
 
 
 def _ablation(preset: TrainConfig) -> Ablation:
-    return Ablation(base=preset, tasks_dir=tyro.MISSING)
+    return Ablation(base=preset, tasks_dir=MISSING)
 
 
 ABLATIONS: Commands = {

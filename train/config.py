@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import arg
-
 from audio_barlow_twins.model.encoders import encoder_options
+from audio_barlow_twins.shards.base.cli import arg
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.read.remote.folder import CacheOptions
 from audio_barlow_twins.shards.stored.front_end import FrontEnd

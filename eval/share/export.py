@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config
-from tyro.conf import Positional
 
 from audio_barlow_twins.model.embedder import Embedder, checkpoint_facts, frozen, read_checkpoint
 from audio_barlow_twins.model.pretrained import save_pretrained
+from audio_barlow_twins.shards.base.cli import Positional
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
 

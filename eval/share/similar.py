@@ -10,10 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
-from tyro.conf import Positional, arg
 
 from audio_barlow_twins.model.embedder import Embedder, checkpoint_facts, frozen, read_checkpoint
-from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.cli import Positional, arg, say
 from audio_barlow_twins.shards.base.errors import UserError, first_line
 from audio_barlow_twins.shards.base.files import replacing
 from audio_barlow_twins.shards.stored.front_end import FrontEnd

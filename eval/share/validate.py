@@ -14,9 +14,8 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tyro.conf import Positional, arg
 
-from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.cli import Positional, arg, say
 from audio_barlow_twins.shards.base.device import device_name
 
 from ..systems.system import parse_options

@@ -13,7 +13,9 @@ from operator import methodcaller
 from typing import Any, NamedTuple
 
 import tyro
+from tyro import MISSING as MISSING
 from tyro.conf import Positional as Positional
+from tyro.conf import arg as arg
 
 from .errors import UserError
 

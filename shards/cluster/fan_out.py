@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError, WorkerCrashedError
@@ -111,6 +111,17 @@ def _require_answer(address: str) -> None:
         ) from error
 
 
+class _Queue(Generic[Task]):
+    """Tasks that wait, read from their list as they are taken; those in `first` go before it."""
+
+    def __init__(self, tasks: Iterable[Task]) -> None:
+        self.first, self._rest = deque[Task](), iter(tasks)
+
+    def take(self, most: int) -> list[Task]:
+        chosen = [self.first.popleft() for _ in range(min(most, len(self.first)))]
+        return [*chosen, *islice(self._rest, most - len(chosen))]
+
+
 def fan_out(
     work: Callable[[Task], Result],
     tasks: Iterable[Task],
@@ -137,47 +148,42 @@ def fan_out(
         describe: asked once a second for a text that is shown beside the progress bar.
         follow: returns the tasks that a result makes possible; they go before the others.
     """
-    # Spread: else a task that was given back returns to the node that gave it back, for ever.
-    resources = {"num_cpus": num_cpus, "num_gpus": num_gpus}
-    remote = ray.remote(work).options(**resources, max_retries=5, scheduling_strategy="SPREAD")
-    rest, first = iter(tasks), deque[Task]()
-
-    def take(most: int) -> list[Task]:
-        chosen = [first.popleft() for _ in range(min(most, len(first)))]
-        return [*chosen, *islice(rest, most - len(chosen))]
-
+    queue = _Queue(tasks)
     with (
         cluster(slots),
         tqdm(total=total_clips, unit="clip", smoothing=0.05) as bar,
-        closing(_finished(remote.remote, take, num_cpus, num_gpus)) as finished,
+        closing(_finished(work, queue, num_cpus, num_gpus)) as finished,
     ):
         board = _Board(bar, describe)
         for references in finished:
             for reference in references:
                 result = _get(reference)
                 board.count(result)
-                first.extend(follow(result))
+                queue.first.extend(follow(result))
                 yield result
             board.show_each_second()
         board.show()
 
 
 def _finished(
-    submit: Callable[[Task], ray.ObjectRef],
-    take: Callable[[int], list[Task]],
+    work: Callable[[Task], Result],
+    queue: _Queue[Task],
     num_cpus: float,
     num_gpus: float,
 ) -> Generator[list[ray.ObjectRef], None, None]:
     """Keep two tasks a slot in flight; yield those that have ended, every second at least."""
     running: list[ray.ObjectRef] = []
+    # Spread: else a task that was given back returns to the node that gave it back, forever.
+    resources = {"num_cpus": num_cpus, "num_gpus": num_gpus}
+    remote = ray.remote(work).options(**resources, max_retries=5, scheduling_strategy="SPREAD")
     try:
         while True:
             at_once = _cpus() / num_cpus  # nodes come and go
             if num_gpus:
                 at_once = min(at_once, ray.cluster_resources().get("GPU", 0) / num_gpus)
             window = 2 * max(1, int(at_once))
-            for task in take(max(0, window - len(running))):
-                running.append(submit(task))
+            for task in queue.take(max(0, window - len(running))):
+                running.append(remote.remote(task))
             if not running:
                 return
             done, running = ray.wait(running, timeout=1.0)

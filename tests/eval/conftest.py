@@ -4,34 +4,9 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
-import soxr
-import torch
-
-from audio_barlow_twins.eval.hear import load_model
-from audio_barlow_twins.model.checkpoint import Checkpoint, save_checkpoint
-from audio_barlow_twins.model.embedder import Embedder
-from audio_barlow_twins.model.encoders import build_encoder
-from audio_barlow_twins.shards.stored.front_end import FrontEnd
-
-DEMO = Path(__file__).parents[2] / "ingest" / "sources" / "demo" / "audio"
-SIZES: dict[str, int | float] = {"width": 64, "channels": 8}
-
-
-def demo_wave(path: Path, seconds: float = 1.0) -> np.ndarray:
-    """Read a demo sound as float32 at 16 kHz, cut or padded with zeros to `seconds`."""
-    wave, rate = soundfile.read(path, dtype="float32")
-    wave = soxr.resample(wave, rate, 16000)[: round(seconds * 16000)]
-    return np.pad(wave, (0, round(seconds * 16000) - len(wave)))
-
-
-def demo_batch(count: int) -> torch.Tensor:
-    """Read some different demo sounds, float32 [count, 16000]."""
-    files = sorted(DEMO.glob("*/*.opus"))
-    waves = [demo_wave(files[i * len(files) // count]) for i in range(count)]
-    return torch.from_numpy(np.stack(waves))
+from demo_sounds import DEMO, demo_wave
 
 
 def write_task(
@@ -72,41 +47,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
-
-
-@pytest.fixture(scope="session")
-def checkpoint() -> Checkpoint:
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        encoder = build_encoder("audiontt", SIZES)
-    return Checkpoint(
-        encoder="audiontt",
-        sizes=SIZES,
-        state=encoder.state_dict(),
-        front_end=FrontEnd().parameters(),
-        mean=-4.95,
-        std=5.855,
-        fingerprint="f" * 32,
-        step=3,
-        training=None,
-    )
-
-
-@pytest.fixture(scope="session")
-def checkpoint_path(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("run") / "encoder.pt"
-    save_checkpoint(path, checkpoint)
-    return path
-
-
-@pytest.fixture(scope="session")
-def hear_model(checkpoint_path: Path) -> Embedder:
-    return load_model(str(checkpoint_path), device="cpu")
-
-
-@pytest.fixture(scope="session")
-def sounds() -> torch.Tensor:
-    return demo_batch(4)
 
 
 @pytest.fixture

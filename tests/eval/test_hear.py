@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from audio_barlow_twins.eval import hear
 from audio_barlow_twins.eval.hear import get_scene_embeddings, get_timestamp_embeddings, load_model
 from audio_barlow_twins.eval.systems.baselines.log_mel import log_mel_statistics
+from audio_barlow_twins.model import embedder
 from audio_barlow_twins.model.checkpoint import Checkpoint
 from audio_barlow_twins.model.embedder import Embedder
 from audio_barlow_twins.model.encoders import build_encoder
@@ -77,7 +77,7 @@ def test_embedding_does_not_depend_on_how_many_clips_go_in_one_pass(
 ) -> None:
     scenes = get_scene_embeddings(sounds, hear_model)
     stamps, _ = get_timestamp_embeddings(sounds, hear_model)
-    monkeypatch.setattr(hear, "FRAMES_PER_PASS", 3 * 96)
+    monkeypatch.setattr(embedder, "FRAMES_PER_PASS", 3 * 96)
     assert hear_model.clips_per_pass(15200) == 3
     close(get_scene_embeddings(sounds, hear_model), scenes)
     close(get_timestamp_embeddings(sounds, hear_model)[0], stamps)

@@ -47,7 +47,7 @@ def test_a_model_saves_itself_as_its_checkpoint_is_saved(
 def test_a_model_without_an_encoder_of_a_checkpoint_is_not_saved(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match="log-mel: not written: the model has no encoder"):
+    with pytest.raises(UserError, match="log-mel: not written: this is no encoder of a checkpoint"):
         log_mel_statistics(checkpoint, "cpu").save_pretrained(tmp_path / "log-mel")
     assert not (tmp_path / "log-mel").exists()
 

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import arg
-
+from audio_barlow_twins.shards.base.cli import arg
 from audio_barlow_twins.shards.base.errors import UserError
 
 from ..config import TrainConfig

@@ -8,9 +8,8 @@ from typing import get_args
 import numpy as np
 import torch
 from torch import Tensor
-from tyro.conf import Positional
 
-from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.cli import Positional, say
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
 from audio_barlow_twins.shards.html.page import Html, element, join, page, player, spectrogram

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tyro.conf import Positional
 
-from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.cli import Positional, say
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.read.reader import CropReader
 from audio_barlow_twins.shards.stored.form import logmel_form

@@ -132,7 +132,7 @@ def system(request: pytest.FixtureRequest, checkpoint_path: Path, tmp_path: Path
         "wav2vec 2.0": lambda: ("wav2vec2", wav2vec2_folder(tmp_path), ()),
     }
     module, model, options = makers[request.param]()
-    name = f"eval.baselines.{module}"
+    name = f"audio_barlow_twins.eval.systems.baselines.{module}"
     return System(name=request.param, module=name, model=str(model), options=options)
 
 

@@ -332,7 +332,7 @@ def test_a_fingerprint_of_an_installed_module_follows_what_its_installer_noted(
 
 def test_a_fingerprint_without_the_weights_that_it_needs_is_one_line(write: Write) -> None:
     lacking = (
-        "from audio_barlow_twins.shards.cli import UserError\n\n"
+        "from audio_barlow_twins.shards.base.errors import UserError\n\n"
         "def default_weights():\n    raise UserError('pip install them')\n"
     )
     with pytest.raises(UserError, match=r"^Theirs: pip install them$"):

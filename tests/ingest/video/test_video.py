@@ -382,6 +382,6 @@ def test_the_runtime_is_there() -> None:
 def test_a_missing_runtime_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    monkeypatch.setattr(f"ingest.video.{missing}", lambda *_, **__: None)
+    monkeypatch.setattr(f"audio_barlow_twins.ingest.video.fetcher.{missing}", lambda *_, **__: None)
     with pytest.raises(EnvironmentFault, match=r'pip install .*"yt-dlp\[default,deno\]"'):
         require_runtime()

@@ -181,7 +181,7 @@ def test_nodes_of_a_cluster_need_no_checkout_of_our_code() -> None:
     (report,) = fan_out(where_our_code_is, [0], total_clips=1)
     (folder,) = map(Path, report.outcomes)
     assert not folder.is_relative_to(Path(__file__).parents[3])
-    assert (folder / "cluster.py").is_file()
+    assert (folder / "cluster" / "fan_out.py").is_file()
 
 
 @pytest.mark.usefixtures("joined")
