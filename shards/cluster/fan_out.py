@@ -135,9 +135,8 @@ def fan_out(
 ) -> Iterator[Result]:
     """Run `work` on every task, at most two tasks a slot in flight; yield results as they finish.
 
-    `work` must be idempotent: a task whose worker or node is lost runs again elsewhere. An
-    exception inside `work` is a bug and stops the run: it is raised here as what it was. A caller
-    that leaves early, by an exception or by closing the iterator, cancels the tasks that still run.
+    A task whose worker or node is lost runs again elsewhere, so `work` must be idempotent. What it
+    raises stops the run and is raised here. Closing the iterator early cancels what still runs.
 
     Args:
         work: importable function of one argument.
