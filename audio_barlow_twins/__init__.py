@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from audio_barlow_twins.lazy import lazily
 
 if TYPE_CHECKING:
-    from audio_barlow_twins.eval.hear import load_model as load_model
+    from audio_barlow_twins.model.embedder import load_model as load_model
     from audio_barlow_twins.shards.read.reader import CropReader as CropReader
     from audio_barlow_twins.shards.stored.logmel import LogMel as LogMel
     from audio_barlow_twins.shards.stored.shardset import open_shards as open_shards
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 __all__, __getattr__ = lazily(
     __name__,
     {
-        "CropReader": ".shards.reader",
-        "LogMel": ".shards.logmel",
-        "load_model": ".eval.hear",
-        "open_shards": ".shards.shardset",
+        "CropReader": ".shards.read.reader",
+        "LogMel": ".shards.stored.logmel",
+        "load_model": ".model.embedder",
+        "open_shards": ".shards.stored.shardset",
     },
 )

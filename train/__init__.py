@@ -1,1 +1,32 @@
-"""A log-mel shard set in, a run folder out: views, optimiser, loop, checkpoints, curves."""
+"""A shard set in, a run folder out.
+
+    CropReader ─▶ step.feed ─▶ views (two of each crop) ─▶ step.trainer (network, loss, optimiser)
+                                                               │ after each step
+    run.launch ─▶ run.session: preflight, loop, stop, save ◀───┘
+                     └▶ run folder: config.json, metrics.jsonl, loss.png, checkpoint.pt, encoder.pt
+
+One process or many: batch norm, dropout, mixup bank and correlation are those of the global batch.
+`ablation` trains and scores the settings of a grid; `tools` look at views and measure a step.
+"""
+
+from typing import TYPE_CHECKING
+
+from audio_barlow_twins.lazy import lazily
+
+if TYPE_CHECKING:
+    from .config import OptimiserConfig as OptimiserConfig
+    from .config import TrainConfig as TrainConfig
+    from .presets import PRESETS as PRESETS
+    from .run.launch import start as start
+    from .step.trainer import Trainer as Trainer
+
+__all__, __getattr__ = lazily(
+    __name__,
+    {
+        "OptimiserConfig": ".config",
+        "PRESETS": ".presets",
+        "TrainConfig": ".config",
+        "Trainer": ".step.trainer",
+        "start": ".run.launch",
+    },
+)

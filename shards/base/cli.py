@@ -19,30 +19,6 @@ from tyro.conf import arg as arg
 
 from .errors import UserError
 
-EXTRAS = {
-    "ray": "shards",
-    "webdataset": "shards",
-    "fsspec": "ingest",
-    "yt_dlp": "ingest",
-    "ffmpeg": "ingest",
-    "imageio_ffmpeg": "ingest",
-    "soxr": "ingest",
-    "s3fs": "s3",
-    "upath": "s3",
-    "pandas": "cluster",
-    "matplotlib": "train",
-    "tensorboard": "train",
-    "soundfile": "eval",
-    "scipy": "eval",
-    "onnx": "export",
-    "onnxscript": "export",
-    "onnxruntime": "export",
-    "safetensors": "export",
-    "huggingface_hub": "hub",
-    "transformers": "wav2vec2",
-}
-"""The extra of our package that installs what may be missing."""
-
 
 class Command(NamedTuple):
     """A word of a command line."""
@@ -112,24 +88,14 @@ def run_command(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        _refuse(str(error))
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in EXTRAS:
-            raise
-        extra = f"pip install 'audio-barlow-twins[{EXTRAS[package]}]'"
-        _refuse(f"this needs {package}, which is not installed: `{extra}`")
+        say(f"error: {error}", stream=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         say("interrupted; what was finished is kept, run the command again", stream=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output (head, less) has gone; a second failing flush says nothing new.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _refuse(line: str) -> None:
-    say(f"error: {line}", stream=sys.stderr)
-    sys.exit(2)
 
 
 def say(text: str, stream=None) -> None:

@@ -273,3 +273,8 @@ def read_clip(tar: BinaryIO, row: Row, form: Form) -> np.ndarray:
         name = getattr(tar, "name", None) or getattr(tar, "path", "the tar")  # a file, an object
         raise UserError(f"{name} ends inside clip {row.key}; run `abt shards verify`")
     return np.frombuffer(data, form.dtype).reshape(-1, *form.frame_shape).copy()
+
+
+def record_checksum(record: bytes) -> str:
+    """Hash a clip's members as they stand in the tar, 32 hex digits."""
+    return digest(record)

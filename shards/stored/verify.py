@@ -10,8 +10,7 @@ from ..base.errors import UserError
 from ..base.place import reaching
 from .form import Form
 from .shardset import sidecar_paths
-from .sidecar import Row, Sidecar, Summary
-from .writer import record_checksum
+from .sidecar import Row, Sidecar, Summary, record_checksum
 
 
 @dataclass(frozen=True)

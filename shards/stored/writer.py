@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import webdataset
 
-from ..base.digest import digest
 from ..base.errors import UserError
 from ..base.files import naming_full_disk, replacing
 from ..base.place import reaching, read_each
 from .form import Form
 from .front_end import PCM16_SCALE
-from .sidecar import Row, Summary, read_summary, rows_checksum, write_sidecar
+from .sidecar import Row, Summary, read_summary, record_checksum, rows_checksum, write_sidecar
 from .statistics import Statistics
 
 KEY_BYTES = 95
@@ -178,11 +177,6 @@ def _plan_of(sidecar: Path, form: Form) -> str:
     summary = read_summary(sidecar)
     summary.form.require(form, str(sidecar))
     return summary.plan
-
-
-def record_checksum(record: bytes) -> str:
-    """Hash a clip's members as they stand in the tar, 32 hex digits."""
-    return digest(record)
 
 
 def _with_checksums(tar_path: Path, rows: list[Row]) -> list[Row]:
