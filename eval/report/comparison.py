@@ -65,6 +65,12 @@ class Column:
         same = known is not None and known.evaluation[0] == self.report.score
         return same and not self.report.differences
 
+    def best(self, rows: Iterable["Row"]) -> float:
+        """Return the best score of some rows; NaN, which nothing equals, if there is none."""
+        known = [row.cells[self.task].mean for row in rows if self.task in row.cells]
+        choose = min if self.is_minimised else max
+        return choose((value for value in known if not math.isnan(value)), default=math.nan)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
@@ -122,16 +128,15 @@ class Comparison:
             for group in dict.fromkeys(column.group for column in chosen)
         }
 
+    def sets(self, tasks: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Name the sets of tasks that are averaged: groups, all, and HEAR-L if it is there."""
+        whole = {name: some for name, some in HEAR_L.items() if set(some) <= set(tasks)}
+        return self.groups(tasks) | {"all": tuple(tasks)} | whole
+
     def baseline_of(self, row: Row) -> Row | None:
         """Find the row of the same encoder without training."""
-        return next(
-            (
-                each
-                for each in (*self.runs, *self.anchors, *self.others)
-                if row.baseline == each.name and bool(row.source) == bool(each.source)
-            ),
-            None,
-        )
+        rows = self.anchors + self.others if row.source else self.runs
+        return next((each for each in rows if each.name == row.baseline), None)
 
     def over_random(self, row: Row, tasks: Sequence[str]) -> float:
         """Say by how many percent an average lies above that of the row's baseline; NaN if none."""

@@ -1,13 +1,19 @@
-"""What is behind the scores of one task: hyperparameters, every score, every fold."""
+"""What is behind the scores: hyperparameters, every score, every fold; all scores as CSV."""
 
-from audio_barlow_twins.shards.html.page import Html, element, join, table
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..probe.result import Run, TaskResult, deviation, mean
-from .comparison import Column
-from .words import count, percent
+from .comparison import Column, Comparison
+from .published import Published, group_of
 
+COLUMNS = ("system", "task", "group", "score", "mean", "std", "n_folds", "seeds", "source")
+RUN_HERE = "this run"
 LEFT_OUT = ("loss", "score")
 """Numbers of a test that are no scores of their own."""
+Table = tuple[list[tuple[str, ...]], tuple[str, ...], str]
+"""Rows, head and caption."""
 
 
 def all_scores(result: TaskResult) -> dict[str, list[float]]:
@@ -17,69 +23,80 @@ def all_scores(result: TaskResult) -> dict[str, list[float]]:
     return {name.removeprefix("test_"): [test[name] for test in folds] for name in names}
 
 
-def task_details(column: Column) -> Html:
-    """Build the folded part of a task."""
-    report = column.report
-    chance = "" if report.chance is None else f", chance {percent(report.chance)} %"
-    sizes = f"{count(report.n_clips, 'clip')}, {count(report.n_folds, 'test set')}{chance}"
-    head = element(
-        "summary", element("b", column.title), element("span", f" {sizes}", class_="quiet")
-    )
-    parts = [element("p", "Nothing has been scored yet.", class_="quiet")]
-    if report.systems:
-        parts = [_table_of_scores(column), _table_of_choices(column)]
-        parts += [_table_of_folds(column)] if report.n_folds > 1 else []
-    return element("details", head, element("p", report.task, class_="code"), *parts)
+def tables(column: Column) -> Iterator[Table]:
+    """Yield what is known of a task's scores; nothing if it has none yet."""
+    systems = column.report.systems
+    if not systems:
+        return
+    scores = ((name, all_scores(result)) for name, result in systems.items())
+    means = [{"system": name} | {k: _mean(v) for k, v in each.items()} for name, each in scores]
+    yield _table(means, "every score, as a fraction; mean ± deviation")
+    runs = [(name, run) for name, result in systems.items() for run in result.runs]
+    choices = (_choices(*each) for each in runs)
+    yield _table(choices, "chosen hyperparameters; epoch and validation of fold 1")
+    if column.report.n_folds > 1:
+        yield _table((_folds(*each) for each in runs), "score on each test set")
 
 
-def _table_of_scores(column: Column) -> Html:
-    results = column.report.systems
-    named = {system: all_scores(result) for system, result in results.items()}
-    columns = list(dict.fromkeys(name for scores in named.values() for name in scores))
-    rows = [
-        (system, *(_summary(scores.get(name, [])) for name in columns))
-        for system, scores in named.items()
-    ]
-    return table(rows, ("system", *columns), "every score, as a fraction; mean ± deviation")
+def _table(rows: Iterable[Mapping[str, str]], caption: str) -> Table:
+    """Lay out rows of cells by the names of their columns."""
+    rows = list(rows)
+    head = tuple(dict.fromkeys(name for row in rows for name in row))
+    return [tuple(row.get(name, "-") for name in head) for row in rows], head, caption
 
 
-def _summary(values: list[float]) -> str:
-    if not values:
-        return "-"
+def _mean(values: list[float]) -> str:
     spread = f" ± {deviation(values):.4f}" if len(values) > 1 else ""
     return f"{mean(values):.4f}{spread}"
 
 
-def _table_of_choices(column: Column) -> Html:
-    """List the chosen hyperparameters of each system and seed."""
-    rows = [
-        (system, str(run.seed), str(run.point.hidden_layers), run.point.initialization,
-         f"{run.point.lr:g}", str(run.folds[0].epoch), f"{run.folds[0].validation_score:.4f}",
-         *_postprocessing(run), f"{sum(each.time_in_min for each in _trained(run)):.2f}")
-        for system, result in column.report.systems.items()
-        for run in result.runs
-    ]  # fmt: skip
-    events = ("median filter, ms", "shortest event, ms") if len(rows[0]) > 8 else ()
-    head = ("system", "seed", "layers", "initialisation", "lr", "epoch", "validation", *events)
-    return table(rows, (*head, "minutes"), "chosen hyperparameters; epoch and validation of fold 1")
+def _choices(system: str, run: Run) -> dict[str, str]:
+    first, way = run.folds[0], run.folds[0].postprocessing
+    row = {
+        "system": system, "seed": str(run.seed), "layers": str(run.point.hidden_layers),
+        "initialisation": run.point.initialization, "lr": f"{run.point.lr:g}",
+        "epoch": str(first.epoch), "validation": f"{first.validation_score:.4f}",
+    }  # fmt: skip
+    if way:
+        row["median filter, ms"] = f"{way.median_filter_ms:g}"
+        row["shortest event, ms"] = f"{way.min_duration_ms:g}"
+    trained = (*run.tried, *run.folds[1:])
+    return row | {"minutes": f"{sum(each.time_in_min for each in trained):.2f}"}
 
 
-def _trained(run: Run) -> tuple:
-    return (*run.tried, *run.folds[1:])
+def _folds(system: str, run: Run) -> dict[str, str]:
+    scores = {fold.test_split: f"{fold.test['test_score']:.4f}" for fold in run.folds}
+    return {"system": system, "seed": str(run.seed)} | scores
 
 
-def _postprocessing(run: Run) -> tuple[str, ...]:
-    way = run.folds[0].postprocessing
-    return (f"{way.median_filter_ms:g}", f"{way.min_duration_ms:g}") if way else ()
+def scores_csv(comparison: Comparison, published: Sequence[Published]) -> str:
+    """Write every score of every system, and those published for the same tasks, in long form.
+
+    Values are as they were computed, NaN too; the first score of a task is the one that counts.
+    """
+    text = io.StringIO()
+    rows = (COLUMNS, *_rows_of_runs(comparison), *_rows_of_published(comparison, published))
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
-def _table_of_folds(column: Column) -> Html:
-    """List the score of every test set."""
-    first = next(iter(column.report.systems.values()))
-    names = [fold.test_split for fold in first.runs[0].folds]
-    rows = [
-        (system, str(run.seed), *(f"{fold.test['test_score']:.4f}" for fold in run.folds))
-        for system, result in column.report.systems.items()
-        for run in result.runs
-    ]
-    return join(table(rows, ("system", "seed", *names), "score on each test set"))
+def _rows_of_runs(comparison: Comparison) -> Iterable[tuple]:
+    for column in comparison.columns:
+        for system, result in column.report.systems.items():
+            seeds = " ".join(str(run.seed) for run in result.runs)
+            n_folds = len(result.runs[0].folds)
+            for name, values in all_scores(result).items():
+                # As in TaskResult: over seeds if there are several, else over folds.
+                means = [mean(values[i : i + n_folds]) for i in range(0, len(values), n_folds)]
+                spread = means if len(means) > 1 else values
+                std = deviation(spread) if len(spread) > 1 else ""
+                first = (system, column.task, column.group, name)
+                yield (*first, mean(means), std, n_folds, seeds, RUN_HERE)
+
+
+def _rows_of_published(comparison: Comparison, published: Sequence[Published]) -> Iterable[tuple]:
+    tasks = {column.task for column in comparison.columns if column.is_published}
+    for each in published:
+        for (task, name), value in each.scores.items():
+            if task in tasks:
+                yield (each.model, task, group_of(task), name, value, "", "", "", each.source)

@@ -1,7 +1,7 @@
 """What a report says in words, above and below its tables."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ..probe.recipe import Protocol
 from ..tasks.suite import PAPER_TASKS
@@ -13,9 +13,9 @@ FEW_CLIPS = 500
 """A task of our own with fewer clips gets a warning."""
 
 
-def percent(value: float) -> str:
+def percent(value: float | None) -> str:
     """Write a share in percent, or that there is none."""
-    return f"{100 * value:.1f}" if math.isfinite(value) else "-"
+    return "-" if value is None or not math.isfinite(value) else f"{100 * value:.1f}"
 
 
 def written(cell: Cell | None, column: Column) -> tuple[str, str]:
@@ -114,7 +114,13 @@ def warnings(comparison: Comparison) -> list[str]:
             clips = count(n_clips, "clip")
             said.append(f"{column.task} is no task of the paper and has just {clips}.")
     said += [_lacking(row, columns) for row in comparison.runs if len(row.cells) < len(columns)]
-    return said + list(_undefined(comparison))
+    return said + [
+        f"{row.name} has no score on {column.title} (NaN: no event was detected in any fold); it "
+        "counts as missing in averages."
+        for row in comparison.runs
+        for column in columns
+        if column.task in row.cells and math.isnan(row.cells[column.task].mean)
+    ]
 
 
 def _lacking(row: Row, columns: Sequence[Column]) -> str:
@@ -124,17 +130,6 @@ def _lacking(row: Row, columns: Sequence[Column]) -> str:
         f"{row.name} has {len(row.cells)} of {len(columns)} tasks, without {names}; averages are "
         "over the tasks that all have."
     )
-
-
-def _undefined(comparison: Comparison) -> Iterable[str]:
-    for row in comparison.runs:
-        for column in comparison.columns:
-            cell = row.cells.get(column.task)
-            if cell and math.isnan(cell.mean):
-                yield (
-                    f"{row.name} has no score on {column.title} (NaN: no event was detected in any "
-                    "fold); it counts as missing in averages."
-                )
 
 
 def notes(comparison: Comparison, protocol: Protocol) -> list[str]:

@@ -1,7 +1,7 @@
 """The sounds nearest to a clip by the cosine of their embeddings, each file embedded once only."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -15,16 +15,21 @@ from audio_barlow_twins.model.embedder import Embedder, checkpoint_facts, frozen
 from audio_barlow_twins.shards.base.cli import Positional, arg, say
 from audio_barlow_twins.shards.base.errors import UserError, first_line
 from audio_barlow_twins.shards.base.files import replacing
+from audio_barlow_twins.shards.html.card import Card, card_of, sound_page
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
+from audio_barlow_twins.shards.stored.logmel import LogMel
 
 from ..embed.files import Failed, embed_files
-from ..sound.audio import AudioError, find_audio
-from .similar_page import listening_page
+from ..sound.audio import AudioError, find_audio, read_audio
 
 log = logging.getLogger(__name__)
 
 CLAIM = "checkpoint_sha256"
 """Which model embeddings are of, in a Parquet file's metadata."""
+PLAYED_S = 20
+"""A page holds this much of the beginning of each sound, s."""
+Known = dict[Path, tuple[tuple[int, int], np.ndarray]]
+"""State and embedding, float32 [D], of files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,34 +80,19 @@ class Similar:
             raise AudioError(f"{self.clip}: cannot be used, see above; name another clip")
         nearest = rank(known[clip], [pair for pair in others if pair[0].resolve() != clip], self.k)
         say("cosine  file")
-        for near in nearest:
-            say(f"{near.cosine:6.4f}  {near.file}")
+        for file, cosine in nearest:
+            say(f"{cosine:6.4f}  {file}")
         if self.html:
             front_end = FrontEnd.from_parameters(checkpoint.front_end)
-            pairs = [(near.file, near.cosine) for near in nearest]
-            text = listening_page(self.clip, pairs, front_end, self.collection)
+            text = listening_page(self.clip, nearest, front_end, self.collection)
             with replacing(self.html) as scratch:
                 scratch.write_text(text, encoding="utf-8")
             log.info("page written to %s", self.html)
 
 
-@dataclass(frozen=True)
-class State:
-    """What tells that a file is the one that was embedded."""
-
-    size: int
-    mtime_ns: int
-
-
-@dataclass(frozen=True)
-class Near:
-    """A sound and how near it is."""
-
-    file: Path
-    cosine: float
-
-
-def rank(query: np.ndarray, others: Sequence[tuple[Path, np.ndarray]], k: int) -> list[Near]:
+def rank(
+    query: np.ndarray, others: Sequence[tuple[Path, np.ndarray]], k: int
+) -> list[tuple[Path, float]]:
     """List the k files whose embeddings have the largest cosine with a query, largest first.
 
     Args:
@@ -116,7 +106,33 @@ def rank(query: np.ndarray, others: Sequence[tuple[Path, np.ndarray]], k: int) -
     lengths = np.linalg.norm(matrix, axis=1) * np.linalg.norm(query)
     cosines = (matrix @ query) / np.maximum(lengths, np.finfo(np.float32).tiny)
     best = np.argsort(-cosines, kind="stable")[:k]
-    return [Near(others[i][0], float(cosines[i])) for i in best]
+    return [(others[i][0], float(cosines[i])) for i in best]
+
+
+def listening_page(
+    clip: Path, nearest: Iterable[tuple[Path, float]], front_end: FrontEnd, folder: Path
+) -> str:
+    """Build a page with a card for a clip and for each file that is near to it, with its cosine.
+
+    The front-end is that of the model; files below `folder` are named as seen from there.
+    """
+    log_mel = LogMel(front_end)
+    looked_for = _card(clip.name, str(clip.parent), clip, log_mel)
+    cards = []
+    for file, cosine in nearest:
+        seen = file.relative_to(folder) if file.is_relative_to(folder) else file
+        cards.append(_card(str(seen), f"cosine {cosine:.4f}", file, log_mel))
+    groups = [("Looked for", "", [looked_for]), ("Nearest first", "", cards)]
+    return sound_page("Similar sounds", f"{clip.name} among {folder}", groups)
+
+
+def _card(title: str, about: str, file: Path, log_mel: LogMel) -> Card:
+    """Show a sound; one that has gone since it was embedded is said to be missing."""
+    rate = log_mel.front_end.sample_rate
+    try:
+        return card_of(title, about, read_audio(file, rate)[: PLAYED_S * rate], log_mel)
+    except AudioError as error:
+        return Card(title=title, lines=[about], notes=[str(error)])
 
 
 def embedded_once(
@@ -155,14 +171,12 @@ def _leave_out(bad: Failed) -> None:
     log.warning("%s: left out: %s", bad.file, bad.reason)
 
 
-def _state(file: Path) -> State:
+def _state(file: Path) -> tuple[int, int]:
+    """Return size and time of the last change, ns: an embedding is of the file with both."""
     if not file.is_file():
         raise AudioError(f"{file}: no such file; check the path")
     status = file.stat()
-    return State(status.st_size, status.st_mtime_ns)
-
-
-Known = dict[Path, tuple[State, np.ndarray]]
+    return status.st_size, status.st_mtime_ns
 
 
 def _read_cache(cache: Path, claim: str) -> Known:
@@ -174,7 +188,7 @@ def _read_cache(cache: Path, claim: str) -> Known:
         return {}
     columns = [stored[name].to_pylist() for name in ("file", "size", "mtime_ns")]
     return {
-        Path(file): (State(size, mtime_ns), embedding)
+        Path(file): ((size, mtime_ns), embedding)
         for file, size, mtime_ns, embedding in zip(*columns, _embeddings(stored), strict=True)
     }
 
@@ -185,8 +199,8 @@ def _write_cache(cache: Path, claim: str, known: Known) -> None:
     embeddings = np.stack([embedding for _, embedding in known.values()])
     columns = {
         "file": pa.array([str(at) for at in known]),
-        "size": pa.array([state.size for state, _ in known.values()]),
-        "mtime_ns": pa.array([state.mtime_ns for state, _ in known.values()]),
+        "size": pa.array([size for (size, _), _ in known.values()]),
+        "mtime_ns": pa.array([mtime_ns for (_, mtime_ns), _ in known.values()]),
         "embedding": pa.FixedSizeListArray.from_arrays(embeddings.ravel(), embeddings.shape[1]),
     }
     try:

@@ -6,37 +6,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from jinja2.filters import do_filesizeformat
 
 from audio_barlow_twins.shards.base.errors import ClipError, UserError
 from audio_barlow_twins.shards.base.files import replacing
 from audio_barlow_twins.shards.base.place import reaching
-from audio_barlow_twins.shards.html.page import (
-    Html,
-    bars,
-    element,
-    histogram,
-    join,
-    line_chart,
-    number,
-    page,
-    player,
-    spectrogram,
-    table,
-    tiles,
-)
+from audio_barlow_twins.shards.html.card import Card
+from audio_barlow_twins.shards.html.chart import Bar, Plot, histogram, line_chart, number
+from audio_barlow_twins.shards.html.page import render
 from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards, sidecar_paths
 from audio_barlow_twins.shards.stored.sidecar import Row, read_clip, read_rows
 
-from .tally import OK, Message, Tally, tally
+from .tally import OK, Tally, tally
 from .throughput import Finished, read_log, throughput
 
+TEMPLATE = Path(__file__).with_name("templates") / "ingest.html"
 N_SAMPLES = 8
 """Clips to listen to."""
 LONGEST_S = 10.0
 """What is played and drawn of one clip; eight such clips keep the page below 4 MB."""
-MOST_CHARACTERS = 300
 MOST_LINES = 30
-N_MESSAGES = 5
 
 
 def write_report(out: Path) -> Path:
@@ -50,20 +39,34 @@ def write_report(out: Path) -> Path:
     }
     if not tallies:
         raise UserError(f"{out} holds neither wave nor logmel shards; run the ingest first")
-    sets = {folder: open_shards(folder) for folder, each in tallies.items() if each.ok}
+    sets = {folder: open_shards(folder) for folder, each in tallies.items() if len(each.present)}
     main = max(tallies.values(), key=lambda each: each.planned)
     log = list(read_log(out / "ingest.jsonl")) if (out / "ingest.jsonl").exists() else []
-    sections = [
-        ("", _headline(main, tallies, sets)),
-        ("Outcomes", _outcomes(main)),
-        ("Sources", _sources(main)),
-        ("Speed", _speed(log)),
-        ("Length and loudness", _sound(list(tallies.values()))),
-        (f"{N_SAMPLES} clips drawn at random", _samples(out, sets)),
-    ]
+    outcomes = [(name, n) for (name,), n in main.count("outcome").most_common(MOST_LINES)]
+    text = render(
+        TEMPLATE,
+        title="Ingest report",
+        subtitle=out.name,
+        main=main,
+        n_bytes=sum(each.tar_bytes for each in tallies.values()),
+        sets=[_set(*item, sets.get(item[0])) for item in tallies.items()],
+        span=_span,
+        outcomes=[
+            Bar(name=name, value=n, text=f"{number(n)} ({n / main.planned:.1%})")
+            for name, n in outcomes
+        ],
+        failures=[(name, n, main.messages(name)) for name, n in outcomes if name != OK],
+        meanings=_meanings(),
+        sources=list(_sources(main)),
+        speed=_speed(log) if log else None,
+        nodes=_nodes(log),
+        histograms=_histograms(next(iter(tallies.values()))),
+        cards=list(_cards(list(sets.values()))) if sets else [],
+        n_samples=N_SAMPLES,
+    )
     target = out / "ingest.html"
-    with replacing(target) as scratch, scratch.open("w", encoding="utf-8") as file:
-        file.write(page("Ingest report", sections, subtitle=out.name))
+    with replacing(target) as scratch:
+        scratch.write_text(text, encoding="utf-8")
     return target
 
 
@@ -74,112 +77,62 @@ def _find(folder: Path) -> list[Path]:
         return []
 
 
-def _headline(main: Tally, tallies: dict[Path, Tally], sets: dict[Path, ShardSet]) -> Html:
-    failed = main.planned - main.ok
-    rows = [
-        (
-            folder.name, each.shards, each.ok, _span(3600 * each.hours), _size(each.tar_bytes),
-            f"{each.values.mean:z.4f} ± {each.values.std:.4f}",
-            element("code", sets[folder].fingerprint if folder in sets else "no clip"),
-        )
-        for folder, each in tallies.items()
-    ]  # fmt: skip
-    return join(
-        tiles(
-            [
-                ("clips planned", number(main.planned)),
-                ("ok", number(main.ok)),
-                ("failed", f"{number(failed)} ({failed / max(main.planned, 1):.1%})"),
-                ("sound", _span(3600 * main.hours)),
-                ("on disk", _size(sum(each.tar_bytes for each in tallies.values()))),
-            ]
-        ),
-        table(rows, ("set", "shards", "clips", "sound", "size", "mean ± deviation", "fingerprint")),
-    )
+def _set(folder: Path, each: Tally, opened: ShardSet | None) -> tuple[str | int, ...]:
+    values = f"{each.values.mean:z.4f} ± {each.values.std:.4f}"
+    length, size = _span(each.durations.sum()), do_filesizeformat(each.tar_bytes)
+    fingerprint = opened.fingerprint if opened else "no clip"
+    return folder.name, each.shards, len(each.present), length, size, values, fingerprint
 
 
-def _outcomes(main: Tally) -> Html:
-    parts = [bars(main.by(3).most_common(MOST_LINES), total=main.planned)]
-    for name, n in main.by(3).most_common(MOST_LINES):
-        if name != OK:
-            found = main.messages[name].items()
-            first = sorted(found, key=lambda item: (-item[1].clips, item[0]))[:N_MESSAGES]
-            parts.append(element("h3", f"{_short(name)}: {number(n)}"))
-            if meaning := _meanings().get(name):
-                parts.append(element("p", meaning, class_="quiet"))
-            parts.append(_messages(first, len(found)))
-    return join(*parts)
-
-
-def _messages(first: Sequence[tuple[str, Message]], n_different: int) -> Html:
-    rows = [
-        (message.clips, _short(text), element("code", _short(message.key)))
-        for text, message in first
-    ]
-    caption = f"the {len(first)} most frequent messages" if n_different > len(first) else ""
-    return table(rows, ("clips", "message", "for example"), caption)
-
-
-def _meanings() -> dict[str, str]:
+def _meanings(of: type[ClipError] = ClipError) -> dict[str, str]:
     """Say in a line what each class of failure means, from where the classes are defined."""
-    classes, found = [ClipError], {}
-    while classes:
-        for each in classes.pop().__subclasses__():
-            classes.append(each)
-            if slug := getattr(each, "slug", ""):
-                found[slug] = (each.__doc__ or "").split("\n")[0]
+    found = {getattr(of, "slug", ""): (of.__doc__ or "").split("\n")[0]}
+    for each in of.__subclasses__():
+        found |= _meanings(each)
     return found
 
 
-def _sources(main: Tally) -> Html:
-    parts = [_cross_table(main, (0, 1), ("source", "made with"))]
-    if len(main.by(2)) > 1:
-        parts.append(_cross_table(main, (2,), ("identity",)))
-    return join(*parts)
+def _sources(main: Tally) -> Iterator[tuple[tuple[str, ...], list[tuple], str]]:
+    """Yield how the clips of each source, and of each identity, came out: names, rows, caption."""
+    kinds: dict[tuple[str, ...], tuple[str, ...]] = {
+        ("source", "made with"): ("source", "source_version")
+    }
+    if len(main.count("identity")) > 1:
+        kinds[("identity",)] = ("identity",)
+    for names, columns in kinds.items():
+        outcomes: dict[tuple[str, ...], Counter[str]] = {}
+        for (*who, outcome), n in main.count(*columns, "outcome").items():
+            outcomes.setdefault(tuple(who), Counter())[outcome] = n
+        ranked = sorted(outcomes.items(), key=lambda item: (-item[1].total(), item[0]))
+        caption = f"the {MOST_LINES} largest of {len(ranked)}" if len(ranked) > MOST_LINES else ""
+        yield names, [_source(*each) for each in ranked[:MOST_LINES]], caption
 
 
-def _cross_table(main: Tally, places: tuple[int, ...], names: tuple[str, ...]) -> Html:
-    """List how the clips of each source or identity came out."""
-    outcomes: dict[tuple[str, ...], Counter[str]] = {}
-    for (*who, outcome), n in main.by(*places, 3).items():
-        outcomes.setdefault(tuple(who), Counter())[outcome] += n
-    ranked = sorted(outcomes.items(), key=lambda item: (-item[1].total(), item[0]))
-    rows: list[tuple[str | float, ...]] = []
-    for who, counts in ranked[:MOST_LINES]:
-        total, lost = counts.total(), counts.total() - counts[OK]
-        reasons = [f"{name} {number(n)}" for name, n in counts.most_common() if name != OK]
-        shown = [_short(name) or "none needed" for name in who]
-        why = _short(", ".join(reasons))
-        rows.append((*shown, total, counts[OK], lost, round(100 * lost / total, 1), why))
-    caption = f"the {MOST_LINES} largest of {len(ranked)}" if len(ranked) > MOST_LINES else ""
-    return table(rows, (*names, "planned", "ok", "failed", "failed, %", "because"), caption)
+def _source(who: Sequence[str], counts: Counter[str]) -> tuple[str | float, ...]:
+    total, lost = counts.total(), counts.total() - counts[OK]
+    reasons = (f"{name} {number(n)}" for name, n in counts.most_common() if name != OK)
+    names = (name or "none needed" for name in who)
+    return *names, total, counts[OK], lost, round(100 * lost / total, 1), ", ".join(reasons)
 
 
-def _speed(log: list[Finished]) -> Html:
-    if not log:
-        return element("p", "There is no ingest.jsonl, so nothing is known of the speed.")
+def _speed(log: list[Finished]) -> Plot:
     speed, clips = throughput(log), sum(shard.clips for shard in log)
     per, unit = _time_unit(speed.work_s)
-    average = f"{_brief(clips / speed.work_s)} clips/s on average"
-    text = f"{number(clips)} clips tried in {_span(speed.work_s)} of work: {average}."
+    text = f"{number(clips)} clips tried in {_span(speed.work_s)} of work: "
+    text += f"{number(clips / speed.work_s)} clips/s on average."
     if speed.pauses:
         text += f" Pauses longer than 5 minutes are left out: {speed.pauses}."
     x, y = np.r_[0, speed.at_s, speed.work_s] / per, speed.clips_per_s
-    y = np.r_[y[0], y, y[-1]]
-    chart = line_chart(x.tolist(), y.tolist(), f"time at work, {unit}", "clips/s", text)
-    return join(chart, element("p", text, class_="quiet"), _nodes(log))
+    return line_chart(x, np.r_[y[0], y, y[-1]], f"time at work, {unit}", "clips/s", text)
 
 
-def _nodes(log: list[Finished]) -> Html:
-    nodes = sorted({shard.node for shard in log})
-    if len(nodes) < 2:
-        return Html("")
+def _nodes(log: list[Finished]) -> list[tuple[str, int, int, float]]:
     rows = []
-    for node in nodes[:MOST_LINES]:
+    for node in sorted({shard.node for shard in log})[:MOST_LINES]:
         own = [shard for shard in log if shard.node == node]
         clips, seconds = sum(shard.clips for shard in own), sum(shard.seconds for shard in own)
-        rows.append((_short(node), len(own), clips, round(clips / seconds, 2)))
-    return table(rows, ("node", "shards", "clips", "clips/s of one worker"))
+        rows.append((node, len(own), clips, round(clips / seconds, 2)))
+    return rows
 
 
 def _time_unit(seconds: float) -> tuple[float, str]:
@@ -192,107 +145,67 @@ def _time_unit(seconds: float) -> tuple[float, str]:
 def _span(seconds: float) -> str:
     """Write a time for people."""
     per, unit = _time_unit(seconds)
-    return f"{_brief(seconds / per)} {unit}"
+    return f"{seconds / per:,.1f} {unit}"
 
 
-def _brief(value: float) -> str:
-    """Write three digits, or more of a large number."""
-    return number(value) if value >= 1000 else f"{value:.3g}"
-
-
-def _sound(tallies: list[Tally]) -> Html:
-    """Draw durations and loudness; the first tally is that of the waves, if there are any."""
-    each = tallies[0]
-    if not each.ok:
-        return element("p", "No clip is there.")
+def _histograms(each: Tally) -> list[Plot]:
+    """Draw durations and loudness of the clips that are there."""
     wave = each.form.kind == "wave"
     name = "RMS level, dB of full scale" if wave else "mean log-mel, natural log of power"
-    charts = []
-    for bins, label, low, unit in (
-        (each.lengths, "duration, s", 0.0, " s"),
+    plots = []
+    for values, label, start, unit in (
+        (each.durations, "duration, s", 0.0, " s"),
         (each.levels, name, None, " dBFS" if wave else ""),
     ):
-        edges, counts = bins.histogram(low=low)
-        low_half, middle, high_half = (f"{bins.quantile(part):.3g}" for part in (0.25, 0.5, 0.75))
-        text = f"Median {middle}{unit}; half of the clips lie from {low_half} to {high_half}{unit}."
-        chart = histogram(edges, counts, label, alt=f"{label}: {text}")
-        charts.append(element("div", chart, element("p", text, class_="quiet")))
-    return element("div", *charts, class_="plots")
+        if len(values):
+            low, middle, high = (f"{part:.3g}" for part in np.quantile(values, (0.25, 0.5, 0.75)))
+            text = f"Median {middle}{unit}; half of the clips lie from {low} to {high}{unit}."
+            plots.append(histogram(values, label, text, start))
+    return plots
 
 
-def _samples(out: Path, sets: dict[Path, ShardSet]) -> Html:
+def _cards(sets: list[ShardSet]) -> Iterator[Card]:
     """Draw clips by the fingerprint of the first set, so that a set always shows the same."""
-    if not sets:
-        return element("p", "No clip is there.")
-    drawn_from = next(iter(sets.values()))
-    rng = np.random.default_rng(int(drawn_from.fingerprint, 16))
-    clips = np.sort(rng.permutation(len(drawn_from))[:N_SAMPLES])
-    cards = []
-    for clip, shard in zip(clips, drawn_from.shard_of(clips), strict=True):
-        name = drawn_from.names[shard]
-        there = [row for row in read_rows(drawn_from.folder / f"{name}.parquet") if _is_there(row)]
-        row = there[clip - drawn_from.first[shard]]
-        arrays: dict[str, np.ndarray] = {
-            each.form.kind: found for each in sets.values() for found in _load(each, name, row)
-        }
-        cards.append(_card(row, sets, arrays))
-    return element("div", *cards, class_="plots")
+    first = sets[0]
+    rng = np.random.default_rng(int(first.fingerprint, 16))
+    clips = np.sort(rng.permutation(len(first))[:N_SAMPLES])
+    for clip, shard in zip(clips, first.shard_of(clips), strict=True):
+        name = first.names[shard]
+        row = list(_rows(first, name).values())[clip - first.first[shard]]
+        found = {each.form.kind: _read(each, name, row.key) for each in sets}
+        yield Card(
+            title=row.key,
+            lines=[", ".join(row.labels) or "no labels", _origin(row)],
+            notes=[f"not in the {kind} set" for kind, array in found.items() if array is None],
+            samples=found.get("wave"),
+            log_mel=found.get("logmel"),
+            frames_per_s=sets[-1].form.frames_per_s,
+        )
 
 
-def _is_there(row: Row) -> bool:
-    return row.offset is not None
-
-
-def _load(shard_set: ShardSet, name: str, wanted: Row) -> Iterator[np.ndarray]:
-    """Yield the beginning of one clip, or nothing if this set lacks it."""
+def _rows(shard_set: ShardSet, name: str) -> dict[str, Row]:
+    """Return the rows of the clips that are in a shard, by key, in their order."""
     if name not in shard_set.names:
-        return
-    for row in read_rows(shard_set.folder / f"{name}.parquet"):
-        if row.key == wanted.key and row.n_frames is not None:
-            most = round(LONGEST_S * shard_set.form.frames_per_s)
-            short = replace(row, n_frames=min(row.n_frames, most))
-            tar_path = shard_set.folder / f"{name}.tar"
-            if not tar_path.exists():
-                raise UserError(
-                    f"{tar_path} is missing; run `abt shards verify {shard_set.folder}`"
-                )
-            with reaching(tar_path), tar_path.open("rb") as tar:
-                yield read_clip(tar, short, shard_set.form)
+        return {}
+    rows = read_rows(shard_set.folder / f"{name}.parquet")
+    return {row.key: row for row in rows if row.offset is not None}
 
 
-def _card(row: Row, sets: dict[Path, ShardSet], arrays: dict[str, np.ndarray]) -> Html:
-    labels = ", ".join(row.labels) or "no labels"
+def _read(shard_set: ShardSet, name: str, key: str) -> np.ndarray | None:
+    """Read the beginning of a clip; None if the set lacks it."""
+    row, form = _rows(shard_set, name).get(key), shard_set.form
+    if row is None or row.n_frames is None:
+        return None
+    short = replace(row, n_frames=min(row.n_frames, round(LONGEST_S * form.frames_per_s)))
+    tar_path = shard_set.folder / f"{name}.tar"
+    if not tar_path.exists():
+        raise UserError(f"{tar_path} is missing; run `abt shards verify {shard_set.folder}`")
+    with reaching(tar_path), tar_path.open("rb") as tar:
+        return read_clip(tar, short, form)
+
+
+def _origin(row: Row) -> str:
     span = "" if row.start_s is None else f", {row.start_s:.2f} to {row.end_s or 0:.2f} s"
     if (row.end_s or 0) - (row.start_s or 0) > LONGEST_S:
         span += f", the first {LONGEST_S:g} s of it"
-    caption = element(
-        "figcaption",
-        element("b", _short(row.key)),
-        element("span", _short(labels)),
-        Html("<br>"),
-        element("span", f"{_short(row.origin)}{span} ({_short(row.source)})"),
-    )
-    parts = [caption]
-    for each in sets.values():
-        array = arrays.get(each.form.kind)
-        if array is None:
-            parts.append(element("p", f"not in the {each.form.kind} set", class_="quiet"))
-        elif each.form.kind == "wave":
-            rate = int(each.form.frames_per_s)
-            parts.append(player(array, rate, f"Play {_short(row.key)}"))
-        else:
-            seconds = len(array) / each.form.frames_per_s
-            parts.append(spectrogram(array, seconds, f"Log-mel spectrogram of {_short(row.key)}"))
-    return element("figure", *parts)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "…"
-
-
-def _size(n_bytes: int) -> str:
-    """Write a size for people, in powers of 1000."""
-    for power, unit in ((4, "TB"), (3, "GB"), (2, "MB")):
-        if n_bytes >= 1000**power:
-            return f"{n_bytes / 1000**power:.3g} {unit}"
-    return f"{n_bytes / 1000:.3g} kB"
+    return f"{row.origin}{span} ({row.source})"

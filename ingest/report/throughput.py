@@ -21,7 +21,6 @@ class Finished:
     seconds: float
     """How long it took."""
     clips: int
-    audio_s: float
     node: str
     """The machine that made it."""
 
@@ -50,7 +49,6 @@ def read_log(path: Path) -> Iterator[Finished]:
                     end_s=datetime.fromisoformat(entry["at"]).timestamp(),
                     seconds=max(float(entry["seconds"]), 0.001),
                     clips=int(entry["clips"]),
-                    audio_s=float(entry["audio_s"]),
                     node=str(entry["node"]),
                 )
             except (ValueError, KeyError, TypeError):

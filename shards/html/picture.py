@@ -1,5 +1,6 @@
 """Pictures as PNG files, and the colours that numbers become in them."""
 
+import base64
 import struct
 import zlib
 
@@ -17,24 +18,20 @@ def colours(levels: int = 256) -> np.ndarray:
     return np.rint(np.stack(mixed, axis=1)).astype(np.uint8)
 
 
-def png(image: np.ndarray, palette: np.ndarray | None = None) -> bytes:
-    """Write a picture as a PNG file.
-
-    Args:
-        image: uint8 [height, width], grey or numbers of colours, or [height, width, 3], colour.
-        palette: the colours that a two-dimensional image numbers, uint8 [n, 3].
-    """
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or not image.size:
-        raise ValueError(f"a picture is uint8 [h, w] or [h, w, 3], got {image.dtype} {image.shape}")
-    height, width = image.shape[:2]
-    colour_type = 2 if image.ndim == 3 else 3 if palette is not None else 0
-    lines = np.zeros((height, 1 + image[0].size), np.uint8)  # each line begins with its filter, 0
-    lines[:, 1:] = image.reshape(height, -1)
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour_type, 0, 0, 0))]
-    if palette is not None:
-        chunks.append((b"PLTE", palette.astype(np.uint8).tobytes()))
-    chunks += [(b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b"")]
+def png(image: np.ndarray, palette: np.ndarray) -> bytes:
+    """Write a picture, uint8 [height, width], as a PNG file in colours, uint8 [n, 3]."""
+    if image.dtype != np.uint8 or image.ndim != 2 or not image.size:
+        raise ValueError(f"a picture is uint8 [h, w], got {image.dtype} {image.shape}")
+    lines = np.pad(image, ((0, 0), (1, 0)))  # each line begins with its filter, 0
+    size = struct.pack(">IIBBBBB", *image.shape[::-1], 8, 3, 0, 0, 0)
+    chunks = ((b"IHDR", size), (b"PLTE", palette.astype(np.uint8).tobytes()),
+              (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b""))  # fmt: skip
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
         for name, data in chunks
     )
+
+
+def data_uri(kind: str, data: bytes) -> str:
+    """Write a file of a media type as a URI that holds all of it."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

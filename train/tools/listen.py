@@ -12,8 +12,8 @@ from torch import Tensor
 from audio_barlow_twins.shards.base.cli import Positional, say
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
-from audio_barlow_twins.shards.html.page import Html, element, join, page, player, spectrogram
-from audio_barlow_twins.shards.stored.form import to_pcm16, wave_form
+from audio_barlow_twins.shards.html.card import Card, card_of, sound_page
+from audio_barlow_twins.shards.stored.form import wave_form
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.logmel import LogMel
 from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards
@@ -22,12 +22,16 @@ from ..views.bank import Bank
 from ..views.base import Setting, WaveView, fit
 from ..views.draws import Draws, sample_keys
 from ..views.pipeline import Ranges, WaveName, split_views
-from ..views.wave_views import Chain, make_views, needed_samples
+from ..views.wave_views import make_views, needed_samples
 from .clips import find_wave
 
 RATE = FrontEnd().sample_rate
 BACKGROUNDS = 64
 """Clips that may be put behind another."""
+INTRO = (
+    "Each view at three strengths, from a third of its range to all of it, after the clip as it "
+    "was read. Below each name stands what was done."
+)
 STRENGTHS = (("gentle", 1 / 3), ("medium", 2 / 3), ("strongest", 1.0))
 MILD: dict[str, dict[str, float]] = {
     "time-stretch": {"rate": 1},
@@ -90,55 +94,33 @@ class Listen:
         for name in random_keys(shard_set, BACKGROUNDS, self.seed + 1, n_out):
             bank.push(fit(find_wave(name, shard_set)[None], n_out))
         setting = Setting(sample_rate=RATE, n_out=n_out, bank=bank)
-        sections = [("", _contents(chain))]
+        groups = []
         for name, view in chain.items():
             cards = [
                 card
                 for clip, x in clips.items()
                 for card in _cards(clip, x, name, view, setting, self.seed)
             ]
-            words = element("p", (view.__doc__ or "").split("\n")[0], class_="quiet", id=name)
-            sections.append((name, join(words, element("div", *cards, class_="plots"))))
-        whole = page("Views of waveforms", sections, f"{len(clips)} clips of {self.shards}")
+            groups.append((name, (view.__doc__ or "").split("\n")[0], cards))
+        subtitle = f"{len(clips)} clips of {self.shards}"
+        whole = sound_page("Views of waveforms", subtitle, groups, INTRO)
         with replacing(self.out) as scratch:
             scratch.write_text(whole, encoding="utf-8")
         say(f"{self.out}: {len(chain)} views of {len(clips)} clips, {len(whole) / 1e6:.1f} MB")
 
 
-def _contents(chain: Chain) -> Html:
-    """Say what is on the page, and link to its parts."""
-    links = [link for name in chain for link in (element("a", name, href=f"#{name}"), " ")]
-    return join(
-        element("p", "Each view at three strengths, from a third of its range to all of it, after "
-                "the clip as it was read. Below each name stands what was done."),
-        element("p", *links),
-    )  # fmt: skip
-
-
 def _cards(
     clip: str, x: Tensor, name: str, view: WaveView, setting: Setting, seed: int
-) -> Iterator[Html]:
+) -> Iterator[Card]:
     """Show the clip [1, T], then one view of it at each strength."""
-    n_out = setting.n_out or x.shape[1]
-    yield _card(f"{clip}: the clip", "as it was read", x[0, :n_out])
+    n_out, log_mel = setting.n_out or x.shape[1], LogMel()
+    yield card_of(f"{clip}: the clip", "as it was read", x[0, :n_out].numpy(), log_mel)
     for number, (words, strength) in enumerate(strengths(name)):
         given = at_strength(name, view, strength)
         keys = sample_keys(seed, torch.tensor(number), torch.zeros(1, dtype=torch.int64), 0)
         made, drawn = make_views({name: given}, x, Draws(keys), setting)
         (text,) = given.describe(drawn[name])
-        yield _card(f"{clip}: {words}", text, made[0])
-
-
-def _card(title: str, text: str, x: Tensor) -> Html:
-    """Build the card of one sound, float32 [T]."""
-    pcm = to_pcm16(x.numpy())
-    log_mel = LogMel()(x[None])[0].numpy()
-    return element(
-        "figure",
-        element("figcaption", element("b", title), element("span", text)),
-        player(pcm, RATE, f"{title}, {text}"),
-        spectrogram(log_mel, len(x) / RATE, f"log-mel of {title}, {text}"),
-    )
+        yield card_of(f"{clip}: {words}", text, made[0].numpy(), log_mel)
 
 
 def strengths(name: str) -> list[tuple[str, float]]:

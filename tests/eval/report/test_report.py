@@ -15,10 +15,10 @@ from audio_barlow_twins.eval.embed.embedded import Embedded
 from audio_barlow_twins.eval.probe.evaluate import evaluate
 from audio_barlow_twins.eval.probe.recipe import FASTER_GRID, HEAREVAL, ROBUST, Protocol
 from audio_barlow_twins.eval.report.comparison import compare
+from audio_barlow_twins.eval.report.details import scores_csv
 from audio_barlow_twins.eval.report.folder import write_report
 from audio_barlow_twins.eval.report.published import AUTHORS, LEADERBOARD, PAPER, read_published
 from audio_barlow_twins.eval.report.scores import TaskReport, score_table
-from audio_barlow_twins.eval.report.text import scores_csv
 from audio_barlow_twins.eval.report.words import headline, notes, warnings
 from audio_barlow_twins.eval.tasks.metadata import TaskMetadata
 from audio_barlow_twins.shards.base.errors import UserError

@@ -192,6 +192,13 @@ def test_a_report_of_nothing_is_a_page(tmp_path: Path) -> None:
     assert "Nothing has been scored yet." in text_of(tmp_path / "report.html")
 
 
+def test_published_scores_alone_are_a_page(tmp_path: Path) -> None:
+    write_report(tmp_path, [report({}, task=PAPER_TASKS[0].folder)], {}, HEAREVAL)
+    for text in (text_of(tmp_path / "report.html"), (tmp_path / "report.md").read_text()):
+        assert "Nothing has been scored yet." in text
+        assert "wav2vec 2.0" in text
+
+
 def test_tasks_of_ones_own_have_no_published_part(tmp_path: Path) -> None:
     reports: list[TaskReport] = [report({OURS: [0.5], BASE: [0.25]})]
     write_report(tmp_path, reports, {}, HEAREVAL)

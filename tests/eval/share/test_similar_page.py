@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from browser import Browser, find_browser
 
-from audio_barlow_twins.eval.share.similar_page import PLAYED_S, listening_page
+from audio_barlow_twins.eval.share.similar import PLAYED_S, listening_page
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
 DEMO = Path(__file__).parents[3] / "ingest" / "sources" / "demo" / "audio"
