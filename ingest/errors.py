@@ -23,9 +23,12 @@ then tries a clip that is known to be good: if that works, the clip alone is to 
 `if_clip` is what to raise.
 """
 
+from datetime import timedelta
 from typing import ClassVar
 
 from audio_barlow_twins.shards.base.errors import ClipError
+from audio_barlow_twins.shards.decode.errors import BadAudio as BadAudio
+from audio_barlow_twins.shards.decode.errors import Unreadable as Unreadable
 
 
 class Unavailable(ClipError):
@@ -56,24 +59,28 @@ class NotYet(ClipError):
     """The video is live or announced: days later it may be an ordinary one."""
 
     slug = "live"
+    retry_after = timedelta(days=3)
 
 
 class NetworkTrouble(ClipError):
     """The way to the site failed; the same request may work in a moment."""
 
     slug = "network"
+    retry_after = timedelta(hours=1)
 
 
 class Refused(ClipError):
     """The site refused this clip and gave another one to the same identity; it may pass."""
 
     slug = "refused"
+    retry_after = timedelta(hours=24)
 
 
 class NotExtracted(ClipError):
     """yt-dlp cannot read this page, while it reads others; a newer version may."""
 
     slug = "extractor"
+    retry_after = timedelta(hours=24)
 
 
 class IdentityFault(Exception):
@@ -108,3 +115,9 @@ class DiskFull(EnvironmentFault):
     """There is no room on a disk; the message says which."""
 
     if_clip = None
+
+
+def retry_after(slug: str) -> timedelta | None:
+    """Return when it is worth while to try a class of failures again; None for never by itself."""
+    kinds = {kind.slug: kind.retry_after for kind in ClipError.__subclasses__()}
+    return kinds.get(slug)

@@ -22,11 +22,11 @@ OWNERS = {
     "ffmpeg": {"shards/decode/ffmpeg.py"},
     "yt_dlp": {"ingest/video/child.py"},
     "webdataset": {"shards/stored/writer.py"},
-    "tyro": {"shards/base/cli.py", "ingest/config.py", "ingest/command.py"},
+    "tyro": {"shards/base/cli.py"},
 }
 FLOORS = {
     "shards": "command derive look html cluster read decode stored base",
-    "ingest": "command config report stage video sources errors",
+    "ingest": "command run look report stage video sources errors",
     "model": "command embedder barlow_twins pretrained foreign checkpoint encoders "
     "audiontt vit resnet",
     "train": "command tools ablation run step presets config views",

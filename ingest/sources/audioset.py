@@ -1,9 +1,13 @@
-"""A source of clips: AudioSet's official lists (Gemmeke et al., 2017); the audio is on YouTube."""
+"""A source of clips: AudioSet's official lists (Gemmeke et al., 2017); the audio is on YouTube.
+
+Strong labels (Hershey et al., 2021) say what sounds from when to when.
+"""
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import overload
@@ -12,15 +16,47 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from audio_barlow_twins.shards.base.cli import Positional
 from audio_barlow_twins.shards.base.errors import UserError
 
-from .clip import Clip
+from .clip import Clip, Event
 from .segment import YTID, Segment
+from .source import Source
 
 PAGE = "https://www.youtube.com/watch?v="
 _COUNT = re.compile(r"(num_\w+)=(\d+)")
+STRONG_COLUMNS = ["segment_id", "start_time_seconds", "end_time_seconds", "label"]
 _CHUNK = 100_000
 _COLUMNS = {"ytid": pa.string(), "start_ms": pa.int64(), "end_ms": pa.int64(), "mids": pa.string()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audioset(Source):
+    """Ingest AudioSet from YouTube by its official lists, with yt-dlp.
+
+    YouTube's terms are yours to weigh; nothing is circumvented unless you pass a way to do so.
+    """
+
+    name = "audioset"
+
+    lists: Positional[tuple[Path, ...]]
+    """balanced_train_segments.csv, unbalanced_train_segments.csv, eval_segments.csv, or several."""
+    class_labels: Path | None = None
+    """class_labels_indices.csv: labels become display names instead of mids."""
+    strong: tuple[Path, ...] = ()
+    """TSVs of strong labels: clips that they list get events with onset and offset."""
+    page: str = PAGE
+    """Address of a video without its id."""
+
+    def clips(self) -> Sequence[Clip]:
+        """List the clips."""
+        clips = audioset_clips(self.lists, self.class_labels, self.page)
+        return with_events(clips, self.strong, clips.names) if self.strong else clips
+
+    @property
+    def videos_at(self) -> str:
+        """Address of a video without its id."""
+        return self.page
 
 
 @dataclass(frozen=True)
@@ -161,3 +197,49 @@ def _read_names(path: Path) -> dict[str, str]:
         raise UserError(
             f"{path} is not class_labels_indices.csv (index,mid,display_name): {error!r}"
         ) from error
+
+
+def with_events(clips: Iterable[Clip], tables: Sequence[Path], names: dict[str, str]) -> list[Clip]:
+    """Add strong labels to the clips that the tables list; the others have none.
+
+    Args:
+        clips: with keys `YTID_startms`, as the tables' segment ids are.
+        tables: TSVs with the columns segment_id, start_time_seconds, end_time_seconds, label.
+        names: display name of each class by its mid; empty to keep the mids.
+
+    Raises:
+        UserError: a table cannot be read, or shares no segment with the clips.
+    """
+    events: dict[str, list[Event]] = defaultdict(list)
+    for table in tables:
+        for key, event in _strong_labels(table):
+            events[key].append(event._replace(label=names.get(event.label, event.label)))
+    found = [replace(clip, events=tuple(events.get(clip.key, ()))) for clip in clips]
+    if not any(clip.events for clip in found):
+        raise UserError(
+            f"{' '.join(map(str, tables))}: none of {len(events)} segments is in the lists; "
+            "balanced_train and unbalanced_train go with audioset_train_strong.tsv, eval with "
+            "audioset_eval_strong.tsv"
+        )
+    return found
+
+
+def _strong_labels(path: Path) -> Iterable[tuple[str, Event]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file, delimiter="\t")
+            if list(reader.fieldnames or ()) != STRONG_COLUMNS:
+                raise UserError(
+                    f"{path} lacks the columns {', '.join(STRONG_COLUMNS)}, tab-separated"
+                )
+            for row in reader:
+                start_s, end_s = (float(row[name]) for name in STRONG_COLUMNS[1:3])
+                if not 0 <= start_s <= end_s:
+                    raise UserError(
+                        f"{path}, line {reader.line_num}: an event ends before it begins"
+                    )
+                yield row["segment_id"], Event(row["label"], start_s, end_s)
+    except (OSError, UnicodeDecodeError, csv.Error, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} cannot be read as strong labels: {error}") from error

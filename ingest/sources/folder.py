@@ -5,11 +5,14 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from audio_barlow_twins.shards.base.cli import Positional
 from audio_barlow_twins.shards.base.errors import UserError
 
 from .clip import Clip, clip_keys
+from .source import NamedSource
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +22,22 @@ _ENDINGS = """
 """
 ENDINGS = frozenset(_ENDINGS.split())
 """What counts as audio; anything else in the tree is left alone and counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder(NamedSource):
+    """Ingest a folder of audio files, one clip a file."""
+
+    name = "folder"
+
+    root: Positional[Path]
+    """The folder; it is searched with everything below it."""
+    labels: Path | None = None
+    """CSV with the columns `path` (relative to the folder) and `labels` (separated by `;`)."""
+
+    def files(self) -> list[Clip]:
+        """List the clips."""
+        return folder_clips(self.root, self.labels)
 
 
 def folder_clips(root: Path, labels: Path | None = None) -> list[Clip]:

@@ -1,17 +1,36 @@
 """A source of clips: FSD50K as Zenodo's archives unpack it (Fonseca et al., 2022)."""
 
 import csv
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from audio_barlow_twins.shards.base.cli import Positional
 from audio_barlow_twins.shards.base.errors import UserError
 
 from .clip import Clip
+from .source import Source
 
 Split = Literal["dev", "train", "val", "eval"]
 """dev is train and val together, as FSD50K's authors and the paper's ablations use it."""
 
 COLUMNS = {"fname", "labels", "mids"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fsd50k(Source):
+    """Ingest a split of FSD50K from the folder where its archives were unpacked."""
+
+    name = "fsd50k"
+
+    root: Positional[Path]
+    """Holds FSD50K.dev_audio, FSD50K.eval_audio and FSD50K.ground_truth."""
+    split: Split = "dev"
+    """dev (train and val together: what the paper's ablations train on), train, val or eval."""
+
+    def clips(self) -> list[Clip]:
+        """List the clips."""
+        return fsd50k_clips(self.root, self.split)
 
 
 def fsd50k_clips(root: Path, split: Split) -> list[Clip]:

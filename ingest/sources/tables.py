@@ -8,10 +8,30 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from audio_barlow_twins.shards.base.cli import Positional
 from audio_barlow_twins.shards.base.errors import UserError, first_line
 
 from .clip import Clip, RowOfTable, as_labels, clip_keys
+from .source import NamedSource
 from .urls import find_urls, short_names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parquet(NamedSource):
+    """Ingest Parquet tables of audio as Hugging Face stores them (`audio` with bytes and path)."""
+
+    name = "parquet"
+
+    urls: Positional[tuple[str, ...]]
+    """Tables, folders of tables or patterns; paths, or URLs that fsspec opens."""
+    key_field: str = ""
+    """Column that names a row, such as video_id; default: the name of the audio file."""
+    label_field: str = ""
+    """Column that holds a label or a list of them, such as human_labels; default: none."""
+
+    def files(self) -> list[Clip]:
+        """List the clips."""
+        return table_clips(self.urls, self.key_field, self.label_field)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,31 @@ from typing import IO
 
 import fsspec
 
+from audio_barlow_twins.shards.base.cli import Positional
 from audio_barlow_twins.shards.base.errors import UserError
 
 from .clip import Clip, as_labels, clip_keys
 from .folder import ENDINGS, read_labels
+from .source import NamedSource
 from .urls import find_urls, short_names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Webdataset(NamedSource):
+    """Ingest WebDataset tars of audio files, for instance a mirror of AudioSet."""
+
+    name = "webdataset"
+
+    urls: Positional[tuple[str, ...]]
+    """Tars, folders of tars or patterns; paths, or URLs that fsspec opens."""
+    label_field: str = "labels"
+    """Entry of a sample's JSON that holds its label or a list of them."""
+    labels: Path | None = None
+    """CSV with the columns `path` (a sample's name in its tar) and `labels` (separated by `;`)."""
+
+    def files(self) -> list[Clip]:
+        """List the clips."""
+        return archive_clips(self.urls, self.label_field, self.labels)
 
 
 @dataclass

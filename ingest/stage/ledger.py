@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,15 +16,9 @@ import pyarrow.compute as pc
 from audio_barlow_twins.shards.stored.shardset import sidecar_paths
 from audio_barlow_twins.shards.stored.sidecar import read_columns
 
+from ..errors import retry_after
+
 NOT_PLANNED = "not planned"
-RETRY_AFTER = {
-    "network": timedelta(hours=1),
-    "refused": timedelta(hours=24),
-    "extractor": timedelta(hours=24),
-    "live": timedelta(days=3),
-    "unreadable": timedelta(0),
-}
-"""Classes that may pass by themselves, and after what time it is worth while to try again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +42,9 @@ class Failure:
             classes: further classes to try.
             at: the time, for classes that need some; None tries at once.
         """
+        pause = retry_after(self.failure)
         if self.failure in classes or at is None:
-            return self.failure in classes or self.failure in RETRY_AFTER
-        pause = RETRY_AFTER.get(self.failure)
+            return self.failure in classes or pause is not None
         return pause is not None and self.tried_at + pause <= at
 
 
@@ -164,3 +158,8 @@ def outcomes(folder: Path) -> dict[str, tuple[str, str]]:
 def count_by_reason(found: list[Difference]) -> Counter[tuple[Path, str]]:
     """Count differences by the set that lacks the clip and the reason."""
     return Counter((each.missing_in, each.reason) for each in found)
+
+
+def summary(outcomes: Counter[str]) -> str:
+    """Write outcomes with their numbers, the most frequent first."""
+    return ", ".join(f"{n} {outcome}" for outcome, n in outcomes.most_common())

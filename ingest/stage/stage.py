@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from audio_barlow_twins.shards.base.files import remove_scratch
-from audio_barlow_twins.shards.cluster.fan_out import cluster, fan_out, host, node_address
+from audio_barlow_twins.shards.cluster.fan_out import Shared, cluster, fan_out, host, node_address
 from audio_barlow_twins.shards.decode.ffmpeg import SAMPLE_RATE, DecodeLimits
 from audio_barlow_twins.shards.stored.form import Form, logmel_form, wave_form
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
@@ -30,9 +29,10 @@ from audio_barlow_twins.shards.stored.writer import (
 )
 
 from ..errors import Elsewhere
-from ..video.download import Downloader, Downloading
-from ..video.governor import Governor, Pace
+from ..video.download import Downloader
+from ..video.governor import Governor
 from ..video.identity import Identities
+from ..video.options import Videos
 from .plan import Plan, PlannedShard
 from .runlog import RunLog, write_plan
 from .spool import Spool, clear_spools
@@ -56,11 +56,10 @@ class Job:
     """Write the wave set too."""
     at_once: int = 1
     """Clips that a task gets at the same time."""
-    downloading: Downloading | None = None
+    videos: Videos | None = None
     """How videos are got, if the source has any."""
     identities: Identities = field(default_factory=Identities)
-    pace: Pace = field(default_factory=Pace)
-    governor: Any = None
+    governor: Shared | None = None
     """Handle of the governor; set while the job runs."""
 
     def sets(self) -> dict[Path, Form]:
@@ -126,9 +125,9 @@ def ingest(job: Job, plan: Sequence[PlannedShard], slots: int | None) -> Counter
         n_clips = sum(n for _, n in todo)
         with cluster(slots), RunLog(job.out) as run_log:
             governor = None
-            if job.downloading:
-                governor = host("governor", Governor, job.pace)
-                governor.call("set_pace", job.pace)
+            if job.videos:
+                governor = host("governor", Governor, job.videos.pace)
+                governor.call(Governor.set_pace, job.videos.pace)
             common = replace(job, governor=governor)
 
             def again(report: IngestReport) -> Sequence[tuple[Job, PlannedShard]]:
@@ -141,7 +140,7 @@ def ingest(job: Job, plan: Sequence[PlannedShard], slots: int | None) -> Counter
                 ingest_shard,
                 ((common, plan[n]) for n, _ in todo),
                 total_clips=n_clips,
-                describe=(lambda: str(governor.call("describe"))) if governor else None,
+                describe=(lambda: governor.call(Governor.describe)) if governor else None,
                 follow=again,
             ):
                 if not report.given_back:
@@ -149,7 +148,7 @@ def ingest(job: Job, plan: Sequence[PlannedShard], slots: int | None) -> Counter
                     outcomes.update(report.outcomes)
     for folder in job.sets():
         remove_scratch(folder)
-    if job.downloading:
+    if job.videos:
         clear_spools(job.out / "spool", {name for name, _ in _outline(plan)})
     return outcomes
 
@@ -188,7 +187,7 @@ def ingest_shard(task: tuple[Job, PlannedShard]) -> IngestReport:
     job, shard = task
     begin = time.monotonic()
     torch.set_num_threads(1)
-    spool = Spool(job.out / "spool" / shard.name) if job.downloading else None
+    spool = Spool(job.out / "spool" / shard.name) if job.videos else None
     audio_s, outcomes, identities = 0.0, Counter[str](), Counter[str]()
     try:
         with _writing(job, shard) as add, _downloader(job) as downloader:
@@ -241,12 +240,12 @@ def _writing(job: Job, shard: PlannedShard) -> Iterator[Callable[[Row, np.ndarra
 @contextmanager
 def _downloader(job: Job) -> Iterator[Downloader | None]:
     """Yield what gets the videos of one task, if it has any; its processes end with the block."""
-    if job.downloading is None:
+    if job.videos is None or job.governor is None:
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="identities-") as folder:
         identities = job.identities.here(node_address(), Path(folder))
-        downloader = Downloader(job.downloading, identities, job.governor)
+        downloader = Downloader(job.videos, identities, job.governor)
         try:
             yield downloader
         finally:

@@ -23,7 +23,6 @@ from audio_barlow_twins.shards.stored.sidecar import Row, now
 from ..sources.clip import Clip
 from ..video.download import Downloader, Trail
 from ..video.fetcher import downloader_version
-from .ledger import RETRY_AFTER
 from .part import audio_file
 from .plan import PlannedShard
 from .spool import Spool
@@ -133,7 +132,8 @@ def _row(clip: Clip, trail: Trail, version: str, n_samples: int) -> Row:
 def _failed(clip: Clip, trail: Trail, failures: list[tuple[Clip, ClipError]]) -> Row:
     """Make the row of a clip that no source has: it counts by the failure that may pass."""
     source, error = next(
-        ((source, error) for source, error in failures if error.slug in RETRY_AFTER), failures[0]
+        ((source, error) for source, error in failures if error.retry_after is not None),
+        failures[0],
     )
     message = str(error)
     if len(failures) > 1:

@@ -90,8 +90,6 @@ class _Task:
             return self.failure(None)
         chosen = site.process_ie_result(found, download=False)
         answer = {"path": "", "url": "", "headers": {}, "format": _describe(chosen)}
-        if self.request["probe"]:
-            return answer
         size = _size(chosen)
         if self._wants_section(chosen, size):
             return answer | {"url": chosen["url"], "headers": _headers(site, chosen)}

@@ -7,37 +7,31 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from audio_barlow_twins.shards.base.errors import ClipError, UserError
 
 from ..errors import BotCheck, Elsewhere, EnvironmentFault, IdentityFault, NetworkTrouble
 from ..sources.clip import Clip
-from .fetcher import Identity, Media, VideoFetcher, VideoOptions
+from .fetcher import Identity, Media, VideoFetcher
+from .governor import Blame, Governor
+from .options import Videos
+
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
 
 log = logging.getLogger(__name__)
 
 
 class Governing(Protocol):
-    """A governor, wherever it lives: `call("lease", names)`."""
+    """A governor that may live in another process: `call(Governor.lease, names)`."""
 
-    def call(self, method: str, *args: Any) -> Any:
+    def call(
+        self, method: Callable[Concatenate[Any, P], Answer], *args: P.args, **kwargs: P.kwargs
+    ) -> Answer:
         """Call one of its methods and wait for the answer."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Downloading:
-    """How videos are got."""
-
-    options: VideoOptions = field(default_factory=VideoOptions)
-    canary: str
-    """Page of a short video that is known to be good: it tells a bad clip from a bad identity."""
-    tries: int = 4
-    """How often a clip is tried when the network fails."""
-    backoff_s: float = 2.0
-    """Mean pause before the second try, s; it doubles with every further one."""
 
 
 @dataclass
@@ -53,12 +47,12 @@ class Downloader:
 
     def __init__(
         self,
-        how: Downloading,
+        videos: Videos,
         identities: Sequence[Identity],
         governor: Governing,
-        fetcher: Callable[[VideoOptions], VideoFetcher] = VideoFetcher,
+        fetcher: Callable[[Videos], VideoFetcher] = VideoFetcher,
     ) -> None:
-        self.how, self.governor, self.new_fetcher = how, governor, fetcher
+        self.videos, self.governor, self.new_fetcher = videos, governor, fetcher
         self.ended, self.asking = threading.Event(), threading.Lock()
         self.identities = {identity.name: identity for identity in identities}
         self.idle: queue.SimpleQueue[VideoFetcher] = queue.SimpleQueue()
@@ -93,21 +87,21 @@ class Downloader:
                     media = fetcher.fetch(clip.path, identity, folder, whole)
                 except NetworkTrouble:
                     trouble += 1
-                    self.governor.call("answered", identity.name, NetworkTrouble.slug)
-                    if trouble < self.how.tries:
+                    self.governor.call(Governor.answered, identity.name, NetworkTrouble.slug)
+                    if trouble < self.videos.tries:
                         self.ended.wait(self._backoff(trouble))
                     elif self._is_reachable(identity, fetcher):
                         raise
                     else:
-                        trouble, trail.attempts = 0, trail.attempts - self.how.tries
+                        trouble, trail.attempts = 0, trail.attempts - self.videos.tries
                 except ClipError as error:
-                    self.governor.call("answered", identity.name, error.slug)
+                    self.governor.call(Governor.answered, identity.name, error.slug)
                     raise
                 except (IdentityFault, EnvironmentFault) as fault:
                     self._blame(fault, identity, fetcher)
                     trail.attempts -= 1  # it was not the clip's
                 else:
-                    self.governor.call("answered", identity.name, "ok")
+                    self.governor.call(Governor.answered, identity.name, "ok")
                     return media
 
     def _lease(self) -> Identity:
@@ -119,7 +113,7 @@ class Downloader:
         while True:
             if self.ended.is_set():
                 raise InterruptedError("the download was called off")
-            lease = self.governor.call("lease", list(self.identities))
+            lease = self.governor.call(Governor.lease, list(self.identities))
             if lease.elsewhere:
                 raise Elsewhere("every identity of this machine is stopped")
             if lease.stop:
@@ -139,52 +133,52 @@ class Downloader:
         """
         message = str(fault)
         if isinstance(fault, BotCheck):
-            self.governor.call("verdict", identity.name, "stop", message)
+            self.governor.call(Governor.report_test, identity.name, Blame.REFUSED, message)
         elif isinstance(fault, EnvironmentFault) and not fault.if_clip:
-            self.governor.call("verdict", identity.name, "break", message)
-        elif self.governor.call("suspect", identity.name):
-            verdict, said = self._test(identity, fetcher)
-            if verdict == "break" and isinstance(fault, IdentityFault):
-                verdict = "pause"  # the site said so first
-            self.governor.call("verdict", identity.name, verdict, said)
-            if verdict == "none" and fault.if_clip:
+            self.governor.call(Governor.report_test, identity.name, Blame.ENVIRONMENT, message)
+        elif self.governor.call(Governor.should_test, identity.name):
+            blame, said = self._test(identity, fetcher)
+            if blame is Blame.ENVIRONMENT and isinstance(fault, IdentityFault):
+                blame = Blame.LIMITED  # the site said so first
+            self.governor.call(Governor.report_test, identity.name, blame, said)
+            if blame is Blame.CLIP and fault.if_clip:
                 raise fault.if_clip(message)
-            log.warning("%s: %s (%s)", identity.name, said or message, verdict)
+            log.warning("%s: %s (%s)", identity.name, said or message, blame.value)
 
     def _is_reachable(self, identity: Identity, fetcher: VideoFetcher) -> bool:
         """Tell whether the network fails for one clip alone."""
-        if not self.governor.call("suspect", identity.name):
+        if not self.governor.call(Governor.should_test, identity.name):
             return False
-        verdict, said = self._test(identity, fetcher)
-        self.governor.call("verdict", identity.name, verdict, said)
-        return verdict == "none"
+        blame, said = self._test(identity, fetcher)
+        self.governor.call(Governor.report_test, identity.name, blame, said)
+        return blame is Blame.CLIP
 
-    def _test(self, identity: Identity, fetcher: VideoFetcher) -> tuple[str, str]:
-        """Fetch the good video as `identity`; return the governor's word for what came of it."""
+    def _test(self, identity: Identity, fetcher: VideoFetcher) -> tuple[Blame, str]:
+        """Fetch the good video as `identity`; return what is to blame, and the message."""
         with tempfile.TemporaryDirectory() as folder:
             try:
-                fetcher.fetch(self.how.canary, identity, Path(folder), whole=True)
+                fetcher.fetch(self.videos.canary, identity, Path(folder), whole=True)
             except BotCheck as error:
-                return "stop", str(error)
+                return Blame.REFUSED, str(error)
             except IdentityFault as error:
-                return "pause", str(error)
+                return Blame.LIMITED, str(error)
             except NetworkTrouble as error:
-                return "offline", str(error)
+                return Blame.OFFLINE, str(error)
             except EnvironmentFault as error:
-                return "break", str(error)
+                return Blame.ENVIRONMENT, str(error)
             except ClipError as error:
-                return "break", (
-                    f"the known good video {self.how.canary} cannot be had ({error}); "
+                return Blame.ENVIRONMENT, (
+                    f"the known good video {self.videos.canary} cannot be had ({error}); "
                     "name another one with --canary"
                 )
-        return "none", ""
+        return Blame.CLIP, ""
 
     @contextmanager
     def _fetcher(self) -> Iterator[VideoFetcher]:
         try:
             fetcher = self.idle.get_nowait()
         except queue.Empty:
-            fetcher = self.new_fetcher(self.how.options)
+            fetcher = self.new_fetcher(self.videos)
             self.fetchers.append(fetcher)
         try:
             yield fetcher
@@ -193,4 +187,4 @@ class Downloader:
 
     def _backoff(self, trouble: int) -> float:
         """Draw a pause around the doubled one, so that workers do not come back together."""
-        return self.how.backoff_s * 2 ** (trouble - 1) * random.uniform(0.5, 1.5)
+        return self.videos.backoff_s * 2 ** (trouble - 1) * random.uniform(0.5, 1.5)

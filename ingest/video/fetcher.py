@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +21,7 @@ import audio_barlow_twins
 
 from ..errors import EnvironmentFault, NetworkTrouble
 from .failures import INSTALL, as_failure, classify
+from .options import Videos
 
 RUNTIMES = ("deno", "node", "bun", "qjs")
 """Programs that run JavaScript for yt-dlp."""
@@ -40,24 +41,6 @@ class Identity:
     """URL of a proxy; "" for the machine's own way."""
     cookies: str = ""
     """Path of a cookie file in Netscape's format; it is read, never written."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class VideoOptions:
-    """How videos are fetched."""
-
-    max_bytes: int = 512 * 2**20
-    """Largest file to fetch whole, bytes."""
-    section_above: int = 32 * 2**20
-    """Reported size above which a section is read instead of the whole file, bytes."""
-    timeout_s: float = 300.0
-    """Longest time for one video, s; what takes longer is killed."""
-    socket_timeout_s: float = 20.0
-    """Longest silence of a connection, s."""
-    extractor_args: tuple[str, ...] = ()
-    """yt-dlp's own syntax, such as "youtube:player_client=web"."""
-    format: str = "bestaudio/best"
-    """yt-dlp's format selection."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +81,8 @@ def require_runtime() -> None:
 class VideoFetcher:
     """Fetches videos one after the other, through one process that is started when needed."""
 
-    def __init__(self, options: VideoOptions) -> None:
-        self._options = options
+    def __init__(self, videos: Videos) -> None:
+        self._videos = videos
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: IO[bytes] | None = None
         self._version = ""
@@ -123,30 +106,24 @@ class VideoFetcher:
             ClipError: this video cannot be had, or not now.
             IdentityFault: the site refuses this identity.
             EnvironmentFault: this machine or its tools cannot fetch.
-            RuntimeError: anything that nobody foresaw.
+            RuntimeError: the process ended by a bug.
         """
-        wanted = {"folder": str(folder.absolute()), "whole": whole, "probe": False}
-        answer = self._ask({"page": page} | wanted, identity)
+        request = {"page": page, "folder": str(folder.absolute()), "whole": whole}
+        answer = self._ask(request, identity)
         names = ("path", "url", "headers", "format")
         return Media(version=self._version, **{name: answer[name] for name in names})
-
-    def probe(self, page: str, identity: Identity) -> None:
-        """Read a page and choose a format, as `fetch` does and with the same errors."""
-        self._ask({"page": page, "folder": "", "whole": False, "probe": True}, identity)
 
     def close(self) -> None:
         """End the process and whatever it has started."""
         self._kill()
 
     def _ask(self, request: dict[str, Any], identity: Identity) -> dict[str, Any]:
-        options = asdict(self._options)
-        limit_s = options.pop("timeout_s")
-        request |= options | {"proxy": identity.proxy, "cookies": identity.cookies}
+        request |= self._videos.request() | {"proxy": identity.proxy, "cookies": identity.cookies}
         process = self._process or self._start()
         answered = False
         try:
             self._send(process, request)
-            answer = self._read(process, limit_s)
+            answer = self._read(process, self._videos.timeout_s)
             answered = True
         finally:
             if not answered:  # its answer could be taken for the next one's

@@ -1,13 +1,14 @@
-"""Who may ask the site, and when: a token bucket and a breaker for every identity.
+"""Which identity may ask the site, and when: a token bucket and a circuit breaker for each.
 
 An identity is an address, a proxy or a cookie jar. One governor, a named Ray actor, serves all
-workers of a cluster; it never blocks: whoever must wait is told how long. It knows nothing of Ray,
-of yt-dlp or of the clock on the wall, so that days of its work are simulated in seconds.
+workers of a cluster; it never blocks: a caller that must wait is told how long. It knows nothing
+of Ray, of yt-dlp or of the wall clock, so that days of its work are simulated in seconds.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +32,33 @@ class Pace:
             )
 
 
+class Blame(Enum):
+    """What is to blame when a video cannot be had."""
+
+    CLIP = "none"
+    """The video alone: the known good one can be had."""
+    LIMITED = "pause"
+    """The identity, which the site limits: it pauses."""
+    REFUSED = "stop"
+    """The identity, which the site refuses for good: it stops."""
+    OFFLINE = "offline"
+    """The network: the identity does not reach the site."""
+    ENVIRONMENT = "break"
+    """This machine or its tools: the run stops."""
+
+
 @dataclass(frozen=True)
 class Lease:
-    """The answer to whoever wants to ask the site."""
+    """Leave to ask the site, or what stands against it."""
 
     identity: str = ""
-    """Who to be, '' if nobody may ask now."""
+    """The identity to ask as, '' if none may now."""
     wait_s: float = 0.0
-    """When to come again, s."""
+    """When to ask for a lease again, s."""
     stop: str = ""
-    """Why nobody may ask any more; '' while the run goes on."""
+    """Why no identity may ask any more; '' while the run goes on."""
     elsewhere: bool = False
-    """Nobody may ask from here any more, but others may from where they are."""
+    """No identity of this machine may ask any more, but those of others may."""
 
 
 @dataclass
@@ -55,23 +71,23 @@ class _Account:
     paused_until: float = 0.0
     """The breaker is open until then."""
     tested_until: float = 0.0
-    """Somebody tries a good clip to learn whether the identity is to blame; others wait."""
+    """A worker fetches the good video to learn what is to blame; others wait until then."""
     why: str = ""
     """Why it is paused."""
     offline: int = 0
     """How often in a row it could not reach the site."""
     stopped: str = ""
     heard_at: float = 0.0
-    """When somebody last wanted to be it, or was."""
+    """When a worker last asked for it, or answered as it."""
     counts: dict[str, int] = field(default_factory=dict)
 
 
 OFFLINE_S = 30.0
 """First pause of an identity that does not reach the site, s; it doubles up to `Pace.pause_s`."""
 LOOK_S = 1.0
-"""How soon to ask again while somebody makes a test, s."""
+"""How soon to ask again while a worker makes a test, s."""
 SILENT_S = 3600.0
-"""An identity that was not heard of for so long went away with its machine, s."""
+"""An identity without a word for so long went away with its machine, s."""
 TEST_S = 600.0
 """Longest time that a test may take before others go on; its worker may have been lost."""
 
@@ -116,12 +132,12 @@ class Governor:
         """Note that the site answered an identity."""
         self._count(self._account(identity, self.clock()), outcome)
 
-    def suspect(self, identity: str) -> bool:
-        """Hear that a fault may be the identity's.
+    def should_test(self, identity: str) -> bool:
+        """Ask whether this caller should fetch the known good video, since a fault may be its own.
 
         Returns:
-            Whether the caller is to fetch a good clip and tell `verdict`; otherwise another one
-            does, or the verdict is known, and the caller asks for a new lease.
+            True: fetch it and call `report_test`. False: another caller does, or what is to blame
+            is known; ask for a new lease.
         """
         now = self.clock()
         account = self._account(identity, now)
@@ -130,34 +146,32 @@ class Governor:
         account.tested_until = now + TEST_S
         return True
 
-    def verdict(self, identity: str, fault: str, message: str = "") -> None:
-        """Hear how a test ended.
+    def report_test(self, identity: str, blame: Blame, message: str = "") -> None:
+        """Act on what a test, or the site itself, has shown.
 
         Args:
-            identity: who was tested.
-            fault: `none` (the clip alone is to blame), `pause` (the identity is limited),
-                `offline` (it does not reach the site), `stop` (it is refused for good) or `break`
-                (nobody can fetch anything here).
+            identity: the one that was tested.
+            blame: what is to blame.
             message: what the site or the tool said.
         """
         account = self._account(identity, self.clock())
         account.tested_until = 0.0
-        self._count(account, fault)
-        account.offline = account.offline + 1 if fault == "offline" else 0
-        if fault == "pause":
+        self._count(account, blame.value)
+        account.offline = account.offline + 1 if blame is Blame.OFFLINE else 0
+        if blame is Blame.LIMITED:
             account.paused_until = self.clock() + self.pace.pause_s
             account.why = "is limited,"
-        elif fault == "offline":
+        elif blame is Blame.OFFLINE:
             pause_s = OFFLINE_S * 2 ** (account.offline - 1)
             account.paused_until = self.clock() + min(pause_s, self.pace.pause_s)
             account.why = "does not reach the site,"
-        elif fault == "stop":
+        elif blame is Blame.REFUSED:
             account.stopped = message
-        elif fault == "break":
+        elif blame is Blame.ENVIRONMENT:
             self.broken = message
 
     def describe(self) -> str:
-        """Say in a few words who cannot ask now, '' if everybody can."""
+        """Say in a few words which identities cannot ask now, '' if all can."""
         now = self.clock()
         words = []
         for name, account in self.accounts.items():

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import tyro
 from tyro import MISSING as MISSING
+from tyro.conf import OmitArgPrefixes as OmitArgPrefixes
 from tyro.conf import Positional as Positional
 from tyro.conf import arg as arg
 

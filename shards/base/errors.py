@@ -1,5 +1,6 @@
 """What every room raises: what the user can put right, and what is wrong with one clip."""
 
+from datetime import timedelta
 from typing import ClassVar
 
 
@@ -11,6 +12,8 @@ class ClipError(Exception):
     """An expected failure of one clip; `slug` is its class in the sidecar."""
 
     slug: ClassVar[str]
+    retry_after: ClassVar[timedelta | None] = None
+    """When it is worth while to try again; None: it does not pass by itself."""
 
 
 def first_line(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError, WorkerCrashedError
@@ -24,6 +24,8 @@ CANCEL_S = 15
 """Longest wait for cancelled tasks to end."""
 
 Task = TypeVar("Task")
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
 
 
 class Tally(Protocol):
@@ -234,8 +236,10 @@ class Shared:
     def __init__(self, name: str, actor: Any) -> None:
         self.name, self._actor = name, actor
 
-    def call(self, method: str, *args: Any) -> Any:
-        """Call a method there and return its answer; calls are answered one at a time.
+    def call(
+        self, method: Callable[Concatenate[Any, P], Answer], *args: P.args, **kwargs: P.kwargs
+    ) -> Answer:
+        """Call a method of its class there and return the answer; calls run one at a time.
 
         After a lost node the object is made anew and the call repeated. An exception in the
         method is raised here as what it was.
@@ -244,7 +248,7 @@ class Shared:
             UserError: the object is gone, because the run that made it has ended.
         """
         try:
-            return _get(self._actor.call.remote(method, args))
+            return _get(self._actor.call.remote(method.__name__, args, kwargs))
         except RayActorError as error:
             if error.actor_init_failed:
                 raise
@@ -260,8 +264,8 @@ class _Host:
     def __init__(self, factory: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self.held = factory(*args)
 
-    def call(self, method: str, args: tuple[Any, ...]) -> Any:
-        return getattr(self.held, method)(*args)
+    def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return getattr(self.held, method)(*args, **kwargs)
 
 
 def host(name: str, factory: Callable[..., Any], *args: Any) -> Shared:

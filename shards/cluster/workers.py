@@ -87,7 +87,7 @@ class _Voice(TextIOBase):
     def speak(self) -> None:
         """Send what was written since the last time."""
         if self.text:
-            self.messages.call("say", self.stream, self.text)
+            self.messages.call(_Messages.say, self.stream, self.text)
         self.text, self.spoke_at = "", time.monotonic()
 
 
@@ -193,7 +193,7 @@ def _pass_on(messages: Shared) -> None:
     Raises:
         UserError: a worker has given up.
     """
-    said, reason = messages.call("listen")
+    said, reason = messages.call(_Messages.listen)
     for stream, text in said:
         getattr(sys, stream).write(text)
         getattr(sys, stream).flush()
@@ -262,7 +262,7 @@ def _telling_losses(restarts: int, messages: Shared) -> Any:
             what, details = _explain(worker_exceptions)
             if self.count <= restarts:
                 what += "; all start again from the last checkpoint"
-            messages.call("say", "stderr", f"\n{details}{what}\n")
+            messages.call(_Messages.say, "stderr", f"\n{details}{what}\n")
 
     return Losses()
 
@@ -295,5 +295,5 @@ def _speaking(
         try:
             return function(*arguments)
         except UserError as error:
-            messages.call("give_up", str(error))
+            messages.call(_Messages.give_up, str(error))
             raise

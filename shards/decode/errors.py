@@ -1,5 +1,7 @@
 """What can be wrong with a sound file."""
 
+from datetime import timedelta
+
 from ..base.errors import ClipError
 
 
@@ -13,3 +15,4 @@ class Unreadable(ClipError):
     """The file cannot be opened; that says nothing about the sound in it."""
 
     slug = "unreadable"
+    retry_after = timedelta(0)

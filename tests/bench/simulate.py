@@ -21,7 +21,7 @@ from math import log
 import tyro
 
 from audio_barlow_twins.ingest.stage.stage import GIVE_BACK_S
-from audio_barlow_twins.ingest.video.governor import Governor, Pace
+from audio_barlow_twins.ingest.video.governor import Blame, Governor, Pace
 from audio_barlow_twins.shards.base.cli import run_command, say
 
 HOUR_S = 3600.0
@@ -251,14 +251,15 @@ class _Run:
 
     def _answered(self, name: str, slot: _Slot, answer: str, test: bool) -> None:
         """Do what `Downloader` does with the answer about a clip, or about the good video."""
-        if answer == "limited" and not test and self.governor.suspect(name):
+        if answer == "limited" and not test and self.governor.should_test(name):
             self._request(name, slot, test=True)
             return
-        fault = {"limited": "pause", "bot_check": "stop"}.get(answer, "none")
-        if test or fault == "stop":
-            self.governor.verdict(name, fault, answer)
-            self.paused_s += self.what.pace.pause_s * (fault == "pause")
-        if fault == "none":
+        kinds = {"limited": Blame.LIMITED, "bot_check": Blame.REFUSED}
+        blame = kinds.get(answer, Blame.CLIP)
+        if test or blame is Blame.REFUSED:
+            self.governor.report_test(name, blame, answer)
+            self.paused_s += self.what.pace.pause_s * (blame is Blame.LIMITED)
+        if blame is Blame.CLIP:
             self.found["refused" if test else answer] += 1
             self._settle(slot)
         else:

@@ -220,7 +220,7 @@ def live_on_a_cluster(stage: Stage) -> Tale:
     told.before_retry = objects(stage.out)
     better = {r.ytid: {"kind": "good"} for r in stage.rows if r.kind in BETTER}
     stage.site.change(limit_after=0, videos=better)
-    stage.finish(told, stage.start(first=("retry", "--now")))
+    stage.finish(told, stage.start("--now", first=("retry",)))
     told.after_retry = objects(stage.out)
     return told
 

@@ -1,15 +1,47 @@
 """The demo corpus as a source: a labelled folder inside the project."""
 
 import csv
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.place import is_remote
 
 from ..clip import Clip
 from ..folder import folder_clips
+from ..source import Source
+from .task import write_task
 
 HERE = Path(__file__).parent
 TASK = "demo_sounds-v1.0-full"
 """Name of the labelled task that the corpus carries."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo(Source):
+    """Ingest the demo corpus that comes with the project: six minutes of free sounds."""
+
+    name = "demo"
+
+    out: str = "data/demo"
+    """Folder for the results: `OUT/wave`, `OUT/logmel`, and the labelled task in `OUT/tasks`."""
+    shard_clips: int = 32
+    """Clips a shard."""
+    wave: bool = True
+    """Keep the 16 kHz waveforms too, from which the labelled task is cut."""
+
+    def __post_init__(self) -> None:
+        if not self.wave:
+            raise UserError("the demo's labelled task is cut from its waveforms: leave --wave on")
+
+    def clips(self) -> list[Clip]:
+        """List the clips."""
+        return demo_clips()
+
+    def finish(self, out: Path) -> None:
+        """Write the labelled task, where evaluation can read it: on a disk."""
+        if not is_remote(out):
+            write_task(out / "wave", out / "tasks" / TASK, demo_folds())
 
 
 def demo_clips() -> list[Clip]:

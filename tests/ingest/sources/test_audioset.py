@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from audio_barlow_twins.ingest.sources.audioset import audioset_clips
-from audio_barlow_twins.ingest.sources.strong import with_events
+from audio_barlow_twins.ingest.sources.audioset import audioset_clips, with_events
 from audio_barlow_twins.shards.base.errors import UserError
 
 ROWS = [

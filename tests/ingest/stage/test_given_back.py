@@ -24,10 +24,11 @@ from audio_barlow_twins.ingest.stage import stage
 from audio_barlow_twins.ingest.stage.plan import Plan, PlannedShard
 from audio_barlow_twins.ingest.stage.spool import Spool
 from audio_barlow_twins.ingest.stage.stage import IngestReport, Job, ingest, ingest_shard
-from audio_barlow_twins.ingest.video.download import Downloader, Downloading
+from audio_barlow_twins.ingest.video.download import Downloader
 from audio_barlow_twins.ingest.video.fetcher import Identity, Media
 from audio_barlow_twins.ingest.video.governor import Governor, Pace
 from audio_barlow_twins.ingest.video.identity import Identities
+from audio_barlow_twins.ingest.video.options import Videos
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.cluster.fan_out import fan_out
 from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits
@@ -58,17 +59,17 @@ class Town:
             out=out,
             front_end=FrontEnd(),
             limits=DecodeLimits(),
-            downloading=Downloading(canary="page of a good video"),
-            governor=self,
+            videos=Videos(canary="page of a good video"),
+            governor=self,  # type: ignore[arg-type]
         )
         patch.setattr(stage, "GIVE_BACK_S", 0.0)
         patch.setattr(stage, "Downloader", partial(Downloader, fetcher=lambda options: self))
         for name in (HERE, THERE):
-            self.call("lease", [name])  # both have begun
+            self.call(Governor.lease, [name])  # both have begun
 
-    def call(self, method: str, *args: Any) -> Any:
+    def call(self, method: Callable[..., Any], *args: Any) -> Any:
         """Stand for the handle of the governor."""
-        return getattr(self.governor, method)(*args)
+        return method(self.governor, *args)
 
     def fetch(self, page: str, identity: Identity, folder: Path, whole: bool = False) -> Media:
         """Stand for `VideoFetcher.fetch`."""
@@ -175,7 +176,7 @@ def test_the_run_ends_when_the_last_machine_is_stopped_and_what_was_got_is_kept(
         town.make(THERE, shard)
     assert town.files() == []
     town.may_ask = {HERE: 10**6, THERE: 0}
-    town.call("set_pace", FREE)  # somebody runs the same command again
+    town.call(Governor.set_pace, FREE)  # somebody runs the same command again
     assert town.make(HERE, shard).outcomes == {"ok": 8}
     assert len(town.asked) == 8
 
@@ -255,9 +256,8 @@ def run(folder: Path, site: LocalSite) -> Told:
         out=folder / "out",
         front_end=FrontEnd(),
         limits=DecodeLimits(),
-        downloading=Downloading(canary=site.page("canary00000")),
+        videos=Videos(canary=site.page("canary00000"), pace=FREE),
         identities=Proxied(),
-        pace=FREE,
     )
     returns = Counter[str]()
 

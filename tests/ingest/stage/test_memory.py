@@ -21,7 +21,7 @@ import pyarrow as pa
 from ray import cloudpickle
 from audio_barlow_twins.ingest.stage import stage
 from audio_barlow_twins.ingest.sources.audioset import audioset_clips
-from audio_barlow_twins.ingest.config import Output
+from audio_barlow_twins.ingest.run import Output
 from audio_barlow_twins.ingest.stage.plan import Plan
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import soundfile
 
-from audio_barlow_twins.ingest.command import Folder
+from audio_barlow_twins.ingest.run import Ingest, command_of
 from audio_barlow_twins.ingest.sources.folder import folder_clips
 from audio_barlow_twins.ingest.stage.plan import Plan
 from audio_barlow_twins.ingest.stage.stage import Job, ingest_shard
@@ -28,6 +28,8 @@ pytestmark = pytest.mark.slow
 
 SHARD_CLIPS = 8
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+folder: Any = command_of(Ingest, "folder")
 
 
 def rows_of(folder: Path) -> list[Row]:
@@ -128,7 +130,7 @@ def test_another_plan_for_a_finished_set_is_refused_and_changes_nothing(
 ) -> None:
     before = mtimes(finished)
     with pytest.raises(UserError, match=reason):
-        Folder(root=tree, out=str(finished), **({"shard_clips": SHARD_CLIPS} | change)).run()
+        folder(root=tree, out=str(finished), **({"shard_clips": SHARD_CLIPS} | change)).run()
     assert mtimes(finished) == before
 
 
@@ -138,7 +140,7 @@ def test_a_changed_folder_is_refused_and_changes_nothing(finished: Path, tree: P
     added.write_bytes((tree / "plain.wav").read_bytes())
     try:
         with pytest.raises(UserError, match="made from another list of clips"):
-            Folder(root=tree, out=str(finished), shard_clips=SHARD_CLIPS).run()
+            folder(root=tree, out=str(finished), shard_clips=SHARD_CLIPS).run()
     finally:
         added.unlink()
     assert mtimes(finished) == before

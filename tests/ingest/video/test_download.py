@@ -19,9 +19,10 @@ from audio_barlow_twins.ingest.errors import (
     Unavailable,
 )
 from audio_barlow_twins.ingest.sources.clip import Clip
-from audio_barlow_twins.ingest.video.download import Downloader, Downloading, Trail
-from audio_barlow_twins.ingest.video.fetcher import Identity, Media, VideoOptions
-from audio_barlow_twins.ingest.video.governor import Governor, Lease, Pace
+from audio_barlow_twins.ingest.video.download import Downloader, Trail
+from audio_barlow_twins.ingest.video.fetcher import Identity, Media
+from audio_barlow_twins.ingest.video.governor import Blame, Governor, Lease, Pace
+from audio_barlow_twins.ingest.video.options import Videos
 from audio_barlow_twins.shards.base.errors import ClipError, UserError
 
 GOOD = "http://site/good"
@@ -38,17 +39,17 @@ class Governing:
         self.governor = Governor(Pace(per_hour=3.6e9, burst=1e6, gap_s=0), lambda: self.now)
         self.calls: list[tuple[Any, ...]] = []
 
-    def call(self, method: str, *args: Any) -> Any:
+    def call(self, method: Callable[..., Any], *args: Any) -> Any:
         """Call it, and let time pass instead of waiting."""
         self.calls.append((method, *args))
-        answer = getattr(self.governor, method)(*args)
-        if method == "lease":
+        answer = method(self.governor, *args)
+        if method == Governor.lease:
             self.now += answer.wait_s
         return answer
 
-    def verdicts(self) -> list[tuple[str, str]]:
-        """Return identity and fault of each test that was made."""
-        return [call[1:3] for call in self.calls if call[0] == "verdict"]
+    def verdicts(self) -> list[tuple[str, Blame]]:
+        """Return identity and blame of each test that was made."""
+        return [call[1:3] for call in self.calls if call[0] == Governor.report_test]
 
 
 class Run:
@@ -56,7 +57,7 @@ class Run:
 
     def __init__(self, site: Site, names: tuple[str, ...] = ("a",)) -> None:
         self.site, self.asked, self.governing = site, list[tuple[str, str]](), Governing()
-        how = Downloading(canary=GOOD, backoff_s=0.001, tries=3)
+        how = Videos(canary=GOOD, backoff_s=0.001, tries=3)
         identities = [Identity(name=name) for name in names]
         self.downloader = Downloader(how, identities, self.governing, lambda _: self)  # type: ignore[arg-type, return-value]
         self.downloader.ended.wait = lambda seconds=None: False  # type: ignore[method-assign]
@@ -104,7 +105,7 @@ def test_a_way_that_is_down_for_every_clip_is_not_the_clips_fault() -> None:
     run = Run(raising(NetworkTrouble("no route"), 9, good_too=True))
     assert run.get() == MEDIA
     assert run.trail.attempts == 2
-    assert run.governing.verdicts() == [("a", "offline")] * 2
+    assert run.governing.verdicts() == [("a", Blame.OFFLINE)] * 2
     assert run.governing.now >= 30 + 60
 
 
@@ -125,13 +126,13 @@ def test_a_fault_that_the_good_video_does_not_share_is_the_clips(fault: Exceptio
         run.get()
     assert type(caught.value) is fault.if_clip  # type: ignore[attr-defined]
     assert isinstance(caught.value, ClipError)
-    assert run.governing.verdicts() == [("a", "none")]
+    assert run.governing.verdicts() == [("a", Blame.CLIP)]
 
 
 def test_a_limited_identity_pauses_and_the_clip_is_had_later() -> None:
     run = Run(raising(RateLimited("later"), 2, good_too=True))
     assert run.get() == MEDIA
-    assert run.governing.verdicts() == [("a", "pause")]
+    assert run.governing.verdicts() == [("a", Blame.LIMITED)]
     assert run.governing.now >= 3600
     assert run.trail.attempts == 1
 
@@ -190,7 +191,7 @@ def test_a_refusal_is_a_pause_even_if_the_good_video_fails_in_another_way() -> N
 
     run = Run(site)
     assert run.get() == MEDIA
-    assert run.governing.verdicts() == [("a", "pause")]
+    assert run.governing.verdicts() == [("a", Blame.LIMITED)]
 
 
 def test_whoever_waits_for_leave_ends_when_the_downloader_is_closed() -> None:
@@ -203,12 +204,12 @@ def test_whoever_waits_for_leave_ends_when_the_downloader_is_closed() -> None:
 
 def test_a_machine_whose_identities_are_stopped_leaves_the_clip_to_another_one() -> None:
     run = Run(raising(BotCheck("Sign in to confirm"), good_too=True), ("a", "b"))
-    run.governing.call("lease", ["another machine"])
+    run.governing.call(Governor.lease, ["another machine"])
     with pytest.raises(Elsewhere):
         run.get()
     assert [identity for _, identity in run.asked] == ["a", "b"]
     assert run.trail.attempts == 0
-    run.governing.call("verdict", "another machine", "stop", "Sign in")
+    run.governing.call(Governor.report_test, "another machine", Blame.REFUSED, "Sign in")
     with pytest.raises(UserError, match="no identity is left"):
         run.get()
 
@@ -232,7 +233,7 @@ class Crowd:
 
 def test_one_thread_of_a_worker_asks_for_leave_and_all_end_when_it_is_closed() -> None:
     crowd = Crowd()
-    downloader = Downloader(Downloading(canary=GOOD), [Identity(name="a")], crowd)
+    downloader = Downloader(Videos(canary=GOOD), [Identity(name="a")], crowd)
     clip = Clip(key="x", source="s", path="p", origin="x", video=True)
     begin = time.monotonic()
     with ThreadPoolExecutor(8) as pool:
@@ -249,11 +250,11 @@ def test_one_thread_of_a_worker_asks_for_leave_and_all_end_when_it_is_closed() -
 
 
 def test_options_reach_the_fetcher() -> None:
-    seen: list[VideoOptions] = []
-    how = Downloading(options=VideoOptions(max_bytes=7), canary=GOOD)
+    seen: list[Videos] = []
+    how = Videos(max_mb=7, canary=GOOD)
     run = Run(raising(Unavailable(""), 0))
 
-    def new(options: VideoOptions) -> Run:
+    def new(options: Videos) -> Run:
         seen.append(options)
         return run
 
@@ -261,4 +262,4 @@ def test_options_reach_the_fetcher() -> None:
     clip = Clip(key="x", source="s", path="p", origin="x", video=True)
     downloader.get(clip, Path(), Trail())
     downloader.get(clip, Path(), Trail())
-    assert seen == [VideoOptions(max_bytes=7)]
+    assert seen == [how]

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_barlow_twins.ingest.video.governor import SILENT_S, TEST_S, Governor, Lease, Pace
+from audio_barlow_twins.ingest.video.governor import SILENT_S, TEST_S, Blame, Governor, Lease, Pace
 
 FREE = Pace(per_hour=3.6e6, burst=1000, gap_s=0, pause_s=3600)
 
@@ -74,8 +74,8 @@ def test_identities_share_the_work() -> None:
 def test_a_limited_identity_pauses_for_its_hour_and_others_go_on() -> None:
     clock = Clock()
     governor = Governor(FREE, clock)
-    assert governor.suspect("a")
-    governor.verdict("a", "pause", "try again later")
+    assert governor.should_test("a")
+    governor.report_test("a", Blame.LIMITED, "try again later")
     assert {who for who, _ in lease_times(governor, clock, ["a", "b"], 20)} == {"b"}
     assert "a is limited, paused until" in governor.describe()
     assert abs(governor.lease(["a"]).wait_s - 3600) < 1
@@ -87,26 +87,26 @@ def test_a_limited_identity_pauses_for_its_hour_and_others_go_on() -> None:
 def test_one_caller_tests_and_the_others_wait_for_the_verdict() -> None:
     clock = Clock()
     governor = Governor(FREE, clock)
-    assert [governor.suspect("a") for _ in range(3)] == [True, False, False]
+    assert [governor.should_test("a") for _ in range(3)] == [True, False, False]
     assert governor.lease(["a"]).identity == ""
-    governor.verdict("a", "none")
+    governor.report_test("a", Blame.CLIP)
     assert governor.lease(["a"]).identity == "a"
-    assert governor.suspect("a")
+    assert governor.should_test("a")
 
 
 def test_a_test_whose_worker_was_lost_does_not_hold_the_others_for_ever() -> None:
     clock = Clock()
     governor = Governor(FREE, clock)
-    governor.suspect("a")
+    governor.should_test("a")
     clock.time += TEST_S + 1
     assert governor.lease(["a"]).identity == "a"
 
 
 def test_a_bot_check_stops_one_identity_and_the_last_one_stops_the_run() -> None:
     governor = Governor(FREE, Clock())
-    governor.verdict("a", "stop", "Sign in")
+    governor.report_test("a", Blame.REFUSED, "Sign in")
     assert governor.lease(["a", "b"]).identity == "b"
-    governor.verdict("b", "stop", "Sign in")
+    governor.report_test("b", Blame.REFUSED, "Sign in")
     assert governor.lease(["a", "b"]).stop == (
         "no identity is left that may ask (a: Sign in; b: Sign in)"
     )
@@ -114,7 +114,7 @@ def test_a_bot_check_stops_one_identity_and_the_last_one_stops_the_run() -> None
 
 def test_a_broken_environment_stops_everybody_until_the_next_run() -> None:
     governor = Governor(FREE, Clock())
-    governor.verdict("a", "break", "install deno")
+    governor.report_test("a", Blame.ENVIRONMENT, "install deno")
     assert governor.lease(["b"]).stop == "install deno"
     governor.set_pace(FREE)
     assert governor.lease(["b"]).identity == "b"
@@ -122,7 +122,7 @@ def test_a_broken_environment_stops_everybody_until_the_next_run() -> None:
 
 def test_a_pause_outlives_the_run_that_met_it() -> None:
     governor = Governor(FREE, Clock())
-    governor.verdict("a", "pause")
+    governor.report_test("a", Blame.LIMITED)
     governor.set_pace(FREE)
     assert governor.lease(["a"]).wait_s > 3000
 
@@ -139,9 +139,9 @@ def test_a_stopped_machine_is_sent_away_only_while_another_one_goes_on(
     for name in known:
         governor.lease([name])
     for name in paused & known:
-        governor.verdict(name, "pause", "later")
+        governor.report_test(name, Blame.LIMITED, "later")
     for name in stopped & known:
-        governor.verdict(name, "stop", "Sign in")
+        governor.report_test(name, Blame.REFUSED, "Sign in")
     for name in known:
         lease = governor.lease([name])
         assert lease.elsewhere == (name in stopped and not known <= stopped)
@@ -152,7 +152,7 @@ def test_a_stopped_machine_is_sent_away_only_while_another_one_goes_on(
 def test_a_machine_with_an_identity_left_is_not_sent_away() -> None:
     governor = Governor(FREE, Clock())
     governor.lease(["here"])
-    governor.verdict("a", "stop", "Sign in")
+    governor.report_test("a", Blame.REFUSED, "Sign in")
     assert governor.lease(["a", "b"]) == Lease("b")
 
 
@@ -160,7 +160,7 @@ def test_a_machine_that_went_away_does_not_keep_a_run_of_stopped_ones_going() ->
     clock = Clock()
     governor = Governor(FREE, clock)
     governor.lease(["gone"])
-    governor.verdict("a", "stop", "Sign in")
+    governor.report_test("a", Blame.REFUSED, "Sign in")
     clock.time += SILENT_S - 1
     assert governor.lease(["a"]).elsewhere
     clock.time += 1
@@ -170,7 +170,7 @@ def test_a_machine_that_went_away_does_not_keep_a_run_of_stopped_ones_going() ->
 def test_a_new_run_lets_every_stopped_machine_try_again() -> None:
     governor = Governor(FREE, Clock())
     governor.lease(["b"])
-    governor.verdict("a", "stop", "Sign in")
+    governor.report_test("a", Blame.REFUSED, "Sign in")
     assert governor.lease(["a"]).elsewhere
     governor.set_pace(FREE)
     assert governor.lease(["a"]) == Lease("a")

@@ -1,0 +1,162 @@
+"""What the commands share that write shard sets: the fields of the output, and the run."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from audio_barlow_twins.shards.base.cli import OmitArgPrefixes, parse, say
+from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.place import place
+from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
+from audio_barlow_twins.shards.stored.shardset import open_shards
+
+from .errors import EnvironmentFault
+from .report.report import write_report
+from .sources.audioset import Audioset
+from .sources.clip import Clip
+from .sources.demo.corpus import Demo
+from .sources.fill import compose
+from .sources.folder import Folder
+from .sources.fsd50k import Fsd50k
+from .sources.source import Source
+from .sources.tables import Parquet
+from .sources.tars import Webdataset
+from .stage.ledger import read_ledger, summary
+from .stage.plan import Plan, PlannedShard
+from .stage.retry import Again, plan_supplements
+from .stage.stage import Job, ingest
+from .video.fetcher import require_runtime
+from .video.identity import read_identities
+from .video.options import Videos
+
+SOURCES: dict[str, type[Source]] = {
+    kind.name: kind for kind in (Audioset, Folder, Webdataset, Parquet, Fsd50k, Demo)
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What every source shares."""
+
+    out: str
+    """Folder or URL (s3://…) for the results: `OUT/wave` and `OUT/logmel`, a shard set each."""
+    shard_clips: int = 1024
+    """Clips a shard; 1024 log-mel clips of 10 s are 131 MB."""
+    wave: bool = True
+    """Keep the 16 kHz waveforms too (0.32 MB per 10 s), beside the log-mel."""
+    fill_from: tuple[str, ...] = ()
+    """Further sources for clips that this one lacks, each as it would be typed, in quotes:
+    "folder /data/audioset --names audioset"."""
+    max_s: float = 1200.0
+    """Longest clip, s; a longer file is recorded as bad_audio."""
+    slots: int | None = None
+    """CPUs to use on this machine; default: all. A cluster (RAY_ADDRESS) has its own number."""
+    at_once: int | None = None
+    """Clips that a slot gets at the same time; default: 8 videos, 4 parts of URLs, 1 local file."""
+    front_end: FrontEnd = field(default_factory=FrontEnd)
+    """The log-mel; another one makes another, incompatible set."""
+    videos: OmitArgPrefixes[Videos] = field(default_factory=Videos)
+    """How videos are got."""
+
+    def job(self, page: str | None, remote: bool) -> Job:
+        """Return what every shard of the run has in common.
+
+        Args:
+            page: address of a video without its id; None if no source has videos.
+            remote: whether a source is read through a URL.
+        """
+        out = place(self.out)
+        videos = self.videos
+        return Job(
+            out=out if "://" in self.out else out.absolute(),
+            front_end=self.front_end,
+            limits=DecodeLimits(min_samples=self.front_end.least_samples, max_s=self.max_s),
+            keep_wave=self.wave,
+            at_once=self.at_once or (8 if page else 4 if remote else 1),
+            videos=videos.at(page) if page else None,
+            identities=read_identities(videos.proxy, videos.cookies, videos.one_address),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingest(Output, Source):
+    """Make shard sets of a source; a subclass says of which."""
+
+    def run(self) -> None:
+        """Make the shards that are missing."""
+        job, clips = self.prepare()
+        self.make(job, Plan(self.name, clips, self.shard_clips))
+        self.finish(job.out)
+
+    def prepare(self) -> tuple[Job, Sequence[Clip]]:
+        """Return job and clips of the source with all that fills its gaps."""
+        others = [_parse_source(text) for text in self.fill_from]
+        sources: list[Source] = [self, *others]
+        clips = compose([each.clips() for each in sources]) if others else self.clips()
+        pages = [each.videos_at for each in sources if each.videos_at]
+        if pages:
+            try:
+                require_runtime()
+            except EnvironmentFault as error:
+                raise UserError(str(error)) from error
+        remote = any(each.is_remote for each in sources)
+        return self.job(pages[0] if pages else None, remote), clips
+
+    def make(self, job: Job, plan: Sequence[PlannedShard]) -> None:
+        """Run the stage and say what came of it."""
+        outcomes = ingest(job, plan, self.slots)
+        if failed := outcomes.total() - outcomes["ok"]:
+            say(f"{failed} clips failed; `abt ingest status {self.out}` says why")
+        logmel = open_shards(job.out / "logmel")
+        statistics = logmel.statistics
+        say(
+            f"{self.out}/logmel: {len(logmel)} clips, {logmel.hours:.2f} h, log-mel mean "
+            f"{statistics.mean:.4f}, std {statistics.std:.4f}, fingerprint {logmel.fingerprint}"
+        )
+        if outcomes or not (job.out / "ingest.html").exists():
+            write_report(job.out)
+        say(f"look    {self.out}/ingest.html")
+        say(f"next    make train SHARDS={self.out}/logmel")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry(Ingest):
+    """Try failed clips again, if their class says that it can help: retry SOURCE … --out OUT.
+
+    Takes the same source as the ingest that made the sets. What comes through goes into
+    supplement shards (shard-000017-r1); nothing is renumbered or written anew.
+    """
+
+    now: bool = False
+    """Do not wait until a class is due again (network 1 h, refused 24 h, live 3 days)."""
+    also: tuple[str, ...] = ()
+    """Further classes to try, such as geo behind another proxy or age_restricted with cookies."""
+
+    def run(self) -> None:
+        """Make the supplements."""
+        job, clips = self.prepare()
+        at = None if self.now else datetime.now(UTC)
+        again = Again(classes=frozenset(self.also), at=at)
+        plan = plan_supplements(self.name, clips, list(job.sets()), again)
+        if not plan:
+            ledger = read_ledger(next(iter(job.sets())))
+            say(f"nothing is due: {summary(ledger.outcomes)}; see --now and --also")
+            return
+        self.make(job, plan)
+
+
+def command_of(kind: type[Ingest], name: str) -> type[Ingest]:
+    """Make the command line of a source: its fields, and those of `kind`."""
+    source = SOURCES[name]
+    about = {"__doc__": (kind if kind is Retry else source).__doc__, "__module__": __name__}
+    return dataclass(frozen=True, kw_only=True)(type(source.__name__, (source, kind), about))
+
+
+def _parse_source(text: str) -> Source:
+    """Read a source of --fill-from as it would be typed on a command line."""
+    words = shlex.split(text)
+    if not words or words[0] not in SOURCES:
+        raise UserError(f"--fill-from {text!r} does not begin with a source: {', '.join(SOURCES)}")
+    return parse(SOURCES[words[0]], f"--fill-from {words[0]}", words[1:])
