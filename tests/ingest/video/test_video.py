@@ -305,7 +305,7 @@ def test_extractor_arguments_arrive(site: LocalSite) -> None:
     videos = Videos(extractor_args=("localsite:flavour=mint;other=x", "youtube:lang=de"))
     with VideoFetcher(videos) as fetcher:
         read_page(fetcher, site.page("flavoured"), ME)
-    assert any(each["path"].endswith("flavour=mint") for each in site.seen[-2:])
+    assert any(each["path"].endswith("flavour=mint") for each in list(site.seen)[-2:])
 
 
 @pytest.mark.parametrize(
