@@ -9,7 +9,7 @@ import numpy as np
 from audio_barlow_twins.shards.base.files import replacing
 
 from .folder import read_metrics
-from .look import LOOKS
+from .evaluation import LOOKS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,6 +1,7 @@
 """A run from beginning to end: take the steps that are missing, log, save, stop cleanly."""
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -12,18 +13,23 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+import torch
+from torch import Tensor
+
 from audio_barlow_twins.model.checkpoint import Checkpoint
 from audio_barlow_twins.shards.base.cli import say
 
 from ..config import TrainConfig
+from ..step.agree import Stall, agree
 from ..step.ranks import AgreedError, Ranks, joined_ranks
 from ..step.setup import open_set
 from ..step.trainer import Trainer
+from .evaluation import Evaluation
 from .folder import STOP, RunFolder
-from .journal import Journal
+from .journal import Journal, peak_memory
 from .pictures import draw_run
 from .preflight import measure
-from .summary import summarise
+from .summary import share_fields, summarise
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +72,10 @@ def _train(config: TrainConfig, ranks: Ranks) -> int:
             trainer.restore(checkpoint)
         if folder:
             log.info("%s", _headline(trainer))
+        if config.preflight and trainer.step < trainer.total_steps:
+            found = measure(trainer)  # all processes together
+            if folder:
+                log.info("%s", found)
         stopped_by = _steps(trainer, folder) if trainer.step < trainer.total_steps else 0
     if folder:
         draw_run(folder.path)
@@ -97,31 +107,66 @@ def _steps(trainer: Trainer, folder: RunFolder | None) -> int:
     they wait for each other anyway, and all must stop at the same step.
     """
     config, alone = trainer.config, trainer.ranks.world == 1
-    if config.preflight:
-        found = measure(trainer)
-        if folder:
-            log.info("%s", found)
-    saved_at = time.monotonic()
+    saved_at, losses = time.monotonic(), list[Tensor]()
+    evaluation = Evaluation(trainer, folder.path if folder else None)
+    stall = Stall(config.max_stall)
     with (
         _stop_signals(config.run, patient=not alone) as caught,
-        Journal(trainer, folder) as journal,
+        Journal(folder, trainer.step, trainer.total_steps) as journal,
     ):
+        trainer.clock.mark("logging")
+        trainer.clock.lap()
         for batch in trainer.batches():
-            journal.add(trainer.take_step(batch))
+            losses.append(trainer.take_step(batch))
+            journal.bar.update()
             last = trainer.step == trainer.total_steps
             late = time.monotonic() - saved_at > config.checkpoint_every_s
-            at_line = journal.due or trainer.step % config.log_every == 0
-            if at_line or (alone and (caught() or late)):
-                journal.write(caught())
-                stalled = journal.stall.error(trainer.step)
-                if folder and (journal.signal or stalled or last or late):
-                    folder.save(trainer.checkpoint())
-                    saved_at = time.monotonic()
-                if stalled:
-                    raise AgreedError(stalled)
-                if journal.signal:
-                    return journal.signal
+            at_line = evaluation.due or trainer.step % config.log_every == 0
+            if not (at_line or (alone and (caught() or late))):
+                continue
+            line = _line(trainer, losses, evaluation)
+            agreed = agree(trainer.ranks, caught(), line["share_waiting_for_data"])
+            journal.write(trainer.step, line | {"longest_wait": round(agreed.wait, 5)})
+            stall.add(len(losses), line["seconds"], agreed.wait)
+            losses.clear()
+            if folder and (agreed.stop or stall.is_over or last or late):
+                folder.save(trainer.checkpoint())
+                saved_at = time.monotonic()
+            stall.check(trainer.step)
+            if agreed.stop:
+                return agreed.stop
     return 0
+
+
+def _line(trainer: Trainer, losses: list[Tensor], evaluation: Evaluation) -> dict[str, float]:
+    """Sum up the steps since the last line; all processes must call it.
+
+    Raises:
+        AgreedError: the run has diverged.
+    """
+    loss, on_diagonal, off_diagonal = torch.stack(losses).mean(0).tolist()
+    if not math.isfinite(loss):
+        raise AgreedError(
+            f"the loss is {loss} at step {trainer.step}: the run has diverged; begin anew "
+            "with lower --optimiser.lr-weights and --optimiser.lr-biases"
+        )
+    trainer.clock.mark("logging")
+    seen = evaluation.look()
+    trainer.clock.mark("looks")
+    seconds, shares = trainer.clock.lap()
+    return {
+        "epoch": trainer.step / trainer.steps_per_epoch,
+        "loss": loss,
+        "on_diagonal": on_diagonal,
+        "off_diagonal_weighted": trainer.config.lambda_ * off_diagonal,
+        "lr": trainer.optimiser.param_groups[0]["lr"],
+        "clips_per_s": len(losses) * trainer.config.batch / seconds,
+        "seconds": seconds,
+        "workers": trainer.ranks.world,
+        **peak_memory(trainer.device),
+        **share_fields(shares),
+        **seen,
+    }
 
 
 @contextmanager

@@ -4,8 +4,8 @@ from pathlib import Path
 from statistics import fmean
 
 from ..step.clock import PARTS
+from .evaluation import name_collapse
 from .folder import read_metrics
-from .look import name_collapse
 
 STALL = 0.02
 """Share of waiting that is worth a word."""

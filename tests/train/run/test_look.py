@@ -14,13 +14,13 @@ from torch import Tensor
 from audio_barlow_twins.model.barlow_twins import cross_correlation
 from audio_barlow_twins.shards.stored.shardset import ShardSet
 from audio_barlow_twins.train.config import TrainConfig
-from audio_barlow_twins.train.run.folder import read_metrics
-from audio_barlow_twins.train.run.look import (
+from audio_barlow_twins.train.run.evaluation import (
     effective_rank,
     keep_correlation,
     look_steps,
     name_collapse,
 )
+from audio_barlow_twins.train.run.folder import read_metrics
 from audio_barlow_twins.train.run.session import train
 from audio_barlow_twins.train.run.summary import summarise
 from audio_barlow_twins.train.step.trainer import Trainer

@@ -1,12 +1,21 @@
-"""A look at a run now and then: how many directions its embeddings use, and what correlates."""
+"""What a run has learnt so far: how many directions its embeddings use, and what correlates."""
 
+import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from audio_barlow_twins.shards.base.files import replacing
+
+from ..step.trainer import Trainer
+
+if TYPE_CHECKING:
+    from .probe import Probe
+
+log = logging.getLogger(__name__)
 
 LOOKS = 12
 """Looks over a run, where the config does not say how often."""
@@ -48,6 +57,55 @@ def effective_rank(embeddings: Tensor) -> float:
     singular = torch.linalg.svdvals(centred)
     share = singular / singular.sum()
     return float(torch.special.entr(share).sum().exp())
+
+
+class Evaluation:
+    """What a run looks at now and then: effective rank, cross-correlation, scores of a probe.
+
+    Args:
+        trainer: of the run.
+        folder: of the run; None in every process but the first.
+
+    Raises:
+        AgreedError: a task of the probe cannot be used.
+    """
+
+    def __init__(self, trainer: Trainer, folder: Path | None) -> None:
+        self.trainer, self.folder = trainer, folder
+        config = trainer.config
+        self.steps = look_steps(trainer.total_steps, trainer.steps_per_epoch, config.look_epochs)
+        self.probe: Probe | None = None
+        trainer.ranks.from_first(self._open_probe)
+
+    @property
+    def due(self) -> bool:
+        """Whether the step that was taken last is one to look after."""
+        return self.trainer.step in self.steps
+
+    def look(self) -> dict[str, float]:
+        """Return what metrics.jsonl gets, {} if it is not time; all processes must call it."""
+        trainer = self.trainer
+        if not self.due or trainer.latest is None:
+            return {}
+        correlation, mine = trainer.latest
+        embeddings = trainer.ranks.gather(mine.float(), trainer.config.batch)
+        if not self.folder:
+            return {}
+        rank = effective_rank(embeddings)
+        keep_correlation(self.folder, trainer.step, correlation)
+        if collapse := name_collapse(rank):
+            log.warning("step %d: %s", trainer.step, collapse)
+        scores = self.probe.scores(trainer.checkpoint()) if self.probe else {}
+        return {"effective_rank": rank} | scores
+
+    def _open_probe(self) -> None:
+        """Read the tasks of the probe, if there are any."""
+        config, trainer = self.trainer.config, self.trainer
+        if config.probe_tasks:
+            from .probe import Probe  # libsndfile, which training does without
+
+            made_of = trainer.checkpoint()
+            self.probe = Probe(config.probe_tasks, config.probe, made_of, trainer.device)
 
 
 def name_collapse(rank: float) -> str:
