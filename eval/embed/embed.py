@@ -18,7 +18,7 @@ from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
 
 from ..sound.audio import find_audio
-from .files import Embedded, Failed, embed_files
+from .files import Failed, FileEmbedding, embed_files
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Embed:
 
 
 def write_embeddings(
-    rows: Iterable[Embedded], out: Path, width: int, metadata: Mapping[str, str]
+    rows: Iterable[FileEmbedding], out: Path, width: int, metadata: Mapping[str, str]
 ) -> None:
     """Write embeddings of `width` features to a Parquet file, complete or not at all."""
     schema = pa.schema(
@@ -97,7 +97,7 @@ def write_embeddings(
         raise UserError(f"{out}: cannot be written: {error.strerror or error}") from error
 
 
-def record_batch(group: Sequence[Embedded], schema: pa.Schema) -> pa.RecordBatch:
+def record_batch(group: Sequence[FileEmbedding], schema: pa.Schema) -> pa.RecordBatch:
     """Lay out some rows by column."""
     values = pa.array(np.concatenate([row.embedding for row in group]))
     width = schema.field("embedding").type.list_size
@@ -121,7 +121,7 @@ def write_failed(failed: Sequence[Failed], out: Path) -> None:
         scratch.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def counted(rows: Iterable[Embedded], bar: tqdm) -> Iterator[Embedded]:
+def counted(rows: Iterable[FileEmbedding], bar: tqdm) -> Iterator[FileEmbedding]:
     """Pass rows on and show how many there were."""
     for row in rows:
         bar.update()

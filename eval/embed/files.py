@@ -44,7 +44,7 @@ class Sound:
 
 
 @dataclass(frozen=True)
-class Embedded:
+class FileEmbedding:
     """The embedding of one sound file."""
 
     file: Path
@@ -66,7 +66,7 @@ OnBad = Callable[[Failed], object]
 
 def embed_files(
     files: Iterable[Path], model: Embedder, on_bad: OnBad | None = None
-) -> Iterator[Embedded]:
+) -> Iterator[FileEmbedding]:
     """Embed sound files, each as a whole.
 
     Args:
@@ -82,12 +82,12 @@ def embed_files(
     """
     sounds = read_ahead(files, model.sample_rate, on_bad, reading_threads(model.device))
     queued = ((part, model.encode(log_mel_of(part, model))) for part in passes(sounds, model))
-    done: dict[int, Embedded] = {}
+    done: dict[int, FileEmbedding] = {}
     following = 0
     # A GPU works on the next pass while the embeddings of this one are fetched.
     for (part, embeddings), _ in pairwise(chain(queued, [((), torch.empty(0))])):
         for (i, sound), row in zip(part, embeddings.cpu().numpy(), strict=True):
-            done[i] = Embedded(sound.file, len(sound.wave) / model.sample_rate, row)
+            done[i] = FileEmbedding(sound.file, len(sound.wave) / model.sample_rate, row)
         while following in done:
             yield done.pop(following)
             following += 1

@@ -6,7 +6,6 @@ length, and the rows come out in the order of the task.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from audio_barlow_twins.shards.base.ahead import ahead
 
 from ..sound.audio import read_at_rate
+from ..systems.system import LoadedSystem
 from ..tasks.task import Clip, Task
 from ..tasks.timeline import Timeline
 from .batches import buckets
@@ -29,30 +29,9 @@ PASS_S = {"cpu": 16}
 Elsewhere a system's own bound counts alone."""
 
 
-class Embedder(Protocol):
-    """What a system must be able to do; `eval.systems.system.Loaded` is one."""
-
-    @property
-    def sample_rate(self) -> int:
-        """Rate of the audio it takes, in Hz."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where its embeddings are."""
-
-    def scenes(self, audio: Tensor) -> Tensor:
-        """Embed float32 [N, samples] as float32 [N, D]."""
-
-    def timestamps(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed float32 [N, samples] as float32 [N, T, D], at float64 [N, T] ms."""
-
-    def clips_per_pass(self, n_samples: int) -> int:
-        """Bound the number of clips of a length that go through it at once."""
-
-
 def embed_task(
     task: Task,
-    system: Embedder,
+    system: LoadedSystem,
     progress: Callable[[int], object] = lambda n: None,
     cache: EmbeddingCache | None = None,
 ) -> dict[str, Embedded]:
@@ -76,7 +55,7 @@ def embed_task(
 def embed_split(
     task: Task,
     split: str,
-    system: Embedder,
+    system: LoadedSystem,
     progress: Callable[[int], object] = lambda n: None,
     cache: EmbeddingCache | None = None,
 ) -> Embedded:
@@ -100,15 +79,16 @@ def embed_split(
 def embed_clips(
     clips: Sequence[Clip],
     is_event: bool,
-    system: Embedder,
+    system: LoadedSystem,
     progress: Callable[[int], object] = lambda n: None,
 ) -> Rows:
     """Embed clips as wholes, or at their timestamps, in their order."""
     parts: list[Tensor] = [torch.empty(0)] * len(clips)
     times: list[np.ndarray] = [np.empty(0)] * (len(clips) if is_event else 0)
     rate = system.sample_rate
-    read = partial(read_clip, sample_rate=rate)
-    reading = ahead(read, clips, reading_threads(system.device), READ_AHEAD)
+    reading = ahead(
+        partial(read_clip, sample_rate=rate), clips, reading_threads(system.device), READ_AHEAD
+    )
     waves = (wave.result() for _, wave in reading)
     for group in buckets(waves, len, partial(clips_at_once, system), WAITING_S * rate):
         numbers, some = zip(*group, strict=True)
@@ -125,7 +105,7 @@ def embed_clips(
     return Rows(torch.cat(parts), tuple(times))
 
 
-def clips_at_once(system: Embedder, n_samples: int) -> int:
+def clips_at_once(system: LoadedSystem, n_samples: int) -> int:
     """Choose how many clips of a length go through a system together."""
     most = system.clips_per_pass(n_samples)
     if (seconds := PASS_S.get(system.device.type)) is not None:

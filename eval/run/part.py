@@ -17,7 +17,7 @@ from ..embed.cache import EmbeddingCache
 from ..embed.tasks import embed_task
 from ..probe.evaluate import n_trainings
 from ..probe.recipe import Protocol
-from ..systems.system import Loaded, System
+from ..systems.system import LoadedSystem, SystemSpec
 from ..tasks.resampled import task_at
 from ..tasks.task import Task
 from .scoring import Scores, count_trainings, score
@@ -27,7 +27,7 @@ from .scoring import Scores, count_trainings, score
 class Planned:
     """A system on a task."""
 
-    system: System
+    system: SystemSpec
     fingerprint: str
     """Of the system."""
     folder: Path
@@ -124,12 +124,12 @@ def run_job(job: Job) -> JobReport:
 
 
 @lru_cache(maxsize=1)
-def _loaded(system: System, fingerprint: str, device: str) -> Loaded:
+def _loaded(system: SystemSpec, fingerprint: str, device: str) -> LoadedSystem:
     """Load a system; a worker that gets several jobs of one keeps it."""
     return system.load(None if device == "auto" else device)
 
 
-def scores_folder(out: Path, system: System) -> Path:
+def scores_folder(out: Path, system: SystemSpec) -> Path:
     """Name the folder of a system's scores after what the report calls it."""
     return out / "scores" / re.sub(r"[^\w.]+", "-", system.name).strip("-")
 

@@ -22,7 +22,7 @@ from ..report.folder import write_report
 from ..report.scores import TaskReport, score_table, write_scores
 from ..sound.cache_folder import default_cache
 from ..systems.baselines.rows import BASELINES
-from ..systems.system import System
+from ..systems.system import SystemSpec
 from ..tasks.resampled import best_rate
 from ..tasks.suite import differences
 from ..tasks.task import Task, find_tasks, read_metadata, read_task
@@ -131,14 +131,14 @@ class Hear:
             sys.exit(1)
 
 
-def systems_of(config: Hear) -> list[System]:
+def systems_of(config: Hear) -> list[SystemSpec]:
     """List the model and the baselines.
 
     Raises:
         UserError: two of them would have the same row.
     """
     weights = str(config.checkpoint.absolute()) if config.checkpoint else ""
-    model = System(name=config.row, module=config.module, model=weights, options=config.options)
+    model = SystemSpec(name=config.row, module=config.module, model=weights, options=config.options)
     ours = weights if config.is_ours else ""
     systems = [model, *(baseline(text, ours) for text in config.rows_beside)]
     folders = [scores_folder(config.folder, system) for system in systems]
@@ -148,7 +148,7 @@ def systems_of(config: Hear) -> list[System]:
     return systems
 
 
-def baseline(text: str, checkpoint: str) -> System:
+def baseline(text: str, checkpoint: str) -> SystemSpec:
     """Read NAME or NAME=WEIGHTS; those made of a checkpoint get it unless they have their own."""
     name, _, weights = text.partition("=")
     if name not in BASELINES:
@@ -160,10 +160,10 @@ def baseline(text: str, checkpoint: str) -> System:
         raise UserError(f"baseline {name} needs {known.needs_weights}: {name}=PATH")
     else:
         model = checkpoint if known.of_checkpoint else ""
-    return System(name=known.row, module=known.module, model=model)
+    return SystemSpec(name=known.row, module=known.module, model=model)
 
 
-def plan(config: Hear, systems: Sequence[System], tasks: Mapping[Path, Task]) -> list[Planned]:
+def plan(config: Hear, systems: Sequence[SystemSpec], tasks: Mapping[Path, Task]) -> list[Planned]:
     """Combine systems and tasks: all systems on the first task, then on the next."""
     prints = {system: system.fingerprint() for system in systems}
     planned = []

@@ -40,7 +40,7 @@ def parse_options(options: Sequence[str]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class System:
+class SystemSpec:
     """A HEAR module and what its `load_model` is told: a row of the report, as plain text."""
 
     name: str
@@ -82,7 +82,7 @@ class System:
         }
         return digest_of(parts, 8)
 
-    def load(self, device: str | None = None) -> "Loaded":
+    def load(self, device: str | None = None) -> "LoadedSystem":
         """Load the model, and put it on a device, by default a GPU if there is one.
 
         Raises:
@@ -107,7 +107,7 @@ class System:
             model = on_device(model, device)
         except UserError as error:
             raise UserError(f"{self.name}: {error}") from error
-        return Loaded(self.name, model, scenes, timestamps, torch.device(device_name(device)))
+        return LoadedSystem(self.name, model, scenes, timestamps, torch.device(device_name(device)))
 
     def _imported(self) -> ModuleType:
         try:
@@ -127,7 +127,7 @@ class System:
         return getattr(module, name)
 
 
-class Loaded:
+class LoadedSystem:
     """A HEAR model that has been loaded, in evaluation mode; what it returns is checked.
 
     Attributes:
@@ -153,7 +153,7 @@ class Loaded:
         self.sample_rate = int(rate)
 
     @classmethod
-    def of(cls, name: str, model: Embedder) -> "Loaded":
+    def of(cls, name: str, model: Embedder) -> "LoadedSystem":
         """Wrap one of our own models that is in memory."""
         return cls(name, model, get_scene_embeddings, get_timestamp_embeddings, model.device)
 

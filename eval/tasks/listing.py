@@ -10,10 +10,9 @@ from tqdm import tqdm
 from audio_barlow_twins.shards.base.cli import say
 from audio_barlow_twins.shards.base.errors import UserError
 
-from .archives import how_to_get
 from .check import CheckedTask, check_task
 from .metadata import TaskError
-from .suite import PAPER_TASKS, paper_task
+from .suite import PAPER_TASKS, how_to_get, paper_task
 from .task import METADATA_FILE, VOCABULARY_FILE
 
 HEAD = ("task", "folder", "clips", "hours", "rates", "state")

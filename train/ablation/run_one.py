@@ -10,7 +10,7 @@ from audio_barlow_twins.eval.embed.tasks import embed_task
 from audio_barlow_twins.eval.hear import load_model
 from audio_barlow_twins.eval.probe.recipe import PROTOCOLS
 from audio_barlow_twins.eval.run.scoring import score
-from audio_barlow_twins.eval.systems.system import Loaded
+from audio_barlow_twins.eval.systems.system import LoadedSystem
 from audio_barlow_twins.eval.tasks.task import read_task
 from audio_barlow_twins.model.checkpoint import save_checkpoint
 from audio_barlow_twins.shards.base.errors import UserError
@@ -96,7 +96,7 @@ def draw_encoder(config: TrainConfig) -> None:
 def score_encoder(job: Job) -> None:
     """Score the encoder of a finished run on the tasks that are missing."""
     device = None if job.config.device == "auto" else job.config.device
-    encoder = Loaded.of(job.name, load_model(job.config.run / "encoder.pt", device))
+    encoder = LoadedSystem.of(job.name, load_model(job.config.run / "encoder.pt", device))
     for folder in job.missing:
         task, protocol = read_task(folder, encoder.sample_rate), PROTOCOLS[job.protocol]
         embeddings = partial(embed_task, task, encoder)

@@ -8,8 +8,8 @@ import numpy as np
 
 from audio_barlow_twins.shards.base.files import replacing
 
-from .folder import read_metrics
 from .evaluation import LOOKS
+from .folder import read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from audio_barlow_twins.eval.embed import files as extract
 from audio_barlow_twins.eval.embed.embed import Embed
 from audio_barlow_twins.eval.embed.files import (
-    Embedded,
     Failed,
+    FileEmbedding,
     Sound,
     embed_files,
     passes,
@@ -126,7 +126,7 @@ def test_with_leave_bad_files_are_told_and_left_out(
 ) -> None:
     told: list[Failed] = []
     given = [broken, files[0], tmp_path / "missing.wav", files[1], broken]
-    rows: list[Embedded] = list(embed_files(given, hear_model, told.append))
+    rows: list[FileEmbedding] = list(embed_files(given, hear_model, told.append))
     assert [row.file for row in rows] == files[:2]
     assert [failed.file.name for failed in told] == ["broken.wav", "missing.wav", "broken.wav"]
     assert told[1].reason == "no such file; check the path"

@@ -16,7 +16,7 @@ from audio_barlow_twins.eval.embed.cache import EmbeddingCache
 from audio_barlow_twins.eval.embed.tasks import PASS_S, embed_clips, embed_split, embed_task
 from audio_barlow_twins.eval.hear import get_scene_embeddings, get_timestamp_embeddings
 from audio_barlow_twins.eval.sound.audio import AudioError, read_audio
-from audio_barlow_twins.eval.systems.system import Loaded
+from audio_barlow_twins.eval.systems.system import LoadedSystem
 from audio_barlow_twins.eval.tasks.resampled import task_at
 from audio_barlow_twins.eval.tasks.task import Clip, Task, read_task
 from audio_barlow_twins.model.embedder import Embedder
@@ -72,7 +72,7 @@ def event_task(task_folder: Path) -> Task:
 
 
 def test_a_row_is_the_embedding_of_its_clip_alone(scene_task: Task, hear_model: Embedder) -> None:
-    for split, embedded in embed_task(scene_task, Loaded.of("ours", hear_model)).items():
+    for split, embedded in embed_task(scene_task, LoadedSystem.of("ours", hear_model)).items():
         assert torch.equal(embedded.targets, torch.from_numpy(scene_task.targets(split)))
         for clip, row in zip(scene_task.splits[split], embedded.embeddings, strict=True):
             audio = torch.from_numpy(read_audio(clip.path, 16000))[None]
@@ -83,7 +83,7 @@ def test_a_row_is_the_embedding_of_its_clip_alone(scene_task: Task, hear_model: 
 def test_rows_of_events_are_those_of_each_clip_alone_one_clip_after_another(
     event_task: Task, hear_model: Embedder
 ) -> None:
-    embedded = embed_task(event_task, Loaded.of("ours", hear_model))["fold02"]
+    embedded = embed_task(event_task, LoadedSystem.of("ours", hear_model))["fold02"]
     start = 0
     for clip, timeline in zip(event_task.splits["fold02"], embedded.timelines, strict=True):
         audio = torch.from_numpy(read_audio(clip.path, 16000))[None]

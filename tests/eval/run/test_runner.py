@@ -25,7 +25,7 @@ from audio_barlow_twins.eval.probe.recipe import ROBUST
 from audio_barlow_twins.eval.run.part import Job, JobReport
 from audio_barlow_twins.eval.run.runner import Hear, Todo, baseline, plan, systems_of
 from audio_barlow_twins.eval.run.scoring import Scores
-from audio_barlow_twins.eval.systems.system import Loaded
+from audio_barlow_twins.eval.systems.system import LoadedSystem
 from audio_barlow_twins.eval.tasks.task import read_task
 from audio_barlow_twins.model.embedder import Embedder
 from audio_barlow_twins.shards.base.errors import UserError
@@ -167,7 +167,7 @@ class TestStory:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         task = read_task(story.folder / "tasks" / TASKS[0], 16000)
-        splits = embed_task(task, Loaded.of("checkpoint", hear_model))
+        splits = embed_task(task, LoadedSystem.of("checkpoint", hear_model))
         expected = evaluate(task.metadata, splits, ROBUST)
         torch.set_num_threads(threads)
         content = json.loads((story.folder / "out" / "scores.json").read_text())

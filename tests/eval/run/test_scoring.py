@@ -20,7 +20,7 @@ from audio_barlow_twins.eval.probe.evaluate import evaluate, n_trainings
 from audio_barlow_twins.eval.probe.recipe import FAST, HEAREVAL, Protocol
 from audio_barlow_twins.eval.probe.result import TaskResult
 from audio_barlow_twins.eval.run.scoring import Scores, count_trainings, score
-from audio_barlow_twins.eval.systems.system import Loaded
+from audio_barlow_twins.eval.systems.system import LoadedSystem
 from audio_barlow_twins.eval.tasks.task import Task, read_task
 from audio_barlow_twins.model.embedder import Embedder
 
@@ -36,7 +36,7 @@ def task(tmp_path_factory: pytest.TempPathFactory, demo_waves: dict[str, np.ndar
 
 @pytest.fixture(scope="module")
 def splits(task: Task, hear_model: Embedder) -> Splits:
-    return embed_task(task, Loaded.of("one", hear_model))
+    return embed_task(task, LoadedSystem.of("one", hear_model))
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +142,7 @@ def test_an_event_task_has_no_level_of_chance(
     folder = write_toy_task(tmp_path / "toy-v1-full", demo_waves)
     make_events(folder, ["event_onset_200ms_fms", "segment_1s_er"], 0, 400)
     task = read_task(folder, 16000)
-    embeddings = partial(embed_task, task, Loaded.of("one", hear_model))
+    embeddings = partial(embed_task, task, LoadedSystem.of("one", hear_model))
     scores = score(task, embeddings, HEAREVAL, tmp_path / "scores.json", "one", {})
     assert scores.chance is None
     (run,) = scores.result.runs

@@ -17,7 +17,7 @@ from audio_barlow_twins.eval.systems.baselines.log_mel import load_model as load
 from audio_barlow_twins.eval.systems.baselines.log_mel import log_mel_statistics
 from audio_barlow_twins.eval.systems.baselines.random_init import load_model as load_random
 from audio_barlow_twins.eval.systems.baselines.random_init import random_init
-from audio_barlow_twins.eval.systems.system import System
+from audio_barlow_twins.eval.systems.system import SystemSpec
 from audio_barlow_twins.model.checkpoint import Checkpoint
 from audio_barlow_twins.model.embedder import Embedder
 from audio_barlow_twins.model.encoders import build_encoder
@@ -120,7 +120,7 @@ def wav2vec2_folder(folder: Path) -> Path:
         "wav2vec 2.0",
     ]
 )
-def system(request: pytest.FixtureRequest, checkpoint_path: Path, tmp_path: Path) -> System:
+def system(request: pytest.FixtureRequest, checkpoint_path: Path, tmp_path: Path) -> SystemSpec:
     """Set up each baseline in turn, as the report's rows name them."""
     makers = {
         "random init": lambda: ("random_init", checkpoint_path, ()),
@@ -133,10 +133,10 @@ def system(request: pytest.FixtureRequest, checkpoint_path: Path, tmp_path: Path
     }
     module, model, options = makers[request.param]()
     name = f"audio_barlow_twins.eval.systems.baselines.{module}"
-    return System(name=request.param, module=name, model=str(model), options=options)
+    return SystemSpec(name=request.param, module=name, model=str(model), options=options)
 
 
-def test_every_baseline_passes_the_checks_of_hear_validator(system: System) -> None:
+def test_every_baseline_passes_the_checks_of_hear_validator(system: SystemSpec) -> None:
     options = dict(option.split("=") for option in system.options)
     rows = validate(system.module, system.model, options, "cpu").rows
     amiss = {row.check for row in rows if row.verdict != "pass"}
@@ -146,7 +146,9 @@ def test_every_baseline_passes_the_checks_of_hear_validator(system: System) -> N
     assert "fail" not in {row.verdict for row in rows}
 
 
-def test_no_baseline_lets_a_clip_depend_on_its_neighbours(system: System, sounds: Tensor) -> None:
+def test_no_baseline_lets_a_clip_depend_on_its_neighbours(
+    system: SystemSpec, sounds: Tensor
+) -> None:
     loaded = system.load("cpu")
     crowd = torch.cat([0.01 * sounds[:1], sounds[:1], torch.zeros(1, 16000), 30 * sounds[1:2]])
     together = loaded.scenes(crowd)
@@ -158,7 +160,7 @@ def test_no_baseline_lets_a_clip_depend_on_its_neighbours(system: System, sounds
 
 
 def test_every_baseline_gives_the_same_numbers_when_it_is_loaded_again(
-    system: System, sounds: Tensor
+    system: SystemSpec, sounds: Tensor
 ) -> None:
     before = torch.get_rng_state()
     once, again = (system.load("cpu").scenes(sounds) for _ in range(2))

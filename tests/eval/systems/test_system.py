@@ -11,7 +11,7 @@ from torch import Tensor
 from audio_barlow_twins.eval.hear import get_scene_embeddings, get_timestamp_embeddings
 from audio_barlow_twins.eval.systems.baselines.rows import BASELINES
 from audio_barlow_twins.eval.systems.code_digest import _distributions
-from audio_barlow_twins.eval.systems.system import Loaded, System
+from audio_barlow_twins.eval.systems.system import LoadedSystem, SystemSpec
 from audio_barlow_twins.model.embedder import Embedder
 from audio_barlow_twins.shards.base.errors import UserError
 
@@ -41,7 +41,7 @@ def get_timestamp_embeddings(audio, model):
     times = 50 * torch.arange(embeddings.shape[1])
     return embeddings, times.expand(len(audio), -1)
 """
-Write = Callable[..., System]
+Write = Callable[..., SystemSpec]
 
 
 @pytest.fixture
@@ -51,12 +51,12 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
 
-    def written(text: str = MODULE, *, files: dict[str, str] | None = None, **told) -> System:
+    def written(text: str = MODULE, *, files: dict[str, str] | None = None, **told) -> SystemSpec:
         for name, content in ({"foreign.py": text} | (files or {})).items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(content)
         forget()
-        return System(**{"name": "Theirs", "module": "foreign"} | told)
+        return SystemSpec(**{"name": "Theirs", "module": "foreign"} | told)
 
     def forget() -> None:
         for name in set(sys.modules) - before:
@@ -100,7 +100,7 @@ def test_embeddings_have_no_gradient(write: Write, sounds: Tensor) -> None:
 
 
 def test_one_of_our_models_in_memory_is_a_system(hear_model: Embedder, sounds: Tensor) -> None:
-    loaded = Loaded.of("ours", hear_model)
+    loaded = LoadedSystem.of("ours", hear_model)
     assert (loaded.name, loaded.sample_rate, loaded.device.type) == ("ours", 16000, "cpu")
     assert torch.equal(loaded.scenes(sounds), get_scene_embeddings(sounds, hear_model))
     embeddings, times_ms = loaded.timestamps(sounds)
@@ -112,7 +112,7 @@ def test_one_of_our_models_in_memory_is_a_system(hear_model: Embedder, sounds: T
 def test_a_checkpoint_is_a_system_of_our_own_module(
     checkpoint_path: Path, hear_model: Embedder, sounds: Tensor
 ) -> None:
-    loaded = System(
+    loaded = SystemSpec(
         name="ours", module="audio_barlow_twins.eval.hear", model=str(checkpoint_path)
     ).load("cpu")
     assert torch.equal(loaded.scenes(sounds), get_scene_embeddings(sounds, hear_model))
@@ -140,7 +140,7 @@ def test_a_models_own_bound_counts(write: Write, hear_model: Embedder) -> None:
         "def forward", "def clips_per_pass(self, n):\n        return 9\n\n    def forward"
     )
     assert write(bounded).load("cpu").clips_per_pass(16000) == 9
-    assert Loaded.of("ours", hear_model).clips_per_pass(160_000) == hear_model.clips_per_pass(
+    assert LoadedSystem.of("ours", hear_model).clips_per_pass(160_000) == hear_model.clips_per_pass(
         160_000
     )
 
@@ -198,7 +198,7 @@ def test_what_is_no_hear_module_is_one_line(write: Write, old: str, new: str, wo
 
 
 def test_a_module_that_is_not_there_is_one_line() -> None:
-    system = System(name="Theirs", module="nowhere_hear")
+    system = SystemSpec(name="Theirs", module="nowhere_hear")
     for act in (system.load, system.fingerprint):
         with pytest.raises(UserError, match="Theirs: module nowhere_hear cannot be imported"):
             act()
@@ -210,7 +210,7 @@ def test_a_device_that_is_not_there_is_one_line(write: Write) -> None:
 
 
 def test_errors_of_our_modules_name_the_system(tmp_path: Path) -> None:
-    system = System(
+    system = SystemSpec(
         name="checkpoint", module="audio_barlow_twins.eval.hear", model=str(tmp_path / "none.pt")
     )
     with pytest.raises(UserError, match=r"^checkpoint: .*none\.pt: no such file"):
@@ -220,12 +220,12 @@ def test_errors_of_our_modules_name_the_system(tmp_path: Path) -> None:
 @pytest.mark.parametrize("module", ["", "my/module.py", "my-module", "a..b"])
 def test_a_path_is_no_name_of_a_module(module: str) -> None:
     with pytest.raises(UserError, match="wanted a name that can be imported"):
-        System(name="Theirs", module=module)
+        SystemSpec(name="Theirs", module=module)
 
 
 def test_a_system_refuses_options_that_are_not_pairs() -> None:
     with pytest.raises(UserError, match="'fast' is not NAME=VALUE"):
-        System(name="Theirs", module="foreign", options=("fast",))
+        SystemSpec(name="Theirs", module="foreign", options=("fast",))
 
 
 BESIDE = {"beside.py": "import deep.inner", "deep/__init__.py": "", "deep/inner.py": "X = 1"}
@@ -324,7 +324,7 @@ def test_a_fingerprint_of_an_installed_module_follows_what_its_installer_noted(
             f"installed_hear.py,{digest},9\ntheirs-1.0.dist-info/RECORD,,\n"
         )
         _distributions.cache_clear()
-        found.append(System(name="Theirs", module="installed_hear").fingerprint())
+        found.append(SystemSpec(name="Theirs", module="installed_hear").fingerprint())
     _distributions.cache_clear()
     monkeypatch.delitem(sys.modules, "installed_hear")
     assert len(set(found)) == 2

@@ -10,11 +10,10 @@ import pytest
 import soundfile
 from archive_task import RATE, write_archive_task
 
-from audio_barlow_twins.eval.tasks.archives import how_to_get
 from audio_barlow_twins.eval.tasks.check import check_task
 from audio_barlow_twins.eval.tasks.listing import Tasks, problem_lines
 from audio_barlow_twins.eval.tasks.metadata import TaskError
-from audio_barlow_twins.eval.tasks.suite import PAPER_TASKS, paper_task
+from audio_barlow_twins.eval.tasks.suite import PAPER_TASKS, how_to_get, paper_task
 from audio_barlow_twins.shards.base.errors import UserError
 
 
