@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from audio_barlow_twins.model.encoders import encoder_options
 from audio_barlow_twins.shards.base.cli import arg
@@ -11,7 +11,18 @@ from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.read.remote.folder import CacheOptions
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
-from .views.pipeline import PAPER, Ranges, ViewName, split_views
+from .views.base import Chain, LogmelView, View, WaveView
+from .views.registry import PAPER, default_views, make_chain, view_names
+
+
+def _listing(kind: type[View]) -> Any:
+    """Let `--help` list the views of a kind, among them those that `abt --import` has brought."""
+    return arg(metavar=f"[{{{','.join(view_names(kind))}}} [...]]")
+
+
+ViewNames = Annotated[tuple[str, ...], _listing(View)]
+WaveNames = Annotated[tuple[str, ...], _listing(WaveView)]
+LogmelNames = Annotated[tuple[str, ...], _listing(LogmelView)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +92,10 @@ class TrainConfig:
     """Passes over the shard set."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     """The optimiser and its schedule."""
-    views: tuple[ViewName, ...] = PAPER
+    views: ViewNames = PAPER
     """The augmentations, in the order in which they are applied."""
-    ranges: Ranges = field(default_factory=Ranges)
-    """How strong the augmentations are."""
+    ranges: Chain = field(default_factory=default_views)
+    """How strong the augmentations are, by name; those that are left out have their defaults."""
     normalise: Literal["set", "ppn"] = "set"
     """set: log-mel by the shard set's mean and standard deviation. ppn: by running statistics, and
     after the augmentations each batch to mean 0 and variance 1, as BYOL-A does."""
@@ -134,7 +145,9 @@ class TrainConfig:
         for name in ("projector_hidden", "projector_out", "crop_frames", "reader_threads"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; choose 1 or more")
-        split_views(self.views)
+        # All of them: a process that unpickles the config then imports the modules of all views.
+        object.__setattr__(self, "ranges", default_views() | self.ranges)
+        make_chain(self.views, self.ranges)
         if self.block_shards < 0:
             raise UserError(f"block_shards is {self.block_shards}; choose 0 (all) or more")
         if not 0 <= self.look_epochs < math.inf:
@@ -150,3 +163,8 @@ class TrainConfig:
             )
         if not 0 < self.max_stall <= 1:
             raise UserError(f"max_stall is {self.max_stall}; choose a share from (0, 1]")
+
+    @property
+    def chain(self) -> Chain:
+        """The augmentations with their options, in the order in which they are applied."""
+        return make_chain(self.views, self.ranges)

@@ -2,11 +2,9 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 
 from .config import OptimiserConfig, TrainConfig
-from .views.pipeline import PAPER, Ranges, ViewName
-from .views.wave_views import WAVE_PRESETS
+from .views.registry import PAPER, WAVE_PRESETS
 
 _AUDIOSET = TrainConfig(
     shards="data/audioset/logmel",
@@ -25,16 +23,15 @@ def _vitc(letter: str) -> TrainConfig:
     )
 
 
-def _waveform(name: str, *more: ViewName) -> TrainConfig:
+def _waveform(name: str, *more: str) -> TrainConfig:
     """Train AudioNTT as the paper does, on waves and with a chain of views of them."""
     chain = WAVE_PRESETS[name]
-    fields = {view.replace("-", "_"): given for view, given in chain.items()}
     return replace(
         _AUDIOSET,
         shards="data/audioset/wave",
         run=Path(f"runs/{name}"),
-        views=(*cast(tuple[ViewName, ...], tuple(chain)), *more),
-        ranges=Ranges(**cast(Any, fields)),
+        views=(*chain, *more),
+        ranges=chain,
     )
 
 

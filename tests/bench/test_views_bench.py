@@ -2,15 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
 from views_bench import LOOP, OTHERS, OURS, BenchViews, loop, ours, table
 
 from audio_barlow_twins.shards.base.errors import UserError
-from audio_barlow_twins.train.views.pipeline import Ranges, WaveName
-from audio_barlow_twins.train.views.wave_views import WAVE_PRESETS
+from audio_barlow_twins.train.views.registry import WAVE_PRESETS, make_chain, view_names
 
 
 def test_all_views_and_presets_are_timed(
@@ -20,16 +18,16 @@ def test_all_views_and_presets_are_timed(
     BenchViews(batch=2, seconds=0.1, rounds=1, device="cpu", json=tmp_path / "views.json").run()
     found = json.loads((tmp_path / "views.json").read_text())["times"]
     timed = {(each["view"], each["way"]) for each in found}
-    for name in (*get_args(WaveName), *WAVE_PRESETS):
+    for name in (*view_names(), *WAVE_PRESETS):
         assert {(name, OURS), (name, LOOP)} <= timed
     assert all(each["ms"] > 0 for each in found)
     out = capsys.readouterr().out
-    assert all(name in out for name in (*get_args(WaveName), *WAVE_PRESETS, *OTHERS))
+    assert all(name in out for name in (*view_names(), *WAVE_PRESETS, *OTHERS))
 
 
 def test_a_loop_over_samples_changes_every_clip_as_the_batch_does() -> None:
     x = torch.randn(3, 1600, generator=torch.Generator().manual_seed(0))
-    chain = Ranges().chain(("gain", "polarity", "low-pass"))
+    chain = make_chain(("gain", "polarity", "low-pass"), {})
     together, _ = ours(chain, x, torch.device("cpu"))()  # type: ignore[misc]
     first = loop(chain, x)()[0][0]  # type: ignore[index]
     torch.testing.assert_close(together[:1], first, atol=1e-5, rtol=1e-5)

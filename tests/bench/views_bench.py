@@ -1,14 +1,14 @@
-"""Time every view of waveforms beside the same operation of other libraries, in one run."""
+"""Time every view beside the same operation of other libraries, in one run."""
 
 import json
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from statistics import median
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,17 +21,13 @@ from audio_barlow_twins.shards.base.files import replacing
 from audio_barlow_twins.train.step.ranks import choose_device
 from audio_barlow_twins.train.tools.bench import chip, synchronise
 from audio_barlow_twins.train.views.bank import Bank
-from audio_barlow_twins.train.views.base import Setting
+from audio_barlow_twins.train.views.base import Chain, ViewContext, WaveView
 from audio_barlow_twins.train.views.draws import Draws, sample_keys
-from audio_barlow_twins.train.views.pipeline import Ranges, WaveName
-from audio_barlow_twins.train.views.wave_views import (
-    WAVE_PRESETS,
-    Chain,
-    make_views,
-    needed_samples,
-)
+from audio_barlow_twins.train.views.pipeline import apply_chain, needed_samples
+from audio_barlow_twins.train.views.registry import WAVE_PRESETS, make_chain, view_names
 
 RATE = 16000
+HOP, MELS = 160, 64
 LEAST_S = 0.2
 """A round calls an operation until this much time has gone by."""
 OURS, LOOP = "ours", "loop over samples"
@@ -84,7 +80,7 @@ OTHERS: dict[str, dict[str, tuple[str, tuple[Any, ...]]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class BenchViews:
-    """Time every view of waveforms beside audiomentations, pedalboard, torch-audiomentations.
+    """Time every view, beside audiomentations, pedalboard and torch-audiomentations.
 
     Those that are not installed (extra `bench`) are named. The loop over samples calls our own view
     with one clip at a time.
@@ -96,7 +92,7 @@ class BenchViews:
     """Length of a clip, s."""
     rounds: int = 3
     """Each operation is timed this often, in turn; the median counts."""
-    views: tuple[WaveName, ...] = get_args(WaveName)
+    views: tuple[str, ...] = field(default_factory=view_names)
     """The views to time."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where our views run; auto takes a GPU if there is one. Other libraries use the CPU."""
@@ -106,6 +102,7 @@ class BenchViews:
     def __post_init__(self) -> None:
         if min(self.batch, self.rounds) < 1 or not self.seconds >= 0.1:
             raise UserError("batch and rounds must be 1 or more, seconds 0.1 or more")
+        make_chain(self.views, {})
 
     def run(self) -> None:
         """Time everything and print a table."""
@@ -128,15 +125,16 @@ class BenchViews:
 
 
 def all_ways(
-    views: tuple[WaveName, ...], x: Tensor, device: torch.device
+    views: tuple[str, ...], x: Tensor, device: torch.device
 ) -> dict[tuple[str, str], Callable[[], object]]:
-    """List what is timed by (view, way): our views, other libraries, and both presets."""
+    """List what is timed by (view, way): our views, other libraries, and the presets."""
     ways: dict[tuple[str, str], Callable[[], object]] = {}
-    waves = x.numpy()
-    for name, view in Ranges().chain(views).items():
-        chain = {name: replace(view, probability=1.0)}
-        ways[name, OURS] = ours(chain, x, device)
-        ways[name, LOOP] = loop(chain, x)
+    waves, log_mel = x.numpy(), torch.randn(len(x), x.shape[1] // HOP + 1, MELS)
+    for name, view in make_chain(views, {}).items():
+        heard = isinstance(view, WaveView)
+        chain = {name: replace(view, probability=1.0) if heard else view}
+        ways[name, OURS] = ours(chain, x if heard else log_mel, device)
+        ways[name, LOOP] = loop(chain, x if heard else log_mel)
         for library, (operation, arguments) in OTHERS.get(name, {}).items():
             if call := other(library, operation, arguments, waves):
                 ways[name, library] = call
@@ -147,15 +145,14 @@ def all_ways(
 
 
 def ours(chain: Chain, x: Tensor, device: torch.device) -> Callable[[], object]:
-    """Apply a chain to a whole batch [N, T]."""
-    n_out = x.shape[1]
-    x = x.repeat(1, 2)[:, : needed_samples(chain, n_out, RATE)].to(device)
-    bank = Bank(len(x), (n_out,), device)
-    bank.push(x[:, :n_out])
-    setting = Setting(sample_rate=RATE, n_out=n_out, bank=bank)
+    """Apply a chain to a whole batch, waveforms [N, T] or log-mel [N, T, F]."""
+    bank = Bank(len(x), tuple(x.shape[1:]), device)
+    bank.push(x.to(device))
+    context = ViewContext(shape=tuple(x.shape[1:]), bank=bank, sample_rate=RATE)
+    x = torch.cat([x, x], 1)[:, : needed_samples(chain, x.shape[1], RATE)].to(device)
     clips = torch.arange(len(x), device=device)
     keys = sample_keys(0, clips * 0, clips, 0)
-    return lambda: make_views(chain, x, Draws(keys), setting)
+    return lambda: apply_chain(chain, x, Draws(keys), context)
 
 
 def loop(chain: Chain, x: Tensor) -> Callable[[], object]:

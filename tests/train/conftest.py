@@ -15,7 +15,7 @@ from audio_barlow_twins.shards.stored.sidecar import Row
 from audio_barlow_twins.shards.stored.writer import shard_name, writing_shard
 from audio_barlow_twins.train.config import TrainConfig
 from audio_barlow_twins.train.step.trainer import Trainer
-from audio_barlow_twins.train.views.pipeline import Ranges
+from audio_barlow_twins.train.views.logmel import Mixup
 
 CLIPS = 40
 PER_SHARD = 24
@@ -90,7 +90,7 @@ def config(shards: Path, tmp_path: Path) -> TrainConfig:
         crop_frames=32,
         batch=8,
         epochs=2,
-        ranges=Ranges(bank=12),
+        ranges={"mixup": Mixup(memory=12)},
         device="cpu",
         precision="float32",
         reader_threads=2,

@@ -20,7 +20,7 @@ from audio_barlow_twins.train.run.session import train
 from audio_barlow_twins.train.step.ranks import Ranks, joined_ranks
 from audio_barlow_twins.train.step.synced import synchronise
 from audio_barlow_twins.train.step.trainer import Trainer
-from audio_barlow_twins.train.views.pipeline import Ranges
+from audio_barlow_twins.train.views.logmel import Mixup
 
 BATCH = 7
 STEPS = 3
@@ -36,7 +36,7 @@ def make_config(shards: Path, run: Path) -> TrainConfig:
         crop_frames=32,
         batch=BATCH,
         epochs=3,
-        ranges=Ranges(bank=12),
+        ranges={"mixup": Mixup(memory=12)},
         optimiser=OptimiserConfig(lr_weights=1.0, lr_biases=0.05, warmup_epochs=0),
         device="cpu",
         precision="float32",

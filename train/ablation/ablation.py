@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 from audio_barlow_twins.eval.run.scoring import Scores
 from audio_barlow_twins.eval.tasks.task import find_tasks, read_task
@@ -19,6 +18,7 @@ from audio_barlow_twins.shards.cluster.fan_out import cluster, fan_out
 from audio_barlow_twins.shards.cluster.workers import count_gpus
 
 from ..config import TrainConfig
+from ..run.folder import find_change, plain_json
 from ..step.setup import open_set
 from .config import Ablation
 from .grids import cells_of
@@ -113,19 +113,17 @@ def keep_plan(config: Ablation) -> None:
         UserError: the folder holds an ablation of something else.
     """
     common = {"grid": config.grid, "protocol": config.protocol} | asdict(config.base)
-    plain: dict[str, Any] = json.loads(json.dumps(common, default=str))
+    plain = plain_json(common)
     path = config.folder / "ablation.json"
     if not path.exists():
         with replacing(path) as scratch:
             scratch.write_text(json.dumps(plain, indent=1) + "\n")
         return
-    kept = json.loads(path.read_text())
-    for name in plain:
-        if plain[name] != kept.get(name):
-            raise UserError(
-                f"{config.folder} was begun with {name} {kept.get(name)}, now it is {plain[name]}; "
-                "an ablation goes on as it began, or name another folder with --out"
-            )
+    if change := find_change(json.loads(path.read_text()), plain):
+        raise UserError(
+            f"{config.folder} was begun with {change}; an ablation goes on as it began, or name "
+            "another folder with --out"
+        )
 
 
 def describe(jobs: Sequence[Job]) -> str:

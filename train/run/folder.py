@@ -1,6 +1,7 @@
 """The run folder: config.json, metrics.jsonl, TensorBoard events, checkpoints, loss.png."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ _FREE = (
 )  # fmt: skip
 """What may differ when a run goes on: it does not change the numbers."""
 
-
+_RANGES = "ranges."
 STOP = ".stop"
 """File of a run folder by which the driver of a cluster asks to stop; holds a signal's number."""
 
@@ -44,7 +45,8 @@ class RunFolder:
         self.metrics_path = self.path / "metrics.jsonl"
         self.checkpoint_path = self.path / "checkpoint.pt"
         self.encoder_path = self.path / "encoder.pt"
-        plain = json.loads(json.dumps(asdict(config), default=str))
+        used = {name: asdict(view) for name, view in config.chain.items()}
+        plain = plain_json(asdict(config) | {"ranges": used})
         self.checkpoint = self._existing(config.resume, plain)
         if self.checkpoint is None:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -61,13 +63,11 @@ class RunFolder:
                 f"{self.path} holds a run already; go on with it by --resume, "
                 "or name another folder with --run"
             )
-        kept = json.loads(self.config_path.read_text())
-        for name in config.keys() - set(_FREE):
-            if config[name] != kept.get(name):
-                raise UserError(
-                    f"{self.path} was started with {name} {kept.get(name)}, now it is "
-                    f"{config[name]}; a run goes on as it began, or name another folder with --run"
-                )
+        if change := find_change(json.loads(self.config_path.read_text()), config, _FREE):
+            raise UserError(
+                f"{self.path} was started with {change}; a run goes on as it began, or name "
+                "another folder with --run"
+            )
         try:
             return load_checkpoint(self.checkpoint_path)
         except CheckpointError as error:
@@ -88,6 +88,37 @@ class RunFolder:
         """Write the encoder alone, then the resumable checkpoint that says the step is done."""
         save_checkpoint(self.encoder_path, replace(checkpoint, training=None))
         save_checkpoint(self.checkpoint_path, checkpoint)
+
+
+def plain_json(config: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as reading their JSON will give them."""
+    return json.loads(json.dumps(config, default=str))
+
+
+def find_change(kept: dict[str, Any], now: dict[str, Any], free: Sequence[str] = ()) -> str:
+    """Say how settings differ from those that were written down, '' if they do not.
+
+    Args:
+        kept: what was read of a config.json, of this or an earlier version.
+        now: what it would be now. Options of views that `kept` does not have count as equal.
+        free: names of settings that may differ.
+    """
+    kept, now = _flat(kept), _flat(now)
+    for name in now:
+        unknown = name.startswith(_RANGES) and name not in kept
+        if not unknown and name not in free and now[name] != kept.get(name):
+            return f"{name} {kept.get(name)}, now it is {now[name]}"
+    return ""
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    """Put each view's options beside the other settings."""
+    ranges = dict(config.get("ranges", {}))
+    if "wave_bank" in ranges:  # until views had names of their own: fields, and both banks' sizes
+        ranges["mixup"] = ranges["mixup"] | {"memory": ranges.pop("bank")}
+        ranges["background"] = ranges["background"] | {"memory": ranges.pop("wave_bank")}
+    views = {_RANGES + name.replace("_", "-"): options for name, options in ranges.items()}
+    return {name: value for name, value in config.items() if name != "ranges"} | views
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

@@ -16,13 +16,14 @@ from audio_barlow_twins.shards.stored.shardset import ShardSet
 
 from ..config import TrainConfig
 from ..views.draws import sample_keys
+from ..views.pipeline import TwoViews
 from .clock import Clock
 from .feed import HOLD, feed
 from .optimiser import make_optimiser, set_rate
 from .order import PartOrder
 from .ranks import Ranks, choose_device
 from .schedule import warmup_cosine
-from .setup import AnyViews, build_views, crop_length, logmel_statistics
+from .setup import build_views, crop_length, logmel_statistics
 from .synced import synchronise
 
 
@@ -86,7 +87,7 @@ class Trainer:
         model.broadcast_buffers = False  # statistics are the same in all processes anyway
         return network, model
 
-    def make_views(self) -> AnyViews:
+    def make_views(self) -> TwoViews:
         """Build the augmentations, as they are before the first step."""
         views = build_views(self.config, self.shard_set, self.statistics, self.ranks)
         if self.config.compile != "no" and self.ranks.world == 1:  # gathering is no part of a graph
@@ -103,7 +104,7 @@ class Trainer:
         self.clock.mark("optimiser")
         return terms
 
-    def compute(self, batch: Batch, views: AnyViews) -> Tensor:
+    def compute(self, batch: Batch, views: TwoViews) -> Tensor:
         """Do all of a step but the optimiser's part; return loss and terms, float32 [3]."""
         self.clock.mark("copy")
         view_a, view_b = views(batch.crops, *self._keys(batch))

@@ -27,7 +27,8 @@ from ..presets import PRESETS
 from ..run.summary import PAPER_CLIPS, PAPER_EPOCHS
 from ..step.ranks import Ranks, choose_device
 from ..step.trainer import Trainer
-from ..views.pipeline import split_views
+from ..views.base import WaveView
+from ..views.registry import of_kind
 
 WARM_UP = 5
 """Steps before the first timing: kernels are loaded, or compiled."""
@@ -82,7 +83,7 @@ class Bench:
                 for mode in self.compile:
                     given = PRESETS[name][1]
                     config = replace(given, batch=self.batch, compile=mode, device=self.device)
-                    waves = bool(split_views(config.views)[0])
+                    waves = bool(of_kind(config.chain, WaveView))
                     if waves not in sets:
                         form = wave_form() if waves else logmel_form(FrontEnd())
                         sets[waves] = synthetic_shards(

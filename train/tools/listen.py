@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +18,12 @@ from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.logmel import LogMel
 from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards
 
+from ..config import WaveNames
 from ..views.bank import Bank
-from ..views.base import Setting, WaveView, fit
+from ..views.base import Chain, View, ViewContext, WaveView, fit
 from ..views.draws import Draws, sample_keys
-from ..views.pipeline import Ranges, WaveName, split_views
-from ..views.wave_views import make_views, needed_samples
+from ..views.pipeline import apply_chain, needed_samples
+from ..views.registry import default_views, make_chain, view_names
 from .clips import find_wave
 
 RATE = FrontEnd().sample_rate
@@ -33,25 +34,7 @@ INTRO = (
     "was read. Below each name stands what was done."
 )
 STRENGTHS = (("gentle", 1 / 3), ("medium", 2 / 3), ("strongest", 1.0))
-MILD: dict[str, dict[str, float]] = {
-    "time-stretch": {"rate": 1},
-    "pitch-shift": {"cents": 0},
-    "equaliser": {"gain_db": 0},
-    "low-pass": {"frequency_hz": 8000},
-    "high-pass": {"frequency_hz": 20},
-    "band-pass": {"q": 0.1},
-    "compression": {"ratio": 1, "threshold_db": 0},
-    "clipping": {"below_peak_db": 0},
-    "reverb": {"rt60_s": 0.05, "direct_db": 30},
-    "background": {"snr_db": 40},
-    "coloured-noise": {"snr_db": 40},
-    "bandwidth": {"rate_hz": 16000},
-    "time-shift": {"shift_ms": 0},
-    "time-mask": {"length_ms": 0},
-    "fade": {"in_s": 0, "out_s": 0},
-    "gain": {"gain_db": 0},
-}
-"""The values at which a view does next to nothing; its strength is the way from there."""
+"""What a page shows of a view: shares of the way from next to nothing to the end of its ranges."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +47,9 @@ class Listen:
     """Wave shard set, for the clips and what is put behind them."""
     out: Path = Path("listen.html")
     """Page to write, one file with all sounds and pictures inside."""
-    views: tuple[WaveName, ...] = get_args(WaveName)
+    views: WaveNames = field(default_factory=lambda: view_names(WaveView))
     """The views to show."""
-    ranges: Ranges = field(default_factory=Ranges)
+    ranges: Chain = field(default_factory=lambda: default_views(WaveView))
     """How strong they may be."""
     clips: int = 2
     """Clips at random, where none is named."""
@@ -80,12 +63,12 @@ class Listen:
             raise UserError(
                 f"clips is {self.clips}, seconds {self.seconds}; choose 1 or more, and 0.1 to 60"
             )
-        split_views(self.views)
+        make_chain(self.views, self.ranges, WaveView)
 
     def run(self) -> None:
         """Write the page and say where it is."""
         shard_set = open_shards(self.shards, wave_form())
-        chain = self.ranges.chain(self.views)
+        chain = make_chain(self.views, self.ranges)
         n_out = round(self.seconds * RATE)
         names = list(self.clip) or random_keys(shard_set, self.clips, self.seed, n_out)
         read = needed_samples(chain, n_out, RATE)
@@ -93,13 +76,13 @@ class Listen:
         bank = Bank(BACKGROUNDS, (n_out,))
         for name in random_keys(shard_set, BACKGROUNDS, self.seed + 1, n_out):
             bank.push(fit(find_wave(name, shard_set)[None], n_out))
-        setting = Setting(sample_rate=RATE, n_out=n_out, bank=bank)
+        context = ViewContext(shape=(n_out,), bank=bank, sample_rate=RATE)
         groups = []
         for name, view in chain.items():
             cards = [
                 card
                 for clip, x in clips.items()
-                for card in _cards(clip, x, name, view, setting, self.seed)
+                for card in _cards(clip, x, view, context, self.seed)
             ]
             groups.append((name, (view.__doc__ or "").split("\n")[0], cards))
         subtitle = f"{len(clips)} clips of {self.shards}"
@@ -109,33 +92,33 @@ class Listen:
         say(f"{self.out}: {len(chain)} views of {len(clips)} clips, {len(whole) / 1e6:.1f} MB")
 
 
-def _cards(
-    clip: str, x: Tensor, name: str, view: WaveView, setting: Setting, seed: int
-) -> Iterator[Card]:
+def _cards(clip: str, x: Tensor, view: View, context: ViewContext, seed: int) -> Iterator[Card]:
     """Show the clip [1, T], then one view of it at each strength."""
-    n_out, log_mel = setting.n_out or x.shape[1], LogMel()
-    yield card_of(f"{clip}: the clip", "as it was read", x[0, :n_out].numpy(), log_mel)
-    for number, (words, strength) in enumerate(strengths(name)):
-        given = at_strength(name, view, strength)
+    log_mel = LogMel()
+    whole = x[0, : context.shape[0]].numpy()
+    yield card_of(f"{clip}: the clip", "as it was read", whole, log_mel)
+    for number, (words, strength) in enumerate(strengths(view)):
+        given = at_strength(view, strength)
         keys = sample_keys(seed, torch.tensor(number), torch.zeros(1, dtype=torch.int64), 0)
-        made, drawn = make_views({name: given}, x, Draws(keys), setting)
-        (text,) = given.describe(drawn[name])
+        made, drawn = apply_chain({view.name: given}, x, Draws(keys), context)
+        (text,) = given.describe(drawn[view.name])
         yield card_of(f"{clip}: {words}", text, made[0].numpy(), log_mel)
 
 
-def strengths(name: str) -> list[tuple[str, float]]:
-    """List the strengths of a view; one that has no range has one."""
-    return list(STRENGTHS) if name in MILD else [("done", 1.0)]
+def strengths(view: View) -> list[tuple[str, float]]:
+    """List the strengths of a view; one that is never mild has one."""
+    mild = any(span.mild is not None for span in view.spans.values())
+    return list(STRENGTHS) if mild else [("done", 1.0)]
 
 
-def at_strength(name: str, view: WaveView, strength: float) -> WaveView:
-    """Fix the leading parameters of a view at a share of the way to their range's further end."""
-    fixed = {}
-    for parameter, mild in MILD.get(name, {}).items():
-        end = max(getattr(view, parameter), key=lambda end: abs(end - mild))
-        value = mild + strength * (end - mild)
-        fixed[parameter] = (value, value)
-    return replace(view, probability=1.0, **fixed)
+def at_strength(view: View, strength: float) -> View:
+    """Fix what can be mild of a view at a share of the way to its range's further end."""
+    fixed: dict[str, Any] = {"probability": 1.0}
+    for option, span in view.spans.items():
+        if (mild := span.mild) is not None:
+            end = max(getattr(view, option), key=lambda end: abs(end - mild))
+            fixed[option] = (mild + strength * (end - mild),) * 2
+    return replace(view, **fixed)
 
 
 def random_keys(shard_set: ShardSet, count: int, seed: int, n_samples: int) -> list[str]:

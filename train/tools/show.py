@@ -14,10 +14,13 @@ from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.logmel import LogMel
 from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards
 
+from ..config import LogmelNames
 from ..run.pictures import new_figure, save
+from ..views.base import Chain, LogmelView
 from ..views.draws import sample_keys
 from ..views.norm import SetNorm
-from ..views.pipeline import PAPER, LogmelName, Ranges, Views
+from ..views.pipeline import TwoViews
+from ..views.registry import PAPER, default_views, make_chain
 from .clips import read_file, read_key
 
 SPREAD = 3.0
@@ -34,9 +37,9 @@ class Show:
     """Log-mel shard set: its statistics normalise, its clips are mixed in."""
     out: Path = Path("views.png")
     """Picture to write."""
-    views: tuple[LogmelName, ...] = PAPER
+    views: LogmelNames = PAPER
     """The augmentations, in the order in which they are applied."""
-    ranges: Ranges = field(default_factory=Ranges)
+    ranges: Chain = field(default_factory=lambda: default_views(LogmelView))
     """How strong they are."""
     pairs: int = 3
     """Pairs of views."""
@@ -48,6 +51,7 @@ class Show:
     def __post_init__(self) -> None:
         if min(self.pairs, self.crop_frames) < 1:
             raise UserError("pairs and crop_frames must be 1 or more")
+        make_chain(self.views, self.ranges, LogmelView)
 
     def run(self) -> None:
         """Draw the picture and say where it is."""
@@ -77,10 +81,10 @@ def whole_clip(config: Show, shard_set: ShardSet) -> Tensor:
 def make(config: Show, shard_set: ShardSet, crop: Tensor) -> tuple[Tensor, Tensor]:
     """Make pairs of views of one crop [T, F], with a bank of clips of the set."""
     norm = SetNorm(shard_set.statistics.mean, shard_set.statistics.std)
-    views = Views(config.views, config.ranges, norm, (config.crop_frames, crop.shape[1]))
-    held = min(len(shard_set), config.ranges.bank)
+    views = TwoViews(make_chain(config.views, config.ranges), norm, (len(crop), crop.shape[1]))
+    held = max(1, min(len(shard_set), views.memory))
     with CropReader(shard_set, frames=config.crop_frames, batch=held, seed=config.seed) as reader:
-        views.remember(next(reader.batches(0, 1)).crops.float())
+        views.remember(next(reader.batches(0, 1)).crops)
     numbers = torch.arange(config.pairs)
     keys = [sample_keys(config.seed, numbers * 0, numbers, view) for view in (0, 1)]
     return views(crop.expand(config.pairs, *crop.shape), *keys)

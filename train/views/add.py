@@ -1,13 +1,11 @@
 """Views that add sound to a waveform: coloured noise, another clip, a room."""
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from .base import Drawn, Setting, WaveView, check_range, decibels, fit, uniform_in_octaves
+from .base import Drawn, ViewContext, WaveView, decibels, fit, number, span
 from .draws import MAX_INTEGERS, Draws
 
 SILENT = 1e-12
@@ -79,90 +77,64 @@ def reverberate(x: Tensor, response: Tensor) -> Tensor:
     return torch.fft.irfft(spectrum, n=size)[:, :n_samples]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ColouredNoise(WaveView):
+class ColouredNoise(WaveView, name="coloured-noise"):
     """Add noise of any colour."""
 
-    snr_db: tuple[float, float] = (3.0, 30.0)
+    snr_db: tuple[float, float] = span(3, 30, inside=(-60, 120), mild=40)
     """Lowest and highest ratio of the clip's energy to the noise's, dB."""
-    slope_db: tuple[float, float] = (-6.0, 3.0)
+    slope_db: tuple[float, float] = span(-6, 3, inside=(-12, 12))
     """Range of the noise's slope, dB for an octave: 0 white, -3 pink, -6 brown, 3 blue."""
 
-    text: ClassVar[str] = "noise of {slope_db:+.1f} dB an octave, {snr_db:.0f} dB below the clip"
+    text = "noise of {slope_db:+.1f} dB an octave, {snr_db:.0f} dB below the clip"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("snr_db", self.snr_db, -60, 120)
-        check_range("slope_db", self.slope_db, -12, 12)
+    def draw(self, draws: Draws, context: ViewContext) -> Drawn:
+        """Draw from the ranges, and the noise's `seed`."""
+        return super().draw(draws, context) | {"seed": draws.integers(MAX_INTEGERS)}
 
-    def parameters(self, draws: Draws) -> Drawn:
-        """Draw `snr_db`, `slope_db` and the noise's `seed`."""
-        return {
-            "snr_db": draws.uniform(*self.snr_db),
-            "slope_db": draws.uniform(*self.slope_db),
-            "seed": draws.integers(MAX_INTEGERS),
-        }
-
-    def change(self, x: Tensor, drawn: Drawn, setting: Setting) -> Tensor:
+    def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
         """Add noise."""
         noise = coloured_noise(drawn["seed"], drawn["slope_db"], x.shape[1])
         return add_at(x, noise, drawn["snr_db"])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Background(WaveView):
-    """Add an earlier clip."""
+class Background(WaveView, name="background"):
+    """Add an earlier clip; while there is none, clips pass unchanged."""
 
-    snr_db: tuple[float, float] = (3.0, 30.0)
+    snr_db: tuple[float, float] = span(3, 30, inside=(-60, 120), mild=40)
     """Lowest and highest ratio of the clip's energy to the other's, dB."""
+    memory: int = number(256, inside=(1, MAX_INTEGERS))
+    """Number of last clips that serve as background."""
 
-    text: ClassVar[str] = "another clip, {snr_db:.0f} dB below"
+    text = "another clip, {snr_db:.0f} dB below"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("snr_db", self.snr_db, -60, 120)
+    def draw(self, draws: Draws, context: ViewContext) -> Drawn:
+        """Draw `snr_db`, and `age` as a share of the earlier clips."""
+        return super().draw(draws, context) | {"age": draws.uniform(0, 1)}
 
-    def parameters(self, draws: Draws) -> Drawn:
-        """Draw `snr_db`, and `age` as a share of the bank's clips."""
-        return {"snr_db": draws.uniform(*self.snr_db), "age": draws.uniform(0, 1)}
-
-    def change(self, x: Tensor, drawn: Drawn, setting: Setting) -> Tensor:
+    def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
         """Add a clip of the bank; a shorter one ends before x."""
-        if setting.bank is None:
-            return x
-        filled = setting.bank.filled
+        filled = context.bank.filled.clamp(max=self.memory)
         ages = (drawn["age"] * filled).to(torch.int64).minimum((filled - 1).clamp_min(0))
-        return add_at(x, fit(setting.bank.take(ages), x.shape[1]), drawn["snr_db"])
+        return add_at(x, fit(context.bank.take(ages), x.shape[1]), drawn["snr_db"])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reverb(WaveView):
+class Reverb(WaveView, name="reverb"):
     """Put a clip into a room."""
 
-    rt60_s: tuple[float, float] = (0.1, 0.8)
+    rt60_s: tuple[float, float] = span(0.1, 0.8, inside=(0.01, 10), mild=0.05, octaves=True)
     """Shortest and longest time in which the energy decays by 60 dB, seconds."""
-    direct_db: tuple[float, float] = (-3.0, 15.0)
+    direct_db: tuple[float, float] = span(-3, 15, inside=(-60, 60), mild=30)
     """Lowest and highest ratio of the direct sound's energy to the room's, dB."""
 
-    text: ClassVar[str] = "room of {rt60_s:.2f} s, {direct_db:.0f} dB below the direct sound"
+    text = "room of {rt60_s:.2f} s, {direct_db:.0f} dB below the direct sound"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("rt60_s", self.rt60_s, 0.01, 10)
-        check_range("direct_db", self.direct_db, -60, 60)
+    def draw(self, draws: Draws, context: ViewContext) -> Drawn:
+        """Draw from the ranges, and the room's `seed`."""
+        return super().draw(draws, context) | {"seed": draws.integers(MAX_INTEGERS)}
 
-    def parameters(self, draws: Draws) -> Drawn:
-        """Draw `rt60_s`, `direct_db` and the room's `seed`."""
-        return {
-            "rt60_s": uniform_in_octaves(draws, *self.rt60_s),
-            "direct_db": draws.uniform(*self.direct_db),
-            "seed": draws.integers(MAX_INTEGERS),
-        }
-
-    def change(self, x: Tensor, drawn: Drawn, setting: Setting) -> Tensor:
+    def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
         """Reverberate."""
-        longest_s, rate = self.rt60_s[1], setting.sample_rate
         response = room_response(
-            drawn["seed"], drawn["rt60_s"], drawn["direct_db"], longest_s, rate
+            drawn["seed"], drawn["rt60_s"], drawn["direct_db"], self.rt60_s[1], context.sample_rate
         )
         return reverberate(x, response)

@@ -1,8 +1,28 @@
-"""What every view of a waveform is: ranges, parameters drawn per sample, a change, and words."""
+"""What a view is: its options, the numbers that each sample draws, and the change of a batch.
+
+A new view is one class, in any module; once that is imported, its name is known to training, to
+the command line and to the tools:
+
+    class Hum(WaveView, name="hum"):
+        '''Add the hum of the mains.'''
+
+        level_db: tuple[float, float] = span(-60, -20, inside=(-120, 0), mild=-90)
+        '''Lowest and highest level of the hum, dB of full scale.'''
+
+        def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
+            time = torch.arange(x.shape[1], device=x.device) / context.sample_rate
+            return x + decibels(drawn["level_db"])[:, None] * torch.sin(314 * time)
+
+    abt --import my_views train demo --views hum mixup --ranges.hum.level-db -50 -30
+
+Nothing in a view may wait for the device, and what a sample becomes may depend on its own numbers
+alone, neither on its place in the batch nor on the other samples. Random numbers come from `draws`.
+"""
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+import re
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, dataclass_transform
 
 import torch
 from torch import Tensor
@@ -14,88 +34,175 @@ from .bank import Bank
 from .draws import Draws
 
 Drawn = dict[str, Tensor]
-"""Parameters of N samples by name, each [N] or [N, bands]; `applied` says who is changed, bool."""
+"""Numbers of N samples by name, each [N] or [N, …]."""
+Chain = dict[str, "View"]
+"""Views by their names, in the order in which they are applied."""
+VIEWS: dict[str, type["View"]] = {}
+"""Every view that is defined, by its name."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """How numbers are drawn from a range that is an option."""
+
+    octaves: bool
+    mild: float | None
+
+    def draw(self, draws: Draws, low: float, high: float) -> Tensor:
+        """Draw a number from [low, high) for every sample, float32 [N]."""
+        if not self.octaves:
+            return draws.uniform(low, high)
+        return draws.uniform(math.log2(low), math.log2(high)).exp2().clamp(low, high)
+
+
+def span(
+    low: float,
+    high: float,
+    *,
+    inside: tuple[float, float] = (-math.inf, math.inf),
+    mild: float | None = None,
+    octaves: bool = False,
+) -> Any:
+    """Declare an option that is a range, from which every sample draws a number of its own.
+
+    Args:
+        low, high: the default.
+        inside: where the range must lie.
+        mild: number at which the view does next to nothing; `abt train listen` begins there.
+        octaves: give equal chances to equal ratios, instead of to equal differences.
+    """
+    metadata = {"inside": inside, "span": Span(octaves, mild)}
+    return field(default=(float(low), float(high)), metadata=metadata)
+
+
+def number(default: float, *, inside: tuple[float, float]) -> Any:
+    """Declare an option that is one number, which must lie `inside`, the same for all samples."""
+    return field(default=default, metadata={"inside": inside})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What a view must know of the run."""
+class ViewContext:
+    """What a view may know of the run."""
 
+    shape: tuple[int, ...]
+    """Of a clip after the views: (samples,), or (frames, mel bins)."""
+    bank: Bank
+    """Earlier clips of this shape, for views that have a `memory`."""
     sample_rate: int = 16000
     """Samples per second, Hz."""
-    n_out: int | None = None
-    """Samples that a change of length returns; none: as many as it gets."""
-    bank: Bank | None = None
-    """Earlier clips [T], for the background; none or an empty one adds nothing."""
 
 
+@dataclass_transform(kw_only_default=True, frozen_default=True)
 @dataclass(frozen=True, kw_only=True)
-class WaveView:
-    """A random change of waveforms, for a whole batch on its device."""
+class View:
+    """A random change of clips, for a whole batch on its device; derive from the two kinds below.
 
-    probability: float = 0.5
-    """Share of samples that are changed, 0 to 1; the others come back as they are."""
+    Subclasses become frozen dataclasses, and those with a `name` can be trained with by it.
+    """
 
+    name: ClassVar[str] = ""
+    """What `--views` and `--ranges.NAME` call it."""
     text: ClassVar[str] = ""
-    """How `describe` writes a sample's parameters, a format string."""
+    """How `describe` writes a sample's numbers, a format string."""
+    spans: ClassVar[dict[str, Span]] = {}
+    """The options that are ranges."""
+    memory = 0
+    """Number of earlier clips that the bank must hold; an option of views that use them."""
+
+    def __init_subclass__(cls, name: str = "") -> None:
+        dataclass(frozen=True, kw_only=True)(cls)
+        metadata = {option.name: option.metadata for option in fields(cls)}
+        cls.spans = {key: each["span"] for key, each in metadata.items() if "span" in each}
+        cls.name = name
+        if name:
+            _register(name, cls)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.probability <= 1:
-            raise UserError(f"probability is {self.probability}; choose a share from [0, 1]")
+        for option in fields(self):
+            if "inside" in option.metadata:
+                self._check(option.name, *option.metadata["inside"])
 
-    def draw(self, draws: Draws) -> Drawn:
-        """Draw the parameters of the N samples, as many numbers whoever is changed."""
-        return {"applied": draws.uniform(0, 1) < self.probability} | self.parameters(draws)
+    def __call__(self, x: Tensor, draws: Draws, context: ViewContext) -> tuple[Tensor, Drawn]:
+        """Draw and change: returns the changed samples, and what was drawn."""
+        drawn = self.draw(draws, context)
+        return self.change(x, drawn, context), drawn
 
-    def apply(self, x: Tensor, drawn: Drawn, setting: Setting) -> Tensor:
-        """Change those of the waveforms, float32 [N, T], whose `applied` is true."""
-        changed = self.change(x, drawn, setting)
-        return torch.where(drawn["applied"][:, None], changed, fit(x, changed.shape[1]))
+    def draw(self, draws: Draws, context: ViewContext) -> Drawn:
+        """Draw the numbers of every sample: one from each range, in the order of the options."""
+        return {option: self.sample(option, draws) for option in self.spans}
 
-    def __call__(self, x: Tensor, draws: Draws, setting: Setting | None = None) -> Tensor:
-        """Draw and change: float32 [N, T] to [N, T], or to [N, n_out] where the length changes."""
-        return self.apply(x, self.draw(draws), setting or Setting())
+    def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
+        """Change every sample, float32 [N, T] or [N, T, F]."""
+        raise NotImplementedError
+
+    def needed(self, n_out: int, sample_rate: int) -> int:
+        """Count the samples a clip must have for `n_out` without zeros at the end."""
+        return n_out
+
+    def sample(self, option: str, draws: Draws) -> Tensor:
+        """Draw a number from one of the ranges for every sample, float32 [N]."""
+        return self.spans[option].draw(draws, *getattr(self, option))
 
     def describe(self, drawn: Drawn) -> list[str]:
         """Say what was done to each sample, '' for one left alone; waits for the device."""
         table = {name: values.tolist() for name, values in drawn.items()}
         rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
-        return [self.phrase(row) if row["applied"] else "" for row in rows]
+        return [self.phrase(row) if row.get("applied", True) else "" for row in rows]
 
-    def phrase(self, row: dict) -> str:
-        """Write one sample's parameters."""
-        return self.text.format(**row)
+    def phrase(self, row: dict[str, Any]) -> str:
+        """Write one sample's numbers: `text` with them, or else their names and values."""
+        listed = (f"{option} {row[option]:.3g}" for option in self.spans if option in row)
+        return (self.text or " ".join([self.name, *listed])).format(name=self.name, **row)
 
-    def needed_samples(self, n_out: int, sample_rate: int) -> int:
-        """Count the samples a clip must have for `n_out` without zeros at the end."""
-        return n_out
+    def _check(self, option: str, low: float, high: float) -> None:
+        given = getattr(self, option)
+        first, last = given if isinstance(given, tuple) else (given, given)
+        if low <= first <= last <= high and math.isfinite(first) and math.isfinite(last):
+            return
+        wanted = f"a number from [{low:g}, {high:g}]"
+        if isinstance(given, tuple):
+            wanted = f"{low:g} <= smallest <= largest <= {high:g}"
+        raise UserError(f"{self.name}.{option} is {given}; choose {wanted}")
 
-    def parameters(self, draws: Draws) -> Drawn:
-        """Draw what is particular to this view."""
-        return {}
 
-    def change(self, x: Tensor, drawn: Drawn, setting: Setting) -> Tensor:
-        """Change every sample."""
-        raise NotImplementedError
+class WaveView(View):
+    """A random change of waveforms, float32 [N, T] to [N, T], or to as many as the context says."""
+
+    probability: float = number(0.5, inside=(0, 1))
+    """Share of samples that are changed, 0 to 1; the others come back as they are."""
+
+    def __call__(self, x: Tensor, draws: Draws, context: ViewContext) -> tuple[Tensor, Drawn]:
+        """Draw and change; `applied` says which samples are changed. All draw as many numbers."""
+        applied = draws.uniform(0, 1) < self.probability
+        changed, drawn = super().__call__(x, draws, context)
+        x = torch.where(applied[:, None], changed, fit(x, changed.shape[1]))
+        return x, {"applied": applied} | drawn
+
+
+class LogmelView(View):
+    """A random change of normalised log-mel, float32 [N, T, F] to [N, T, F]."""
+
+
+def _register(name: str, view: type[View]) -> None:
+    """Enter a view; one that is defined again, as in a notebook, takes its own place.
+
+    Raises:
+        UserError: another view has this name, or a command line could not take it.
+    """
+    if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise UserError(f"a view is called {name!r}; write it as time-shift is")
+    other = VIEWS.get(name, view)
+    if (other.__module__, other.__qualname__) != (view.__module__, view.__qualname__):
+        raise UserError(
+            f"{view.__module__}.{view.__qualname__} and {other.__module__}.{other.__qualname__} "
+            f"are both called {name}; choose another name"
+        )
+    VIEWS[name] = view
 
 
 def fit(x: Tensor, n_samples: int) -> Tensor:
     """Cut waveforms [N, T] to a length, or fill them with zeros at the end."""
     return x if x.shape[1] == n_samples else pad(x, (0, n_samples - x.shape[1]))
-
-
-def uniform_in_octaves(draws: Draws, low: float, high: float) -> Tensor:
-    """Draw from [low, high) with equal chances for equal ratios: float32 [N]."""
-    return draws.uniform(math.log2(low), math.log2(high)).exp2().clamp(low, high)
-
-
-def check_range(
-    name: str, got: tuple[float, float], low: float = -math.inf, high: float = math.inf
-) -> None:
-    """Refuse a range that is upside down or leaves [low, high]."""
-    first, last = got
-    if not (low <= first <= last <= high and math.isfinite(first) and math.isfinite(last)):
-        raise UserError(f"{name} is {got}; choose {low:g} <= smallest <= largest <= {high:g}")
 
 
 def decibels(db: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class Draws:
         self._keys = keys
         self._calls = 0
 
-    def of(self, name: str) -> "Draws":
+    def substream(self, name: str) -> "Draws":
         """Return streams that are independent of these and of those of any other name."""
         digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
         return Draws(_mix(self._keys ^ _signed(int.from_bytes(digest, "little"))))

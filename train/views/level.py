@@ -1,142 +1,137 @@
-"""Views that change the level of a waveform: gain, polarity, fades, clipping."""
+"""Views that change the level of a waveform: gain, polarity, fades, clipping, compression."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+import math
 
 import torch
 from torch import Tensor
 
-from .base import (
-    Drawn,
-    Setting,
-    WaveView,
-    check_range,
-    decibels,
-    uniform_in_octaves,
-)
-from .draws import Draws
+from .base import Drawn, ViewContext, WaveView, decibels, span
+from .dsp.envelope import peak_envelope
+
+QUIETEST = 1e-6
+KNEE_DB = 6.0
+"""Width of a compressor's quadratic bend around the threshold."""
+OCTAVES = math.log2(10) / 20
+"""Doublings of the amplitude in a decibel: computers have logarithms to base 2."""
 
 
-def gain(x: Tensor, gain_db: Tensor) -> Tensor:
-    """Amplify waveforms [N, T] by `gain_db` [N]."""
-    return x * decibels(gain_db)[:, None]
+def compress(
+    x: Tensor,
+    threshold_db: Tensor,
+    ratio: Tensor,
+    attack_ms: Tensor,
+    release_ms: Tensor,
+    sample_rate: int,
+) -> Tensor:
+    """Turn loud passages down.
 
-
-def fade(x: Tensor, in_s: Tensor, out_s: Tensor, curve: Tensor, sample_rate: int) -> Tensor:
-    """Fade waveforms in from zero and out to zero.
-
-    The amplitude at time t of a fade is (t / length)^curve.
+    The feed-forward compressor with a decoupled, smooth peak detector behind its gain computer, in
+    decibels (Giannoulis, Massberg and Reiss, "Digital dynamic range compressor design", 2012,
+    equations 4, 17 and 23).
 
     Args:
-        x: waveforms, float32 [N, T].
-        in_s: length of the fade in, seconds [N]; 0 for none.
-        out_s: length of the fade out, seconds [N].
-        curve: shape of the ramp [N]: 1 is a straight line, more starts slowly, less starts fast.
+        x: waveforms, float32 [N, T]; full scale is 1.
+        threshold_db: level at which the reduction begins, dB of full scale [N].
+        ratio: dB of input above the threshold for one of output [N]; 1 changes nothing.
+        attack_ms: time constant of a reduction that grows [N].
+        release_ms: time constant of one that ends, besides the attack's [N].
         sample_rate: Hz.
 
     Returns:
         Waveforms, float32 [N, T].
     """
-    after = torch.arange(x.shape[1], device=x.device) / sample_rate
-    before = after.flip(0)  # from the last sample
-    ramps = [
-        (time / length.clamp_min(0.5 / sample_rate)[:, None]).clamp(max=1)
-        for time, length in ((after, in_s), (before, out_s))
-    ]
-    # A fade of no length must keep the first sample too.
-    ramps = [torch.where(s[:, None] > 0, r, 1.0) for s, r in zip((in_s, out_s), ramps, strict=True)]
-    return x * (ramps[0] * ramps[1]).pow(curve[:, None])
+    knee = KNEE_DB * OCTAVES
+    over = x.abs().clamp_min_(QUIETEST).log2_()
+    over.sub_((threshold_db * OCTAVES - knee / 2)[:, None]).clamp_min_(0)
+    bend = over.clamp(max=knee)
+    wanted = over.sub_(bend).addcmul_(bend, bend, value=0.5 / knee)
+    attack, release = (t * sample_rate / 1000 for t in (attack_ms, release_ms))
+    # Scaled at the end, as the envelope of what is scaled is the scaled envelope.
+    reduction = peak_envelope(wanted, release, attack).mul_((1 / ratio - 1)[:, None])
+    return reduction.exp2_().mul_(x)
 
 
-def clip(x: Tensor, below_peak_db: Tensor) -> Tensor:
-    """Cut waveforms [N, T] off at a level given in dB below each one's peak [N]."""
-    peak = x.abs().amax(1)
-    level = (peak * decibels(-below_peak_db))[:, None]
-    return x.minimum(level).maximum(-level)
+class Compression(WaveView, name="compression"):
+    """Compress a clip's dynamic range."""
+
+    threshold_db: tuple[float, float] = span(-40, -15, inside=(-100, 0), mild=0)
+    """Lowest and highest level at which the reduction begins, dB of full scale."""
+    ratio: tuple[float, float] = span(1.5, 8, inside=(1, 100), mild=1, octaves=True)
+    """Smallest and largest ratio: dB of input above the threshold for one of output."""
+    attack_ms: tuple[float, float] = span(1, 20, inside=(0.1, 1000), octaves=True)
+    """Shortest and longest time constant of the attack, ms."""
+    release_ms: tuple[float, float] = span(30, 300, inside=(1, 10_000), octaves=True)
+    """Shortest and longest time constant of the release, ms."""
+
+    text = (
+        "compressed above {threshold_db:.0f} dB by {ratio:.1f}:1, "
+        "attack {attack_ms:.1f} ms, release {release_ms:.0f} ms"
+    )
+
+    def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
+        """Compress."""
+        return compress(x, sample_rate=context.sample_rate, **drawn)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gain(WaveView):
+class Gain(WaveView, name="gain"):
     """Make a clip louder or softer."""
 
-    gain_db: tuple[float, float] = (-12.0, 6.0)
+    gain_db: tuple[float, float] = span(-12, 6, inside=(-120, 60), mild=0)
     """Smallest and largest gain, dB."""
 
-    text: ClassVar[str] = "gain {gain_db:+.1f} dB"
+    text = "gain {gain_db:+.1f} dB"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("gain_db", self.gain_db, -120, 60)
-
-    def parameters(self, draws: Draws) -> Drawn:
-        """Draw `gain_db`."""
-        return {"gain_db": draws.uniform(*self.gain_db)}
-
-    def change(self, x: Tensor, drawn: Drawn, setting: Setting) -> Tensor:
+    def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
         """Amplify."""
-        return gain(x, drawn["gain_db"])
+        return x * decibels(drawn["gain_db"])[:, None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Polarity(WaveView):
+class Polarity(WaveView, name="polarity"):
     """Turn the sign of a clip."""
 
-    text: ClassVar[str] = "polarity turned"
+    text = "polarity turned"
 
-    def change(self, x: Tensor, drawn: Drawn, setting: Setting) -> Tensor:
+    def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
         """Negate."""
         return -x
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fade(WaveView):
-    """Fade a clip in and out."""
+class Fade(WaveView, name="fade"):
+    """Fade a clip in from zero and out to zero; at time t of a ramp it is at (t / length)^curve."""
 
-    in_s: tuple[float, float] = (0.0, 0.5)
+    in_s: tuple[float, float] = span(0, 0.5, inside=(0, math.inf), mild=0)
     """Shortest and longest fade in, seconds."""
-    out_s: tuple[float, float] = (0.0, 0.5)
+    out_s: tuple[float, float] = span(0, 0.5, inside=(0, math.inf), mild=0)
     """Shortest and longest fade out, seconds."""
-    curve: tuple[float, float] = (0.5, 2.0)
+    curve: tuple[float, float] = span(0.5, 2, inside=(0.1, 10), octaves=True)
     """Range of the ramp's exponent: 1 is a straight line, 2 starts slowly, 0.5 fast."""
 
-    text: ClassVar[str] = "fade in {in_s:.2f} s, out {out_s:.2f} s, curve {curve:.2f}"
+    text = "fade in {in_s:.2f} s, out {out_s:.2f} s, curve {curve:.2f}"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("in_s", self.in_s, 0)
-        check_range("out_s", self.out_s, 0)
-        check_range("curve", self.curve, 0.1, 10)
-
-    def parameters(self, draws: Draws) -> Drawn:
-        """Draw `in_s`, `out_s` and `curve`."""
-        return {
-            "in_s": draws.uniform(*self.in_s),
-            "out_s": draws.uniform(*self.out_s),
-            "curve": uniform_in_octaves(draws, *self.curve),
-        }
-
-    def change(self, x: Tensor, drawn: Drawn, setting: Setting) -> Tensor:
+    def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
         """Fade."""
-        return fade(x, drawn["in_s"], drawn["out_s"], drawn["curve"], setting.sample_rate)
+        after = torch.arange(x.shape[1], device=x.device) / context.sample_rate
+        before = after.flip(0)  # from the last sample
+        sides = (after, drawn["in_s"][:, None]), (before, drawn["out_s"][:, None])
+        shortest = 0.5 / context.sample_rate
+        ramps = [(time / length.clamp_min(shortest)).clamp(max=1) for time, length in sides]
+        # A fade of no length must keep the first sample too.
+        head, tail = (
+            torch.where(length > 0, ramp, 1.0)
+            for ramp, (_, length) in zip(ramps, sides, strict=True)
+        )
+        return x * (head * tail).pow(drawn["curve"][:, None])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Clipping(WaveView):
+class Clipping(WaveView, name="clipping"):
     """Cut the peaks off, as an overdriven microphone does."""
 
-    below_peak_db: tuple[float, float] = (0.0, 15.0)
+    below_peak_db: tuple[float, float] = span(0, 15, inside=(0, 120), mild=0)
     """Smallest and largest distance of the clipping level under the clip's peak, dB."""
 
-    text: ClassVar[str] = "clipped {below_peak_db:.1f} dB below the peak"
+    text = "clipped {below_peak_db:.1f} dB below the peak"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("below_peak_db", self.below_peak_db, 0, 120)
-
-    def parameters(self, draws: Draws) -> Drawn:
-        """Draw `below_peak_db`."""
-        return {"below_peak_db": draws.uniform(*self.below_peak_db)}
-
-    def change(self, x: Tensor, drawn: Drawn, setting: Setting) -> Tensor:
+    def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
         """Clip."""
-        return clip(x, drawn["below_peak_db"])
+        level = (x.abs().amax(1) * decibels(-drawn["below_peak_db"]))[:, None]
+        return x.minimum(level).maximum(-level)

@@ -1,126 +1,107 @@
-"""Augmentations of normalised log-mel, for a whole batch on its device.
+"""Views of normalised log-mel.
 
 Mixup, random resize crop and random linear fader are those of BYOL-A (Niizumi et al., 2022), noise
-is a variant that Audio Barlow Twins compares with. Nothing here loops over samples or waits for
-the device; every sample draws from its own stream. Each is called with
-
-    x: normalised log-mel, float32 [N, T, F],
-    draws: streams of the N clips,
-    bank: earlier clips of the same shape,
-
-and returns float32 [N, T, F].
+is a variant that Audio Barlow Twins compares with. No loop runs over samples.
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from audio_barlow_twins.shards.base.errors import UserError
-
-from .bank import Bank
-from .draws import Draws
-from .resize import resize_weights
+from .base import Drawn, LogmelView, ViewContext, number, span
+from .draws import MAX_INTEGERS, Draws
 
 LOG_EPS = math.log(torch.finfo(torch.float32).eps)
+CUBIC_A = -0.75
+"""Parameter of Keys's kernel that torch's bicubic interpolation has."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Mixup:
+class Mixup(LogmelView, name="mixup"):
     """Mix every clip with an earlier one, as powers: log((1 - a) e^x + a e^z + eps).
 
-    While the bank is empty, clips pass unchanged. eps is that of float32.
+    While there is no earlier clip, clips pass unchanged. eps is that of float32.
     """
 
-    alpha: float = 0.2
+    alpha: float = number(0.2, inside=(0, 1))
     """Largest share of an earlier clip in a view, 0 to 1; each share a is U(0, this)."""
+    memory: int = number(2048, inside=(1, MAX_INTEGERS))
+    """Number of last clips to mix from."""
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.alpha <= 1:
-            raise UserError(f"mixup.alpha is {self.alpha}; choose a share from [0, 1]")
+    def draw(self, draws: Draws, context: ViewContext) -> Drawn:
+        """Draw the `share` of the earlier clip and its `age`."""
+        held = context.bank.filled.clamp(1, self.memory)
+        return {"share": draws.uniform(0, self.alpha), "age": draws.integers(held)}
 
-    def __call__(self, x: Tensor, draws: Draws, bank: Bank) -> Tensor:
-        """Mix; two numbers of each stream are taken."""
-        share = draws.uniform(0, self.alpha)[:, None, None]
-        z = bank.take(draws.integers(bank.filled.clamp_min(1)))
-        return torch.where(bank.filled > 0, _add_powers(x, 1 - share, z, share), x)
+    def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
+        """Mix."""
+        share = drawn["share"][:, None, None]
+        mixed = _add_powers(x, 1 - share, context.bank.take(drawn["age"]), share)
+        return torch.where(context.bank.filled > 0, mixed, x)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RandomResizeCrop:
+class RandomResizeCrop(LogmelView, name="rrc"):
     """Resize a random window around or inside every clip to the clip's size, bicubically.
 
     The clip lies centred in a canvas of zeros that is longer in time. The result equals
     `interpolate(window, mode="bicubic", align_corners=True)` of every sample's own window.
     """
 
-    scale: tuple[float, float] = (0.6, 1.5)
+    scale: tuple[float, float] = span(0.6, 1.5, inside=(1e-3, 1e3))
     """Smallest and largest side of the window, in sides of the clip, on both axes."""
-    canvas: float = 1.5
+    canvas: float = number(1.5, inside=(1, 1e3))
     """Length of the zero canvas that holds the clip, in lengths of the clip, 1 or more."""
 
-    def __post_init__(self) -> None:
-        low, high = self.scale
-        if not 0 < low <= high:
-            raise UserError(f"rrc.scale is {self.scale}; choose 0 < smallest <= largest")
-        if not self.canvas >= 1:
-            raise UserError(f"rrc.canvas is {self.canvas}; it holds the clip, choose 1 or more")
-
-    def __call__(self, x: Tensor, draws: Draws, bank: Bank) -> Tensor:
-        """Crop and resize; four numbers of each stream are taken."""
-        n_frames, n_mels = x.shape[1:]
-        canvas_frames = int(self.canvas * n_frames)
-        height, top, width, left = self.draw(draws, n_frames, n_mels)
-        over_mels = resize_weights(top, height, n_mels)
-        over_frames = resize_weights(left - (canvas_frames - n_frames) // 2, width, n_frames)
-        return over_frames @ (x @ over_mels.mT)
-
-    def draw(
-        self, draws: Draws, n_frames: int, n_mels: int
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def draw(self, draws: Draws, context: ViewContext) -> Drawn:
         """Draw windows in the canvas: height and top in bins, width and left in frames, [N]."""
+        n_frames, n_mels = context.shape
         canvas_frames = int(self.canvas * n_frames)
-        height = (draws.uniform(*self.scale) * n_mels).to(torch.int64).clamp(1, n_mels)
-        width = (draws.uniform(*self.scale) * n_frames).to(torch.int64).clamp(1, canvas_frames)
+        height = (self.sample("scale", draws) * n_mels).to(torch.int64).clamp(1, n_mels)
+        width = (self.sample("scale", draws) * n_frames).to(torch.int64).clamp(1, canvas_frames)
         top = draws.integers(n_mels - height + 1)
         left = draws.integers(canvas_frames - width + 1)
-        return height, top, width, left
+        return {"height": height, "top": top, "width": width, "left": left}
+
+    def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
+        """Crop and resize."""
+        n_frames, n_mels = context.shape
+        before = (int(self.canvas * n_frames) - n_frames) // 2
+        over_mels = resize_weights(drawn["top"], drawn["height"], n_mels)
+        over_frames = resize_weights(drawn["left"] - before, drawn["width"], n_frames)
+        return over_frames @ (x @ over_mels.mT)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RandomLinearFader:
+class RandomLinearFader(LogmelView, name="rlf"):
     """Add a straight line over time to every clip."""
 
-    gain: float = 1.0
+    gain: float = number(1.0, inside=(0, 1e6))
     """Each end of the line is U(-this, this), in units of the normalised log-mel."""
 
-    def __post_init__(self) -> None:
-        if not self.gain >= 0:
-            raise UserError(f"rlf.gain is {self.gain}; choose 0 or more")
+    def draw(self, draws: Draws, context: ViewContext) -> Drawn:
+        """Draw both ends of the line."""
+        return {end: draws.uniform(-self.gain, self.gain) for end in ("head", "tail")}
 
-    def __call__(self, x: Tensor, draws: Draws, bank: Bank) -> Tensor:
-        """Fade; two numbers of each stream are taken."""
-        head, tail = (draws.uniform(-self.gain, self.gain) for _ in range(2))
+    def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
+        """Fade."""
         time = torch.linspace(0, 1, x.shape[1], device=x.device)
-        return x + torch.lerp(head[:, None], tail[:, None], time)[..., None]
+        return x + torch.lerp(drawn["head"][:, None], drawn["tail"][:, None], time)[..., None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Noise:
+class Noise(LogmelView, name="noise"):
     """Add the power of normal noise to every clip: log((1 - l) e^x + e^z + eps), z ~ N(0, l)."""
 
-    deviation: float = 0.2
+    deviation: float = number(0.2, inside=(0, 1))
     """Largest standard deviation l of the noise, 0 to 1; each clip's l is U(0, this)."""
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.deviation <= 1:
-            raise UserError(f"noise.deviation is {self.deviation}; choose from [0, 1]")
+    def draw(self, draws: Draws, context: ViewContext) -> Drawn:
+        """Draw the `deviation`, and standard normal noise [N, T F]."""
+        deviation = draws.uniform(0, self.deviation)
+        return {"deviation": deviation, "noise": draws.normals(math.prod(context.shape))}
 
-    def __call__(self, x: Tensor, draws: Draws, bank: Bank) -> Tensor:
-        """Add noise; two numbers of each stream are taken."""
-        deviation = draws.uniform(0, self.deviation)[:, None, None]
-        z = deviation * draws.normals(x[0].numel()).view_as(x)
+    def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
+        """Add noise."""
+        deviation = drawn["deviation"][:, None, None]
+        z = deviation * drawn["noise"].view_as(x)
         return _add_powers(x, 1 - deviation, z, torch.ones_like(deviation))
 
 
@@ -132,3 +113,35 @@ def _add_powers(x: Tensor, of_x: Tensor, z: Tensor, of_z: Tensor) -> Tensor:
     total += (z - peak).exp_().mul_(of_z)
     total += (LOG_EPS - peak).exp_()
     return total.log_().add_(peak)
+
+
+def resize_weights(start: Tensor, length: Tensor, size: int) -> Tensor:
+    """Write the cubic resize of one axis's window to `size` points as matrices.
+
+    Args:
+        start: first point of each window relative to the input, int64 [N]; may be negative.
+        length: points of each window, int64 [N].
+        size: points of the input and of the output; the input is zero outside.
+
+    Returns:
+        Weights of the input's points (columns) in the output's (rows), float32 [N, size, size].
+    """
+    # Output i lies at i (length - 1) / (size - 1) in the window: whole and rest in integers.
+    intervals = max(size - 1, 1)
+    position = torch.arange(size, device=start.device) * (length - 1)[:, None]
+    whole = position // intervals
+    rest = (position - whole * intervals).to(torch.float32) / intervals
+    taps = whole[..., None] + torch.arange(-1, 3, device=start.device)
+    taps = taps.clamp_min(0).minimum((length - 1)[:, None, None]) + start[:, None, None]
+    weights = cubic_weights(rest) * ((taps >= 0) & (taps < size))
+    matrices = weights.new_zeros(len(start), size, size)
+    return matrices.scatter_add_(2, taps.clamp(0, size - 1), weights)
+
+
+def cubic_weights(rest: Tensor) -> Tensor:
+    """Weigh the 4 points around a position by Keys's cubic kernel: [...] in [0, 1) to [..., 4]."""
+    near = torch.stack([rest, 1 - rest], dim=-1)
+    near_weights = ((CUBIC_A + 2) * near - (CUBIC_A + 3)) * near.square() + 1
+    far = near + 1
+    far_weights = ((CUBIC_A * far - 5 * CUBIC_A) * far + 8 * CUBIC_A) * far - 4 * CUBIC_A
+    return torch.cat([far_weights[..., :1], near_weights, far_weights[..., 1:]], dim=-1)

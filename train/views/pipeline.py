@@ -1,195 +1,173 @@
-"""Two views of every clip: the chosen augmentations, one after the other."""
+"""A batch of crops in, two augmented views of each out: all of it on the device, none of it waits.
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+            wave shards                                  log-mel shards
+    crops   int16 [N, samples]                           float16 [N, T, F]
+              |  to float32, each crop twice               |  to float32, each crop twice
+            [2N, samples]                                  |
+              |  views of waveforms  <-  wave bank         |
+            [2N, n_out]                                    |
+              |  log-mel                                   |
+            [2N, T, F] <-----------------------------------'
+              |  normalise
+              |  views of log-mel    <-  bank
+              |  PPN normalises again
+    views   float32 [N, T, F] and float32 [N, T, F]
+
+A bank holds the last clips before their augmentation, for views that mix them in: those of all
+processes, on each of them, in the order of the global batch. So what is mixed in does not depend
+on the number of processes. Every view draws from streams of its own: leaving one out does not
+change the numbers of the others.
+"""
 
 import torch
 from torch import Tensor, nn
 
-from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.stored.front_end import PCM16_SCALE, FrontEnd
+from audio_barlow_twins.shards.stored.logmel import LogMel
 
-from .add import Background, ColouredNoise, Reverb
 from .bank import Bank
+from .base import Chain, Drawn, LogmelView, ViewContext, WaveView, fit
 from .draws import Draws
-from .dynamics import Compression
-from .equaliser import BandPass, Bandwidth, Equaliser, HighPass, LowPass
-from .level import Clipping, Fade, Gain, Polarity
-from .logmel import Mixup, Noise, RandomLinearFader, RandomResizeCrop
 from .norm import Gather, RunningNorm, SetNorm
-from .time import PitchShift, TimeMask, TimeShift, TimeStretch
-
-LogmelName = Literal["mixup", "rrc", "rlf", "noise"]
-WaveName = Literal[
-    "time-stretch", "pitch-shift", "equaliser", "low-pass", "high-pass", "band-pass", "compression",
-    "clipping", "reverb", "background", "coloured-noise", "bandwidth", "time-shift", "time-mask",
-    "fade", "polarity", "gain",
-]  # fmt: skip
-ViewName = Literal[WaveName, LogmelName]
-PAPER: tuple[LogmelName, ...] = ("mixup", "rrc", "rlf")
-"""What the paper settles on, in its order."""
+from .registry import of_kind
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ranges:
-    """How strong each augmentation may be; the field's name is the one that --views takes."""
-
-    mixup: Mixup = field(default_factory=Mixup)
-    """An earlier clip mixed in."""
-    rrc: RandomResizeCrop = field(default_factory=RandomResizeCrop)
-    """Random resize crop: a shift and a stretch in pitch and time."""
-    rlf: RandomLinearFader = field(default_factory=RandomLinearFader)
-    """Random linear fader: a fade in or out."""
-    noise: Noise = field(default_factory=Noise)
-    """Noise added."""
-    bank: int = 2048
-    """Number of last clips to mix from."""
-    time_stretch: TimeStretch = field(default_factory=TimeStretch)
-    """Faster or slower at the same pitch."""
-    pitch_shift: PitchShift = field(default_factory=PitchShift)
-    """Higher or lower at the same speed."""
-    equaliser: Equaliser = field(default_factory=Equaliser)
-    """Bells and shelves in the spectrum."""
-    low_pass: LowPass = field(default_factory=LowPass)
-    """High frequencies cut off."""
-    high_pass: HighPass = field(default_factory=HighPass)
-    """Low frequencies cut off."""
-    band_pass: BandPass = field(default_factory=BandPass)
-    """All but a band cut off."""
-    compression: Compression = field(default_factory=Compression)
-    """Loud parts made quieter."""
-    clipping: Clipping = field(default_factory=Clipping)
-    """Peaks cut off."""
-    reverb: Reverb = field(default_factory=Reverb)
-    """A room."""
-    background: Background = field(default_factory=Background)
-    """An earlier clip behind the clip."""
-    coloured_noise: ColouredNoise = field(default_factory=ColouredNoise)
-    """Noise from brown to violet."""
-    bandwidth: Bandwidth = field(default_factory=Bandwidth)
-    """Recorded at a lower sample rate."""
-    time_shift: TimeShift = field(default_factory=TimeShift)
-    """Earlier or later."""
-    time_mask: TimeMask = field(default_factory=TimeMask)
-    """A piece silenced."""
-    fade: Fade = field(default_factory=Fade)
-    """Faded in and out."""
-    polarity: Polarity = field(default_factory=Polarity)
-    """Turned upside down."""
-    gain: Gain = field(default_factory=Gain)
-    """Louder or quieter."""
-    wave_bank: int = 256
-    """Number of last clips that serve as background."""
-
-    def __post_init__(self) -> None:
-        if min(self.bank, self.wave_bank) < 1:
-            raise UserError(
-                f"ranges.bank is {self.bank}, ranges.wave_bank {self.wave_bank}; choose 1 or more"
-            )
-
-    def chain(self, names: Iterable[ViewName]) -> dict[str, Any]:
-        """Look up augmentations by their names, in the given order."""
-        return {name: getattr(self, name.replace("-", "_")) for name in names}
-
-
-def split_views(
-    names: tuple[ViewName, ...],
-) -> tuple[tuple[ViewName, ...], tuple[ViewName, ...]]:
-    """Split augmentations into those of waveforms, which come first, and those of log-mel.
-
-    Raises:
-        UserError: one is unknown or named twice, or they are in an impossible order.
-    """
-    waves = tuple(name for name in names if name in get_args(WaveName))
-    log_mels = tuple(name for name in names if name in get_args(LogmelName))
-    if sorted(waves + log_mels) != sorted({*names}):
-        known = ", ".join(get_args(ViewName))
-        raise UserError(f"views are {' '.join(names)}; choose from {known}, each at most once")
-    if waves + log_mels != names:
-        raise UserError(
-            f"views are {' '.join(names)}; those of waveforms ({', '.join(waves)}) come before "
-            f"those of log-mel ({', '.join(log_mels)})"
-        )
-    return waves, log_mels
-
-
-class Views(nn.Module):
+class TwoViews(nn.Module):
     """Make two views of every clip of a batch.
 
-    The bank holds the last clips of all processes as they were read, in the order of the global
-    batch, on each of them; so the clip that is mixed in does not depend on how many processes share
-    the batch. Every augmentation draws from streams of its own, so leaving one out does not change
-    the others.
-
     Args:
-        names: augmentations of log-mel, in their order.
-        ranges: how strong they are.
+        chain: the augmentations, those of waveforms first.
         norm: how log-mel is normalised.
-        shape: of a clip, (T, F).
+        shape: of a view, (T, F).
+        front_end: makes log-mel of wave crops; none: crops are log-mel.
         device: where the clips lie.
         gather: collects the clips of all processes in the order of the global batch.
     """
 
     def __init__(
         self,
-        names: tuple[ViewName, ...],
-        ranges: Ranges,
+        chain: Chain,
         norm: SetNorm | RunningNorm,
         shape: tuple[int, int],
+        front_end: FrontEnd | None = None,
         device: torch.device | None = None,
         gather: Gather = lambda x: x,
     ) -> None:
         super().__init__()
-        self.chain = ranges.chain(names)
+        self.waves, self.log_mels = of_kind(chain, WaveView), of_kind(chain, LogmelView)
         self.norm, self.gather = norm, gather
-        self.mixes = "mixup" in names
-        self.learns = self.mixes or isinstance(norm, RunningNorm)
-        """Whether clips before their augmentation are of use."""
-        self.bank = Bank(ranges.bank if self.mixes else 1, shape, device, read=norm)
+        self.learns = memory_of(self.log_mels) > 0 or isinstance(norm, RunningNorm)
+        """Whether log-mel before its augmentation is of use."""
+        self.bank = Bank(max(1, memory_of(self.log_mels)), shape, device, read=norm)
+        self.context = ViewContext(shape=shape, bank=self.bank)
+        self.log_mel = None
+        if front_end:
+            self.log_mel = LogMel(front_end).to(device)
+            self.n_out = samples_of(shape[0], front_end)
+            self.wave_bank = Bank(max(1, memory_of(self.waves)), (self.n_out,), device)
+            self.wave_context = ViewContext(
+                shape=(self.n_out,), bank=self.wave_bank, sample_rate=front_end.sample_rate
+            )
 
     @torch.no_grad()
-    def forward(self, x: Tensor, keys_a: Tensor, keys_b: Tensor) -> tuple[Tensor, Tensor]:
-        """Make both views, then store the clips in the bank.
+    def forward(self, crops: Tensor, keys_a: Tensor, keys_b: Tensor) -> tuple[Tensor, Tensor]:
+        """Make both views, then store the clips in the banks.
 
         Args:
-            x: log-mel, float [N, T, F].
-            keys_a: key of the random stream of every clip's view A, int64 [N], on the device of x.
+            crops: int16 PCM [N, samples], as many as `needed_samples` says, or log-mel [N, T, F].
+            keys_a: key of the random stream of every clip's view A, int64 [N], on the device.
             keys_b: the same for view B.
 
         Returns:
             Views A and B, normalised, each float32 [N, T, F].
         """
-        x = x.float()
-        with torch.autocast(device_type=x.device.type, enabled=False):
-            views = self.make(torch.cat([x, x]), x, Draws(torch.cat([keys_a, keys_b])))
-        self.remember(x)
-        view_a, view_b = views.split(len(x))
+        x = self._float(crops)
+        with torch.autocast(crops.device.type, enabled=False):
+            plain = self._plain(x) if self.learns else None
+            views = self.make(x, plain, Draws(torch.cat([keys_a, keys_b])))
+        self._keep(x, plain)
+        view_a, view_b = views.chunk(2)
         return view_a, view_b
 
-    def make(self, both: Tensor, plain: Tensor | None, draws: Draws) -> Tensor:
-        """Make the views of one batch.
+    def make(self, x: Tensor, plain: Tensor | None, draws: Draws) -> Tensor:
+        """Make the views of one batch; the banks stay as they are.
 
         Args:
-            both: log-mel of which views A, then views B are made, float32 [2N, T, F].
-            plain: the clips before any augmentation, float32 [N, T, F], if the views learn.
-            draws: one stream for each view.
+            x: waveforms, float32 [N, samples], or log-mel [N, T, F].
+            plain: their log-mel before any augmentation, [N, T, F], if that `learns`.
+            draws: streams of views A, then of views B.
 
         Returns:
-            Normalised views, float32 [2N, T, F].
+            Views A, then views B, normalised, float32 [2N, T, F].
         """
+        both = torch.cat([x, x])
+        if self.log_mel:
+            both = self.log_mel(apply_chain(self.waves, both, draws, self.wave_context)[0])
         if plain is not None:
             self.norm.learn(plain)
-        views = self.norm(both)
-        for name, view in self.chain.items():
-            views = view(views, draws.of(name), self.bank)
+        views, _ = apply_chain(self.log_mels, self.norm(both), draws, self.context)
         return self.norm.finish(views)
 
-    def remember(self, x: Tensor) -> None:
-        """Store a batch of clips [N, T, F] in the bank, with those of the other processes."""
-        if self.mixes:
-            self.bank.push(self.gather(x.float()))
+    @torch.no_grad()
+    def remember(self, crops: Tensor) -> None:
+        """Store a batch of crops in the banks, with those of the other processes."""
+        x = self._float(crops)
+        self._keep(x, self._plain(x) if self.learns else None)
 
     @property
     def memory(self) -> int:
         """Number of last clips that the next views depend on."""
-        return self.bank.capacity if self.mixes else 0
+        return max(memory_of(self.waves), memory_of(self.log_mels))
+
+    def _float(self, crops: Tensor) -> Tensor:
+        return crops.float().div_(PCM16_SCALE) if self.log_mel else crops.float()
+
+    def _plain(self, x: Tensor) -> Tensor:
+        """Return the log-mel of clips before their augmentation, [N, T, F]."""
+        return self.log_mel(x[:, : self.n_out]) if self.log_mel else x
+
+    def _keep(self, x: Tensor, plain: Tensor | None) -> None:
+        if memory_of(self.waves):
+            self.wave_bank.push(self.gather(x[:, : self.n_out]))
+        if plain is not None and memory_of(self.log_mels):
+            self.bank.push(self.gather(plain))
+
+
+@torch.no_grad()
+def apply_chain(
+    chain: Chain, x: Tensor, draws: Draws, context: ViewContext
+) -> tuple[Tensor, dict[str, Drawn]]:
+    """Apply one view after the other, each with streams of its own.
+
+    Args:
+        chain: views of one kind.
+        x: waveforms, float32 [N, T], of which `needed_samples` are used; or log-mel [N, T, F].
+        draws: streams of the N samples.
+        context: its shape is that of the result, without N.
+
+    Returns:
+        The clips, zeros at the end where x was too short; and what each view drew, for
+        `View.describe`.
+    """
+    x = x[:, : needed_samples(chain, context.shape[0], context.sample_rate)]
+    drawn = {}
+    for name, view in chain.items():
+        x, drawn[name] = view(x, draws.substream(name), context)
+    return fit(x, context.shape[0]), drawn
+
+
+def needed_samples(chain: Chain, n_out: int, sample_rate: int) -> int:
+    """Count the samples a clip must have for `n_out` without zeros at the end."""
+    for view in reversed(chain.values()):
+        n_out = view.needed(n_out, sample_rate)
+    return n_out
+
+
+def samples_of(n_frames: int, front_end: FrontEnd) -> int:
+    """Count the samples that frames of log-mel are made of."""
+    return (n_frames - 1) * front_end.hop
+
+
+def memory_of(chain: Chain) -> int:
+    """Count the earlier clips that views mix in; 0 if none does."""
+    return max((view.memory for view in chain.values()), default=0)

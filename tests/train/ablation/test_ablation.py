@@ -247,7 +247,7 @@ def story(
         "--shards": shards, "--tasks-dir": "tasks", "--out": "out", "--slots": 1,
         "--projector-hidden": 32, "--projector-out": 16, "--crop-frames": 32, "--batch": 8,
         "--epochs": 12, "--device": "cpu", "--precision": "float32", "--log-every": 1,
-        "--checkpoint-every-s": 0, "--ranges.bank": 12,
+        "--checkpoint-every-s": 0, "--ranges.mixup.memory": 12,
     }  # fmt: skip
     words = [str(word) for option in options.items() for word in option]
     command = [

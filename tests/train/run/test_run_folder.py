@@ -14,7 +14,11 @@ from audio_barlow_twins.model.encoders import build_encoder
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.train.config import OptimiserConfig, TrainConfig
 from audio_barlow_twins.train.run.folder import RunFolder, read_metrics
-from audio_barlow_twins.train.views.pipeline import Ranges
+from audio_barlow_twins.train.views.add import Background
+from audio_barlow_twins.train.views.base import View
+from audio_barlow_twins.train.views.level import Fade, Gain
+from audio_barlow_twins.train.views.logmel import Mixup
+from audio_barlow_twins.train.views.time import TimeStretch
 
 
 @pytest.fixture
@@ -53,6 +57,7 @@ def test_a_new_run_keeps_its_config_as_readable_json(config: TrainConfig) -> Non
     assert kept["shards"] == str(config.shards)
     assert kept["optimiser"]["lr_weights"] == 0.4
     assert kept["views"] == ["mixup", "rrc", "rlf"]
+    assert list(kept["ranges"]) == kept["views"]
     assert kept["ranges"]["rrc"]["scale"] == [0.6, 1.5]
 
 
@@ -95,7 +100,7 @@ def test_resume_gives_the_saved_step(
         ({"epochs": 7.0}, "epochs"),
         ({"precision": "bf16"}, "precision"),
         ({"views": ("rrc",)}, "views"),
-        ({"ranges": Ranges(bank=7)}, "ranges"),
+        ({"ranges": {"mixup": Mixup(memory=7)}}, "ranges.mixup"),
         ({"optimiser": OptimiserConfig(momentum=0.8)}, "optimiser"),
     ],
 )
@@ -113,13 +118,78 @@ def test_a_run_goes_on_only_with_the_config_it_began_with(
 
 @pytest.mark.parametrize(
     "change",
-    [{"shards": Path("moved")}, {"reader_threads": 1}, {"log_every": 3}, {"device": "cpu"}],
+    [
+        {"shards": Path("moved")},
+        {"reader_threads": 1},
+        {"log_every": 3},
+        {"device": "cpu"},
+        {"ranges": {"gain": Gain(gain_db=(-1, 1))}},
+    ],
 )
 def test_what_does_not_change_the_numbers_may_change_on_resume(
     config: TrainConfig, make_checkpoint: Callable[[int], Checkpoint], change: dict[str, Any]
 ) -> None:
     RunFolder(config).save(make_checkpoint(3))
     assert RunFolder(replace(config, resume=True, **change)).checkpoint is not None
+
+
+class TestEarlierVersion:
+    """A run folder from before views had names of their own: config.json as it was written then."""
+
+    @pytest.fixture
+    def config(self, tmp_path: Path) -> TrainConfig:
+        return TrainConfig(
+            shards="data/demo/wave",
+            statistics="data/demo/logmel",
+            run=tmp_path / "one",
+            encoder_options=("width=32", "channels=4"),
+            projector_hidden=32,
+            projector_out=16,
+            crop_frames=32,
+            batch=24,
+            epochs=3,
+            views=("time-stretch", "background", "gain", "mixup", "rrc"),
+            ranges={
+                "time-stretch": TimeStretch(rate=(0.9, 1.1)),
+                "background": Background(memory=40),
+                "mixup": Mixup(memory=50),
+            },
+            device="cpu",
+            precision="float32",
+        )
+
+    @pytest.fixture
+    def resumed(
+        self, config: TrainConfig, make_checkpoint: Callable[[int], Checkpoint]
+    ) -> TrainConfig:
+        RunFolder(config).save(make_checkpoint(3))
+        text = (Path(__file__).parent / "earlier_config.json").read_text()
+        (config.run / "config.json").write_text(text)
+        return replace(config, resume=True)
+
+    def test_it_goes_on(self, resumed: TrainConfig) -> None:
+        found = RunFolder(resumed).checkpoint
+        assert found is not None
+        assert found.step == 3
+
+    @pytest.mark.parametrize(
+        "view",
+        [
+            TimeStretch(),
+            Background(memory=41),
+            Background(memory=40, snr_db=(0, 9)),
+            Mixup(),
+            Gain(probability=1),
+        ],
+    )
+    def test_other_options_of_its_views_are_refused(self, resumed: TrainConfig, view: View) -> None:
+        changed = replace(resumed, ranges=resumed.ranges | {view.name: view})
+        with pytest.raises(UserError, match=f"was started with ranges.{view.name} {{"):
+            RunFolder(changed)
+
+    def test_options_of_views_that_it_does_not_use_are_free(self, resumed: TrainConfig) -> None:
+        changed = replace(resumed, ranges=resumed.ranges | {"fade": Fade(probability=0.1)})
+        assert RunFolder(changed).checkpoint is not None
 
 
 def test_lines_of_steps_that_are_taken_again_are_dropped(

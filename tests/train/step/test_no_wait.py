@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
@@ -16,9 +15,11 @@ from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards
 from audio_barlow_twins.train.config import TrainConfig
 from audio_barlow_twins.train.step.setup import crop_length
 from audio_barlow_twins.train.step.trainer import Trainer
+from audio_barlow_twins.train.views.base import WaveView
 from audio_barlow_twins.train.views.draws import Draws, sample_keys
 from audio_barlow_twins.train.views.norm import RunningNorm, SetNorm
-from audio_barlow_twins.train.views.pipeline import Ranges, Views, WaveName
+from audio_barlow_twins.train.views.pipeline import TwoViews
+from audio_barlow_twins.train.views.registry import make_chain, view_names
 
 ALL = ("mixup", "rrc", "rlf", "noise")
 
@@ -38,7 +39,7 @@ def test_a_step_from_waves_reads_no_value(
     config: TrainConfig, waves: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shard_set = open_shards(waves)
-    names = (*get_args(WaveName), "mixup", "rrc")
+    names = (*view_names(WaveView), "mixup", "rrc")
     config = replace(config, views=names, statistics=config.shards, shards=str(waves))
     monkeypatch.setattr(nn.Module, "to", lambda self, *_, **__: self)
     monkeypatch.setattr(LogMel, "_floor", lambda self: torch.ones(64, 1))  # it checks its values
@@ -73,10 +74,10 @@ def test_without_values_reading_one_raises(no_values: None) -> None:
 def test_views_make_everything_on_the_device_of_the_clips(norm: str) -> None:
     meta = torch.device("meta")
     norms = {"set": SetNorm(0, 1), "ppn": RunningNorm(9, meta, lambda x: x)}
-    views = Views(ALL, Ranges(bank=8), norms[norm], (96, 64), meta)
+    views = TwoViews(make_chain(ALL, {}), norms[norm], (96, 64), device=meta)
     x = torch.empty(6, 96, 64, device=meta)
     clips = torch.empty(12, dtype=torch.int64, device=meta)
     for _ in range(3):
-        made = views.make(torch.cat([x, x]), x, Draws(sample_keys(0, clips, clips, 0)))
+        made = views.make(x, x, Draws(sample_keys(0, clips, clips, 0)))
         views.remember(x)
         assert (made.device, made.shape) == (meta, (12, 96, 64))

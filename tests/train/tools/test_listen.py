@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,11 +11,21 @@ from browser import Browser, find_browser
 
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.stored.form import wave_form
-from audio_barlow_twins.train.tools.listen import MILD, Listen, at_strength
-from audio_barlow_twins.train.views.pipeline import Ranges, WaveName
+from audio_barlow_twins.train.tools.listen import Listen, at_strength
+from audio_barlow_twins.train.views.base import WaveView
+from audio_barlow_twins.train.views.registry import default_views
 from audio_barlow_twins.train.views.time import PitchShift
 
 SECONDS = 0.5
+VIEWS = default_views(WaveView)
+MILD = {
+    (name, option): span.mild
+    for name, view in VIEWS.items()
+    for option, span in view.spans.items()
+    if span.mild is not None
+}
+SOUNDS = 4 * len({name for name, _ in MILD}) + 2
+"""The clip and three strengths of every view; polarity has one."""
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +55,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
 
 def test_the_page_shows_every_view_at_three_strengths(page: Path) -> None:
     text = page.read_text()
-    assert re.findall("<h2>(.*?)</h2>", text) == list(get_args(WaveName))
-    assert text.count("<audio") == 4 * len(MILD) + 2
+    assert re.findall("<h2>(.*?)</h2>", text) == list(VIEWS)
+    assert text.count("<audio") == SOUNDS
     assert "http://" not in text
     assert "pitch -100 cents" in text or "pitch +100 cents" in text
 
@@ -64,9 +73,9 @@ def test_every_sound_plays_and_every_picture_shows(page: Path, browser: Browser)
                     a => document.querySelector(a.getAttribute("href"))).length};
         """,
     )
-    assert found["seconds"] == [pytest.approx(SECONDS, abs=0.01)] * (4 * len(MILD) + 2)
+    assert found["seconds"] == [pytest.approx(SECONDS, abs=0.01)] * SOUNDS
     assert found["named"]
-    assert found["links"] == len(get_args(WaveName))
+    assert found["links"] == len(VIEWS)
     assert set(found["wide"]) == {51}
 
 
@@ -80,14 +89,22 @@ def test_the_browser_has_nothing_to_complain_of(page: Path, browser: Browser) ->
     assert browser.dom(page)[1] == []
 
 
-@pytest.mark.parametrize("name", MILD)
-def test_strengths_lead_from_mild_to_the_further_end_of_the_range(name: WaveName) -> None:
-    view = Ranges().chain([name])[name]
-    for parameter, mild in MILD[name].items():
-        values = [getattr(at_strength(name, view, s), parameter)[0] for s in (1 / 3, 2 / 3, 1)]
-        far = np.abs(np.array([mild, *values]) - mild)
-        assert np.all(np.diff(far) > 0)
-        assert values[-1] in getattr(view, parameter)
+def test_every_view_but_polarity_can_be_mild() -> None:
+    assert {*VIEWS} - {name for name, _ in MILD} == {"polarity"}
+
+
+@pytest.mark.parametrize(("name", "option"), MILD)
+def test_strengths_lead_from_mild_to_the_further_end_of_the_range(name: str, option: str) -> None:
+    view, mild = VIEWS[name], MILD[name, option]
+    values = [getattr(at_strength(view, strength), option)[0] for strength in (1 / 3, 2 / 3, 1)]
+    far = np.abs(np.array([mild, *values]) - mild)
+    assert np.all(np.diff(far) > 0)
+    assert values[-1] in getattr(view, option)
+
+
+def test_a_view_of_log_mel_cannot_be_heard() -> None:
+    with pytest.raises(UserError, match=r"no view is called 'mixup'; choose from .*gain"):
+        Listen(views=("mixup",))
 
 
 def test_files_and_keys_can_be_named(
@@ -97,7 +114,7 @@ def test_files_and_keys_can_be_named(
     soundfile.write(tmp_path / "mine.wav", demo_waves[key], 16000)
     config = Listen(
         clip=(str(tmp_path / "mine.wav"), key), shards=str(long_waves), out=tmp_path / "page.html",
-        views=("pitch-shift",), ranges=Ranges(pitch_shift=PitchShift(cents=(0, 700))),
+        views=("pitch-shift",), ranges={"pitch-shift": PitchShift(cents=(0, 700))},
         seconds=SECONDS,
     )  # fmt: skip
     config.run()

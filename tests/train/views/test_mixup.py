@@ -11,6 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from audio_barlow_twins.train.views.bank import Bank
+from audio_barlow_twins.train.views.base import ViewContext
 from audio_barlow_twins.train.views.draws import Draws, sample_keys
 from audio_barlow_twins.train.views.logmel import Mixup
 
@@ -30,19 +31,24 @@ def make_bank(capacity: int) -> Bank:
     return Bank(capacity, (96, 64))
 
 
+def mix(x: Tensor, draws: Draws, bank: Bank) -> Tensor:
+    """Mix clips with those of a bank."""
+    return Mixup()(x, draws, ViewContext(shape=tuple(x.shape[1:]), bank=bank))[0]
+
+
 class TestMixup:
     """Mixup with clips of the bank."""
 
     def test_an_empty_bank_passes_clips_unchanged(self) -> None:
         x = make_clips(3)
-        assert torch.equal(Mixup()(x, Draws(make_keys(3)), make_bank(8)), x)
+        assert torch.equal(mix(x, Draws(make_keys(3)), make_bank(8)), x)
 
     def test_an_empty_bank_takes_as_many_numbers_as_a_full_one(self) -> None:
         x, full = make_clips(3), make_bank(8)
         full.push(x)
         draws = [Draws(make_keys(3)) for _ in range(2)]
-        Mixup()(x, draws[0], make_bank(8))
-        Mixup()(x, draws[1], full)
+        mix(x, draws[0], make_bank(8))
+        mix(x, draws[1], full)
         assert torch.equal(draws[0].uniform(0, 1), draws[1].uniform(0, 1))
 
     @pytest.mark.parametrize("gain", [0.0, 1.0, 5.0, 60.0])
@@ -50,7 +56,7 @@ class TestMixup:
         x, earlier = gain * make_clips(40), gain * make_clips(7, seed=1)
         bank = make_bank(7)
         bank.push(earlier)
-        mixed = Mixup()(x, Draws(make_keys(40)), bank)
+        mixed = mix(x, Draws(make_keys(40)), bank)
         draws = Draws(make_keys(40))
         shares, ages = draws.uniform(0, 0.2).double().numpy(), draws.integers(7).tolist()
         for i, clip in enumerate(x.double().numpy()):
@@ -58,11 +64,19 @@ class TestMixup:
             expected = np.log((1 - a) * np.exp(clip) + a * np.exp(z) + 2.0**-23)
             np.testing.assert_allclose(mixed[i].numpy(), expected, atol=2e-6, rtol=1e-6)
 
+    def test_a_bank_that_holds_more_than_asked_for_gives_its_last_clips(self) -> None:
+        bank = Bank(64, (1, 1))
+        bank.push(torch.arange(1.0, 65)[:, None, None].log())
+        for memory in (1, 3, 64, 1000):
+            view = Mixup(alpha=1, memory=memory)
+            drawn = view.draw(Draws(make_keys(5000)), ViewContext(shape=(1, 1), bank=bank))
+            assert drawn["age"].unique().tolist() == list(range(min(memory, 64)))
+
     def test_values_far_outside_of_the_usual_range_stay_finite(self) -> None:
         x = torch.tensor([-1e4, -200.0, 200.0, 1e4]).expand(2, 3, 4)
         bank = Bank(1, (3, 4))
         bank.push(-x[:1])
-        assert bool(Mixup()(x, Draws(make_keys(2)), bank).isfinite().all())
+        assert bool(mix(x, Draws(make_keys(2)), bank).isfinite().all())
 
     @pytest.mark.parametrize(("pushed", "filled"), [(50, 50), (64, 64), (200, 64)])
     def test_share_and_partner_are_uniform_and_independent(self, pushed: int, filled: int) -> None:
@@ -71,7 +85,7 @@ class TestMixup:
         numbers = torch.arange(1, pushed + 1).float()
         bank.push(torch.stack([torch.ones(pushed), numbers], 1)[:, None].log())
         # With x = -30, e^x counts for nothing: out is log(a) and log(a * number of the partner).
-        out = Mixup()(torch.full((n, 1, 2), -30.0), Draws(make_keys(n)), bank)
+        out = mix(torch.full((n, 1, 2), -30.0), Draws(make_keys(n)), bank)
         eps = 2.0**-23
         share, product = (out.double().exp() - eps)[:, 0].T
         keep = share > 1e-3

@@ -7,15 +7,22 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor
 
+from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.train.views.bank import Bank
+from audio_barlow_twins.train.views.base import LogmelView, ViewContext
 from audio_barlow_twins.train.views.draws import Draws, sample_keys
-from audio_barlow_twins.train.views.logmel import Mixup, Noise, RandomLinearFader, RandomResizeCrop
+from audio_barlow_twins.train.views.logmel import (
+    Mixup,
+    Noise,
+    RandomLinearFader,
+    RandomResizeCrop,
+    resize_weights,
+)
 from audio_barlow_twins.train.views.norm import SetNorm
-from audio_barlow_twins.train.views.pipeline import PAPER, Ranges, ViewName, Views, split_views
-from audio_barlow_twins.train.views.resize import resize_weights
+from audio_barlow_twins.train.views.pipeline import TwoViews
+from audio_barlow_twins.train.views.registry import PAPER, make_chain
 
 T, MELS, CANVAS = 96, 64, 144
-NO_BANK = Bank(1, (1, 1))
 
 
 def make_keys(n: int, view: int = 0, epoch: int = 0) -> Tensor:
@@ -28,6 +35,22 @@ def make_clips(n: int, seed: int = 0, frames: int = T, mels: int = MELS) -> Tens
     return torch.randn(n, frames, mels, generator=torch.Generator().manual_seed(seed))
 
 
+def make_context(frames: int = T, mels: int = MELS) -> ViewContext:
+    """Make a context without earlier clips."""
+    return ViewContext(shape=(frames, mels), bank=Bank(1, (frames, mels)))
+
+
+def change(view: LogmelView, x: Tensor) -> Tensor:
+    """Change clips [N, T, F] by a view, from the keys of the first N clips."""
+    return view(x, Draws(make_keys(len(x))), make_context(*x.shape[1:]))[0]
+
+
+def draw_windows(view: RandomResizeCrop, n: int, frames: int, mels: int) -> tuple[Tensor, ...]:
+    """Draw windows: height, width, top, left."""
+    drawn = view.draw(Draws(make_keys(n)), make_context(frames, mels))
+    return drawn["height"], drawn["width"], drawn["top"], drawn["left"]
+
+
 class TestRandomResizeCrop:
     """Windows and their bicubic resize."""
 
@@ -35,10 +58,10 @@ class TestRandomResizeCrop:
     def test_every_sample_equals_interpolate_of_its_window(self, frames: int, mels: int) -> None:
         n, canvas = 64, int(1.5 * frames)
         x = make_clips(n, frames=frames, mels=mels)
-        out = RandomResizeCrop()(x, Draws(make_keys(n)), NO_BANK)
-        windows = RandomResizeCrop().draw(Draws(make_keys(n)), frames, mels)
+        out = change(RandomResizeCrop(), x)
+        windows = draw_windows(RandomResizeCrop(), n, frames, mels)
         before = (canvas - frames) // 2
-        for i, (height, width, top, left) in enumerate(torch.stack(order(windows), 1).tolist()):
+        for i, (height, width, top, left) in enumerate(torch.stack(windows, 1).tolist()):
             held = torch.zeros(canvas, mels, dtype=torch.float64)
             held[before : before + frames] = x[i]
             crop = held[left : left + width, top : top + height]
@@ -98,23 +121,19 @@ class TestRandomResizeCrop:
             assert abs(stats.spearmanr(a[tall], b[tall]).statistic) < 0.02
 
     def test_windows_larger_than_the_canvas_are_clipped(self) -> None:
-        height, width, top, left = order(
-            RandomResizeCrop(scale=(9, 10)).draw(Draws(make_keys(9)), 6, 4)
-        )
+        height, width, top, left = draw_windows(RandomResizeCrop(scale=(9, 10)), 9, 6, 4)
         assert height.tolist() == [4] * 9
         assert width.tolist() == [9] * 9
         assert top.tolist() == left.tolist() == [0] * 9
 
     def test_windows_have_at_least_one_point(self) -> None:
-        height, width, _, _ = order(
-            RandomResizeCrop(scale=(0.01, 0.1)).draw(Draws(make_keys(9)), 6, 4)
-        )
+        height, width, _, _ = draw_windows(RandomResizeCrop(scale=(0.01, 0.1)), 9, 6, 4)
         assert height.tolist() == width.tolist() == [1] * 9
 
     @staticmethod
     def draw() -> tuple[Tensor, ...]:
         """Draw many windows: height, width, top, left."""
-        return order(RandomResizeCrop().draw(Draws(make_keys(60_000)), T, MELS))
+        return draw_windows(RandomResizeCrop(), 60_000, T, MELS)
 
     @staticmethod
     def check(values: Tensor, support: range, probability: np.ndarray) -> None:
@@ -124,18 +143,12 @@ class TestRandomResizeCrop:
         assert stats.chisquare(counts, probability * len(values)).pvalue > 1e-3
 
 
-def order(windows: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Put height, top, width, left in the order height, width, top, left."""
-    height, top, width, left = windows
-    return height, width, top, left
-
-
 class TestRandomLinearFader:
     """Straight lines over time."""
 
     def test_fading_equals_the_formula_sample_by_sample(self) -> None:
         x = make_clips(30)
-        out = RandomLinearFader(gain=0.7)(x, Draws(make_keys(30)), NO_BANK)
+        out = change(RandomLinearFader(gain=0.7), x)
         draws = Draws(make_keys(30))
         heads, tails = (draws.uniform(-0.7, 0.7).double().numpy() for _ in range(2))
         for i, clip in enumerate(x.double().numpy()):
@@ -143,7 +156,7 @@ class TestRandomLinearFader:
             np.testing.assert_allclose(out[i].numpy(), clip + line[:, None], atol=1e-6)
 
     def test_both_ends_are_uniform_and_independent(self) -> None:
-        line = RandomLinearFader()(torch.zeros(20_000, 5, 2), Draws(make_keys(20_000)), NO_BANK)
+        line = change(RandomLinearFader(), torch.zeros(20_000, 5, 2))
         head, tail = line[:, 0, 0], line[:, -1, 1]
         for end in (head, tail):
             assert stats.kstest(end, stats.uniform(-1, 2).cdf).pvalue > 1e-3
@@ -156,7 +169,7 @@ class TestNoise:
     @pytest.mark.parametrize("gain", [0.0, 1.0, 60.0])
     def test_noise_equals_the_formula_sample_by_sample(self, gain: float) -> None:
         x = gain * make_clips(12)
-        out = Noise()(x, Draws(make_keys(12)), NO_BANK)
+        out = change(Noise(), x)
         draws = Draws(make_keys(12))
         deviations = draws.uniform(0, 0.2).double().numpy()
         normals = draws.normals(T * MELS).double().numpy().reshape(12, T, MELS)
@@ -168,7 +181,7 @@ class TestNoise:
     def test_deviation_is_uniform_and_noise_is_normal(self) -> None:
         # With x = -30, e^x counts for nothing: out is log(e^z + eps).
         n = 4000
-        z = Noise()(torch.full((n, 16, 16), -30.0), Draws(make_keys(n)), NO_BANK)
+        z = change(Noise(), torch.full((n, 16, 16), -30.0))
         z = (z.double().exp() - 2.0**-23).log().flatten(1)
         deviation = z.square().mean(1).sqrt()
         assert stats.kstest(deviation, stats.uniform(0, 0.2).cdf).pvalue > 1e-3
@@ -176,15 +189,16 @@ class TestNoise:
         assert stats.kstest(standard, stats.norm.cdf).statistic < 0.01
 
     def test_two_clips_get_different_noise(self) -> None:
-        a, b = Noise()(torch.zeros(2, T, MELS), Draws(make_keys(2)), NO_BANK).flatten(1)
+        a, b = change(Noise(), torch.zeros(2, T, MELS)).flatten(1)
         assert abs(stats.pearsonr(a, b).statistic) < 0.05
 
 
 def make_views(
-    names: tuple[ViewName, ...] = PAPER, bank: int = 2048, shape: tuple[int, int] = (T, MELS)
-) -> Views:
+    names: tuple[str, ...] = PAPER, memory: int = 2048, shape: tuple[int, int] = (T, MELS)
+) -> TwoViews:
     """Build views of log-mel with mean -4 and deviation 2."""
-    return Views(names, Ranges(bank=bank), SetNorm(-4, 2), shape)
+    chain = make_chain(names, {"mixup": Mixup(memory=memory)})
+    return TwoViews(chain, SetNorm(-4, 2), shape)
 
 
 def make_logmel(n: int, seed: int = 0, frames: int = T, mels: int = MELS) -> Tensor:
@@ -198,12 +212,13 @@ class TestViews:
     @pytest.mark.parametrize(
         "names", [PAPER, ("rrc", "noise"), ("rlf", "rrc", "noise", "mixup"), ()]
     )
-    def test_views_apply_what_is_named_in_its_order(self, names: tuple[ViewName, ...]) -> None:
+    def test_views_apply_what_is_named_in_its_order(self, names: tuple[str, ...]) -> None:
         views = make_views(names)
         views.remember(make_logmel(20, seed=3))
         bank = Bank(2048, (T, MELS))
         bank.push(make_clips(20, seed=3))
-        each = {
+        context = ViewContext(shape=(T, MELS), bank=bank)
+        each: dict[str, LogmelView] = {
             "mixup": Mixup(), "rrc": RandomResizeCrop(), "rlf": RandomLinearFader(),
             "noise": Noise(),
         }  # fmt: skip
@@ -211,7 +226,7 @@ class TestViews:
         for view, key in zip(views(make_logmel(6), *keys), keys, strict=True):
             expected = make_clips(6)
             for name in names:
-                expected = each[name](expected, Draws(key).of(name), bank)
+                expected, _ = each[name](expected, Draws(key).substream(name), context)
             torch.testing.assert_close(view, expected, atol=2e-5, rtol=2e-5)
 
     def test_leaving_one_out_does_not_change_the_draws_of_another(self) -> None:
@@ -221,7 +236,7 @@ class TestViews:
         torch.testing.assert_close(after[0] - cropped[0], alone[0] - make_clips(6))
 
     def test_the_bank_gets_every_clip_once_and_as_it_was_read(self) -> None:
-        views = make_views(bank=10, shape=(8, 6))
+        views = make_views(memory=10, shape=(8, 6))
         batches = [make_logmel(4, seed=s, frames=8, mels=6) for s in range(5)]
         for epoch, x in enumerate(batches):
             given_to = x.clone()
@@ -230,7 +245,7 @@ class TestViews:
         assert torch.equal(views.bank.clips(), (torch.cat(batches)[-10:] + 4) / 2)
 
     def test_a_bank_of_one_clip_is_a_bank(self) -> None:
-        views = make_views(bank=1)
+        views = make_views(memory=1)
         views(make_logmel(4), make_keys(4), make_keys(4, 1))
         torch.testing.assert_close(views.bank.clips(), make_clips(4)[-1:])
 
@@ -249,7 +264,7 @@ class TestViews:
             torch.testing.assert_close(a[permutation], b, atol=1e-6, rtol=1e-6)
 
     def test_a_refilled_bank_continues_the_interrupted_run(self) -> None:
-        views, resumed = make_views(bank=10), make_views(bank=10)
+        views, resumed = make_views(memory=10), make_views(memory=10)
         batches = [make_logmel(6, seed=epoch) for epoch in range(4)]
         for epoch, x in enumerate(batches):
             views(x, make_keys(6, 0, epoch), make_keys(6, 1, epoch))
@@ -277,7 +292,7 @@ class TestViews:
     [
         (Mixup, {"alpha": -0.1}),
         (Mixup, {"alpha": 1.1}),
-        (Ranges, {"bank": 0}),
+        (Mixup, {"memory": 0}),
         (RandomResizeCrop, {"scale": (0.0, 1.0)}),
         (RandomResizeCrop, {"scale": (1.5, 0.6)}),
         (RandomResizeCrop, {"canvas": 0.9}),
@@ -291,7 +306,16 @@ def test_impossible_settings_are_refused(view: type, bad: dict) -> None:
         view(**bad)
 
 
-@pytest.mark.parametrize("names", [("rrc", "rrc"), ("rrc", "reverse")])
-def test_unknown_and_repeated_views_are_refused(names: tuple[ViewName, ...]) -> None:
-    with pytest.raises(ValueError, match=r"choose from time-stretch, .*mixup, rrc, rlf, noise"):
-        split_views(names)
+def test_unknown_views_are_refused_with_what_there_is() -> None:
+    with pytest.raises(UserError, match=r"no view is called 'reverse'; choose from .*noise; `abt"):
+        make_chain(("rrc", "reverse"), {})
+
+
+def test_repeated_views_are_refused() -> None:
+    with pytest.raises(UserError, match="views are rrc rrc; name each at most once"):
+        make_chain(("rrc", "rrc"), {})
+
+
+def test_options_of_another_view_are_refused() -> None:
+    with pytest.raises(UserError, match="ranges of 'rrc' are Noise"):
+        make_chain(("rrc",), {"rrc": Noise()})

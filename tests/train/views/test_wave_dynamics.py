@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_barlow_twins.train.views.dynamics import compress
+from audio_barlow_twins.train.views.level import compress
 
 RATE = 16000
 

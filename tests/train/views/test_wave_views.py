@@ -1,31 +1,25 @@
 """What holds for every view of a waveform, and for chains of them."""
 
-from dataclasses import fields, replace
-from typing import get_args
-
 import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from audio_barlow_twins.shards.base.errors import UserError
-from audio_barlow_twins.train.views.add import ColouredNoise, Reverb
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
+from audio_barlow_twins.train.views.add import Background, ColouredNoise, Reverb
 from audio_barlow_twins.train.views.bank import Bank
-from audio_barlow_twins.train.views.base import Setting, WaveView, check_range, uniform_in_octaves
+from audio_barlow_twins.train.views.base import VIEWS, Span, ViewContext, WaveView
 from audio_barlow_twins.train.views.draws import Draws, sample_keys
-from audio_barlow_twins.train.views.pipeline import Ranges, WaveName
-from audio_barlow_twins.train.views.time import TimeStretch
-from audio_barlow_twins.train.views.wave_views import WAVE_PRESETS, make_views, needed_samples
+from audio_barlow_twins.train.views.norm import SetNorm
+from audio_barlow_twins.train.views.pipeline import TwoViews, apply_chain, needed_samples
+from audio_barlow_twins.train.views.registry import WAVE_PRESETS, view_names
+from audio_barlow_twins.train.views.time import TimeShift, TimeStretch
 
-WAVE_VIEWS = {name: type(view) for name, view in Ranges().chain(get_args(WaveName)).items()}
+WAVE_VIEWS = {name: VIEWS[name] for name in view_names(WaveView)}
 
 N, T = 24, 4000
-RANGES = [
-    (name, field.name)
-    for name, view in WAVE_VIEWS.items()
-    for field in fields(view)
-    if field.name not in ("probability", "peaks")
-]
+RANGES = [(name, option) for name, view in WAVE_VIEWS.items() for option in view.spans]
 
 
 def make_keys(n: int = N, epoch: int = 0) -> Tensor:
@@ -39,11 +33,11 @@ def make_waves(n: int = N, seed: int = 0) -> Tensor:
     return torch.randn(n, T, generator=g) * torch.linspace(0.3, 0.05, T)
 
 
-def make_setting() -> Setting:
-    """Make a setting with a bank of twenty clips."""
+def make_context(n_out: int = T, sample_rate: int = 16000) -> ViewContext:
+    """Make a context with a bank of twenty clips."""
     bank = Bank(32, (T,))
     bank.push(make_waves(20, seed=1))
-    return Setting(bank=bank)
+    return ViewContext(shape=(n_out,), bank=bank, sample_rate=sample_rate)
 
 
 @pytest.mark.parametrize("name", WAVE_VIEWS)
@@ -51,31 +45,30 @@ class TestEveryView:
     """What holds for every view."""
 
     def test_half_the_samples_change_and_the_rest_is_the_same_bit_for_bit(self, name: str) -> None:
-        view, x = WAVE_VIEWS[name](), make_waves()
-        drawn = view.draw(Draws(make_keys()))
-        made = view.apply(x, drawn, make_setting())
+        x = make_waves()
+        made, drawn = WAVE_VIEWS[name]()(x, Draws(make_keys()), make_context())
         changed = (made != x).any(1)
         assert torch.equal(changed, drawn["applied"])
         assert 0 < int(changed.sum()) < N
 
-    def test_calling_is_drawing_and_applying(self, name: str) -> None:
+    def test_who_is_changed_is_changed_by_what_was_drawn(self, name: str) -> None:
         view, x = WAVE_VIEWS[name](), make_waves()
-        drawn = view.draw(Draws(make_keys()))
-        assert torch.equal(
-            view(x, Draws(make_keys()), make_setting()), view.apply(x, drawn, make_setting())
-        )
+        made, drawn = view(x, Draws(make_keys()), make_context())
+        chosen = drawn.pop("applied")
+        expected = view.change(x, drawn, make_context())
+        assert torch.equal(made[chosen], expected[chosen])
 
     def test_as_many_numbers_are_drawn_whoever_is_changed(self, name: str) -> None:
         never, always = (Draws(make_keys()) for _ in range(2))
-        unused = WAVE_VIEWS[name](probability=0).draw(never)
-        used = WAVE_VIEWS[name](probability=1).draw(always)
+        _, unused = WAVE_VIEWS[name](probability=0)(make_waves(), never, make_context())
+        _, used = WAVE_VIEWS[name](probability=1)(make_waves(), always, make_context())
         assert torch.equal(never.integers(1000), always.integers(1000))
         assert all(torch.equal(used[key], unused[key]) for key in used if key != "applied")
 
     def test_the_place_in_the_batch_does_not_matter(self, name: str) -> None:
         view, x, order = WAVE_VIEWS[name](), make_waves(), torch.randperm(N)
-        straight = view(x, Draws(make_keys()), make_setting())
-        permuted = view(x[order], Draws(make_keys()[order]), make_setting())
+        straight, _ = view(x, Draws(make_keys()), make_context())
+        permuted, _ = view(x[order], Draws(make_keys()[order]), make_context())
         torch.testing.assert_close(permuted, straight[order], atol=1e-4, rtol=1e-3)
 
     def test_nothing_waits_for_the_device_or_leaves_it(self, name: str) -> None:
@@ -84,22 +77,23 @@ class TestEveryView:
             bank = Bank(8, (T,), meta)
             x, clips = torch.empty(N, T, device=meta), torch.empty(N, device=meta).long()
             draws = Draws(sample_keys(0, clips, clips, 0))
-            made = WAVE_VIEWS[name]()(x, draws, Setting(bank=bank))
+            made, _ = WAVE_VIEWS[name]()(x, draws, ViewContext(shape=(T,), bank=bank))
         assert (made.device, made.dtype, made.shape) == (meta, torch.float32, (N, T))
 
     def test_silence_gives_no_infinite_or_undefined_sample(self, name: str) -> None:
-        made = WAVE_VIEWS[name](probability=1)(torch.zeros(N, T), Draws(make_keys()), Setting())
+        view, x = WAVE_VIEWS[name](probability=1), torch.zeros(N, T)
+        made, _ = view(x, Draws(make_keys()), make_context())
         assert bool((made == 0).all())
 
     def test_every_change_can_be_said(self, name: str) -> None:
         view = WAVE_VIEWS[name]()
-        drawn = view.draw(Draws(make_keys()))
+        _, drawn = view(make_waves(), Draws(make_keys()), make_context())
         said = view.describe(drawn)
         assert [bool(text) for text in said] == drawn["applied"].tolist()
 
     def test_another_sample_rate_and_length_will_do(self, name: str) -> None:
-        x = make_waves()[:, :3001]
-        made = WAVE_VIEWS[name](probability=1)(x, Draws(make_keys()), Setting(sample_rate=44100))
+        view, x = WAVE_VIEWS[name](probability=1), make_waves()[:, :3001]
+        made, _ = view(x, Draws(make_keys()), make_context(3001, sample_rate=44100))
         assert made.shape == x.shape
         assert bool(made.isfinite().all())
 
@@ -113,7 +107,7 @@ def test_without_values_reading_one_raises() -> None:
 def test_parameters_fill_their_range(name: str, field: str) -> None:
     view = WAVE_VIEWS[name]()
     low, high = getattr(view, field)
-    drawn = view.draw(Draws(make_keys(4000)))
+    drawn = view.draw(Draws(make_keys(4000)), make_context())
     bands = {"low_hz": 0, "peak_hz": 1, "high_hz": -1}
     values = drawn["frequency_hz"][:, bands[field]] if field in bands else drawn[field]
     values = values[:, 1] if values.ndim == 2 else values  # the first band has no quality drawn
@@ -125,26 +119,27 @@ def test_parameters_fill_their_range(name: str, field: str) -> None:
 @pytest.mark.parametrize(("name", "field"), RANGES)
 def test_ranges_upside_down_are_refused_with_the_fields_name(name: str, field: str) -> None:
     low, high = getattr(WAVE_VIEWS[name](), field)
-    with pytest.raises(UserError, match=f"^{field} is"):
+    with pytest.raises(UserError, match=f"^{name}.{field} is"):
         WAVE_VIEWS[name](**{field: (high + 1, low)})
 
 
 @pytest.mark.parametrize("probability", [-0.1, 1.1, float("nan")])
 def test_impossible_probabilities_are_refused(probability: float) -> None:
     with pytest.raises(UserError, match="probability is"):
-        WaveView(probability=probability)
+        TimeShift(probability=probability)
 
 
 def test_ranges_without_end_are_refused() -> None:
     with pytest.raises(UserError, match="shift_ms"):
-        check_range("shift_ms", (0, float("inf")))
+        TimeShift(shift_ms=(0, float("inf")))
 
 
 def test_octaves_have_equal_chances() -> None:
-    octaves = uniform_in_octaves(Draws(make_keys(30_000)), 100, 1600).log2().floor()
+    span = Span(octaves=True, mild=None)
+    octaves = span.draw(Draws(make_keys(30_000)), 100, 1600).log2().floor()
     counts = torch.unique(octaves - octaves.min(), return_counts=True)[1]
     assert counts[:5].sum() == 30_000
-    assert uniform_in_octaves(Draws(make_keys(9)), 440, 440).tolist() == [440] * 9
+    assert span.draw(Draws(make_keys(9)), 440, 440).tolist() == [440] * 9
 
 
 def test_a_shift_of_pitch_is_said_in_cents() -> None:
@@ -165,20 +160,24 @@ def test_an_equaliser_says_every_band() -> None:
 
 
 def test_the_background_is_a_clip_of_the_bank() -> None:
-    setting = make_setting()
-    view, x = WAVE_VIEWS["background"](probability=1), make_waves()
-    added = view(x, Draws(make_keys()), setting) - x
-    assert setting.bank is not None
-    likeness = torch.corrcoef(torch.cat([added, setting.bank.clips()]))[:N, N:]
+    context, x = make_context(), make_waves()
+    added = Background(probability=1)(x, Draws(make_keys()), context)[0] - x
+    likeness = torch.corrcoef(torch.cat([added, context.bank.clips()]))[:N, N:]
     torch.testing.assert_close(likeness.amax(1), torch.ones(N), atol=1e-3, rtol=0)
     assert len(likeness.argmax(1).unique()) > 5
 
 
+def test_a_background_takes_no_clip_that_is_older_than_its_memory() -> None:
+    context, x = make_context(), make_waves()
+    added = Background(probability=1, memory=3)(x, Draws(make_keys()), context)[0] - x
+    likeness = torch.corrcoef(torch.cat([added, context.bank.clips()]))[:N, N:]
+    assert likeness.argmax(1).unique().tolist() == [17, 18, 19]
+
+
 def test_an_empty_bank_adds_nothing() -> None:
+    context = ViewContext(shape=(T,), bank=Bank(8, (T,)))
     x = make_waves()
-    view = WAVE_VIEWS["background"](probability=1)
-    assert torch.equal(view(x, Draws(make_keys()), Setting(bank=Bank(8, (T,)))), x)
-    assert torch.equal(view(x, Draws(make_keys()), Setting()), x)
+    assert torch.equal(Background(probability=1)(x, Draws(make_keys()), context)[0], x)
 
 
 def test_noise_and_rooms_differ_from_sample_to_sample() -> None:
@@ -187,7 +186,7 @@ def test_noise_and_rooms_differ_from_sample_to_sample() -> None:
     noise = ColouredNoise(probability=1, slope_db=(0, 0))
     room = Reverb(probability=1, rt60_s=(1, 1))
     for view in (noise, room):
-        made = view(pulse, Draws(make_keys()), Setting())[:, 1:]
+        made = view(pulse, Draws(make_keys()), make_context())[0][:, 1:]
         assert float(torch.corrcoef(made).fill_diagonal_(0).abs().max()) < 0.2
 
 
@@ -201,31 +200,37 @@ class TestEveryPreset:
             for n, v in WAVE_PRESETS[preset].items()
             if n not in ("time-shift", "time-mask", "fade")
         }
-        setting = replace(make_setting(), n_out=3000)
         x = torch.randn(N, needed_samples(chain, 3000, 16000))
-        made, _ = make_views(chain, x, Draws(make_keys()), setting)
+        made, _ = apply_chain(chain, x, Draws(make_keys()), make_context(3000))
         assert made.shape == (N, 3000)
         assert bool((made[:, -50:].abs().amax(1) > 0).all())
 
     def test_longer_clips_make_the_same_views(self, preset: str) -> None:
-        chain, setting = WAVE_PRESETS[preset], replace(make_setting(), n_out=2000)
+        chain, context = WAVE_PRESETS[preset], make_context(2000)
         x = torch.randn(N, 9000)
         needed = needed_samples(chain, 2000, 16000)
-        whole, cut = (make_views(chain, w, Draws(make_keys()), setting) for w in (x, x[:, :needed]))
-        assert torch.equal(whole[0], cut[0])
+        whole, _ = apply_chain(chain, x, Draws(make_keys()), context)
+        cut, _ = apply_chain(chain, x[:, :needed], Draws(make_keys()), context)
+        assert torch.equal(whole, cut)
 
     def test_autocast_changes_nothing(self, preset: str) -> None:
-        arguments = WAVE_PRESETS[preset], make_waves(), Draws(make_keys()), make_setting()
-        expected, _ = make_views(*arguments)
+        crops = (make_waves() * 30_000).to(torch.int16)
+        keys = make_keys(), make_keys(epoch=1)
+
+        def make() -> Tensor:
+            views = TwoViews(WAVE_PRESETS[preset], SetNorm(-4, 2), (20, 64), FrontEnd())
+            views.remember(crops)
+            return torch.stack(views(crops, *keys))
+
+        expected = make()
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            made, _ = make_views(*arguments[:2], Draws(make_keys()), make_setting())
-        assert torch.equal(made, expected)
+            assert torch.equal(make(), expected)
 
     def test_leaving_a_view_out_does_not_change_the_others_numbers(self, preset: str) -> None:
         chain = WAVE_PRESETS[preset]
         less = {name: view for name, view in chain.items() if name != "equaliser"}
-        _, all_ = make_views(chain, make_waves(), Draws(make_keys()), make_setting())
-        _, some = make_views(less, make_waves(), Draws(make_keys()), make_setting())
+        _, all_ = apply_chain(chain, make_waves(), Draws(make_keys()), make_context())
+        _, some = apply_chain(less, make_waves(), Draws(make_keys()), make_context())
         for name, drawn in some.items():
             assert all(torch.equal(drawn[key], all_[name][key]) for key in drawn)
 

@@ -18,6 +18,7 @@ from audio_barlow_twins.train.config import TrainConfig
 from audio_barlow_twins.train.run.session import train
 from audio_barlow_twins.train.step.setup import crop_length, logmel_statistics, open_set
 from audio_barlow_twins.train.step.trainer import Trainer
+from audio_barlow_twins.train.views.add import Background
 from audio_barlow_twins.train.views.time import TimeStretch
 
 STRONG = ("time-stretch", "pitch-shift", "background", "gain", "mixup", "rrc")
@@ -37,7 +38,7 @@ def wave_set(
 @pytest.fixture
 def wave_config(config: TrainConfig, wave_set: ShardSet) -> TrainConfig:
     """Describe a run of ten steps on waves."""
-    ranges = replace(config.ranges, wave_bank=12)
+    ranges = config.ranges | {"background": Background(memory=12)}
     return replace(config, shards=str(wave_set.folder), views=STRONG, ranges=ranges)
 
 
@@ -69,7 +70,7 @@ def test_statistics_are_near_those_of_the_log_mel_set(
 def test_stretching_reads_longer_crops(wave_config: TrainConfig, wave_set: ShardSet) -> None:
     plain = replace(wave_config, views=("gain",))
     assert crop_length(plain, wave_set) == 31 * 160
-    ranges = replace(wave_config.ranges, time_stretch=TimeStretch(rate=(0.5, 2)))
+    ranges = wave_config.ranges | {"time-stretch": TimeStretch(rate=(0.5, 2))}
     assert crop_length(replace(wave_config, ranges=ranges), wave_set) >= 2 * 31 * 160
 
 
@@ -80,10 +81,10 @@ def test_the_banks_hold_clips_as_they_were_read(
     batch = next(trainer.batches())
     crops = batch.crops[:, : 31 * 160].clone()
     trainer.take_step(batch)
-    torch.testing.assert_close(trainer.views.bank.clips(), crops.float() / 32768)  # type: ignore[union-attr]
+    torch.testing.assert_close(trainer.views.wave_bank.clips(), crops.float() / 32768)
     mean, std = trainer.statistics
     expected = (LogMel()(crops) - mean) / std
-    torch.testing.assert_close(trainer.views.views.bank.clips(), expected)  # type: ignore[union-attr]
+    torch.testing.assert_close(trainer.views.bank.clips(), expected)
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -129,6 +130,7 @@ def test_a_run_on_waves_trains_and_describes_itself(
     [
         (("mixup", "gain"), "those of waveforms .gain. come before those of log-mel .mixup."),
         (("gain", "gain"), "each at most once"),
+        (("gain", "shout"), "no view is called 'shout'; choose from .*; `abt --import MODULE"),
     ],
 )
 def test_impossible_orders_are_refused(config: TrainConfig, views: tuple, reason: str) -> None:

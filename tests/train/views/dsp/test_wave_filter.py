@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
 
-from audio_barlow_twins.train.views.base import Setting
+from audio_barlow_twins.train.views.bank import Bank
+from audio_barlow_twins.train.views.base import ViewContext
 from audio_barlow_twins.train.views.draws import Draws
 from audio_barlow_twins.train.views.dsp.filter import Kind, limit_bandwidth, second_order
 from audio_barlow_twins.train.views.equaliser import Equaliser
@@ -69,8 +70,8 @@ def test_every_response_equals_scipys(
 
 def test_an_equaliser_is_scipys_filters_one_after_the_other() -> None:
     x, view = torch.randn(5, 3000), Equaliser(probability=1, peaks=3)
-    drawn = view.draw(Draws(torch.arange(5)))
-    made = view.apply(x, drawn, Setting(sample_rate=RATE))
+    context = ViewContext(shape=(3000,), bank=Bank(1, (3000,)), sample_rate=RATE)
+    made, drawn = view(x, Draws(torch.arange(5)), context)
     kinds: tuple[Kind, ...] = ("low shelf", "peak", "peak", "peak", "high shelf")
     for i in range(5):
         bands = zip(*(drawn[n][i].tolist() for n in ("frequency_hz", "q", "gain_db")), strict=True)
