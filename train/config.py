@@ -23,6 +23,11 @@ def _listing(kind: type[View]) -> Any:
 ViewNames = Annotated[tuple[str, ...], _listing(View)]
 WaveNames = Annotated[tuple[str, ...], _listing(WaveView)]
 LogmelNames = Annotated[tuple[str, ...], _listing(LogmelView)]
+_LEAST = {
+    "batch": 2, "projector_hidden": 1, "projector_out": 1, "crop_frames": 1, "reader_threads": 1,
+    "log_every": 1, "workers": 1, "block_shards": 0, "projector_layers": 0, "restarts": 0,
+}  # fmt: skip
+"""What a setting must be at least."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +117,8 @@ class TrainConfig:
     reader_threads: int = 4
     """Threads that read crops."""
     log_every: int = 10
-    """Steps between lines of metrics.jsonl, which looks write, too; losses are read only then."""
+    """Steps between two lines of metrics.jsonl; each look (`look_epochs`) adds a line. Losses are
+    copied from the device only when a line is written."""
     look_epochs: float = 0.0
     """Epochs from one look to the next at what was learnt so far: effective rank of the embeddings,
     correlation.png, probe. 0: twelve looks over the run."""
@@ -140,29 +146,20 @@ class TrainConfig:
             encoder_options(self.encoder, self.encoder_options)
         except ValueError as error:
             raise UserError(str(error)) from error
-        if self.batch < 2:
-            raise UserError(f"batch is {self.batch}; a correlation needs at least 2 clips")
-        for name in ("projector_hidden", "projector_out", "crop_frames", "reader_threads"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; choose 1 or more")
-        # All of them: a process that unpickles the config then imports the modules of all views.
-        object.__setattr__(self, "ranges", default_views() | self.ranges)
-        make_chain(self.views, self.ranges)
-        if self.block_shards < 0:
-            raise UserError(f"block_shards is {self.block_shards}; choose 0 (all) or more")
+        for name, least in _LEAST.items():
+            if getattr(self, name) < least:
+                raise UserError(f"{name} is {getattr(self, name)}; choose {least} or more")
+        if self.workers > self.batch:
+            raise UserError(f"workers is {self.workers}; one a clip of a batch is the most")
+        if not 0 < self.epochs < math.inf:
+            raise UserError(f"epochs is {self.epochs}; choose a number above 0")
         if not 0 <= self.look_epochs < math.inf:
             raise UserError(f"look_epochs is {self.look_epochs}; choose 0 (twelve a run) or more")
-        if self.projector_layers < 0:
-            raise UserError(f"projector_layers is {self.projector_layers}; choose 0 or more")
-        if not 0 < self.epochs < math.inf or self.log_every < 1:
-            raise UserError("epochs must be a number above 0 and log_every at least 1")
-        if not 1 <= self.workers <= self.batch or self.restarts < 0:
-            raise UserError(
-                f"workers is {self.workers}, restarts {self.restarts}; choose from 1 to one a clip "
-                f"of the batch ({self.batch}), and restarts from 0"
-            )
         if not 0 < self.max_stall <= 1:
             raise UserError(f"max_stall is {self.max_stall}; choose a share from (0, 1]")
+        # All views: a process that gets the config by pickle then imports the modules of all.
+        object.__setattr__(self, "ranges", default_views() | self.ranges)
+        make_chain(self.views, self.ranges)
 
     @property
     def chain(self) -> Chain:

@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from .base import Drawn, ViewContext, WaveView, decibels, fit, number, span
+from .base import Drawn, ViewContext, WaveView, fit, number, span
 from .draws import MAX_INTEGERS, Draws
+from .dsp.filter import decibels
 
 SILENT = 1e-12
 

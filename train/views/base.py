@@ -6,14 +6,14 @@ the command line and to the tools:
     class Hum(WaveView, name="hum"):
         '''Add the hum of the mains.'''
 
-        level_db: tuple[float, float] = span(-60, -20, inside=(-120, 0), mild=-90)
-        '''Lowest and highest level of the hum, dB of full scale.'''
+        level: tuple[float, float] = span(0.01, 0.1, inside=(0, 1), mild=0)
+        '''Smallest and largest amplitude of the hum.'''
 
         def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
             time = torch.arange(x.shape[1], device=x.device) / context.sample_rate
-            return x + decibels(drawn["level_db"])[:, None] * torch.sin(314 * time)
+            return x + drawn["level"][:, None] * torch.sin(314 * time)
 
-    abt --import my_views train demo --views hum mixup --ranges.hum.level-db -50 -30
+    abt --import my_views train demo --views hum mixup --ranges.hum.level 0 0.05
 
 Nothing in a view may wait for the device, and what a sample becomes may depend on its own numbers
 alone, neither on its place in the batch nor on the other samples. Random numbers come from `draws`.
@@ -159,10 +159,10 @@ class View:
         first, last = given if isinstance(given, tuple) else (given, given)
         if low <= first <= last <= high and math.isfinite(first) and math.isfinite(last):
             return
-        wanted = f"a number from [{low:g}, {high:g}]"
-        if isinstance(given, tuple):
-            wanted = f"{low:g} <= smallest <= largest <= {high:g}"
-        raise UserError(f"{self.name}.{option} is {given}; choose {wanted}")
+        wanted = "smallest and largest" if isinstance(given, tuple) else "a number"
+        raise UserError(
+            f"{self.name}.{option} is {given}; choose {wanted} from [{low:g}, {high:g}]"
+        )
 
 
 class WaveView(View):
@@ -203,8 +203,3 @@ def _register(name: str, view: type[View]) -> None:
 def fit(x: Tensor, n_samples: int) -> Tensor:
     """Cut waveforms [N, T] to a length, or fill them with zeros at the end."""
     return x if x.shape[1] == n_samples else pad(x, (0, n_samples - x.shape[1]))
-
-
-def decibels(db: Tensor) -> Tensor:
-    """Convert decibels to a factor of amplitude."""
-    return torch.pow(10.0, db / 20)

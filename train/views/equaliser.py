@@ -1,7 +1,7 @@
 """Views that filter a waveform: passes, an equaliser, the bandwidth of another sample rate."""
 
 import functools
-from typing import Any, ClassVar
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -16,20 +16,19 @@ FLAT = 0.5**0.5
 
 
 class Pass(WaveView):
-    """Let a part of the spectrum pass, with 12 dB an octave beside it."""
+    """Let a part of the spectrum pass, with 12 dB an octave beside it; its name is the kind."""
 
     frequency_hz: tuple[float, float] = span(100, 7000, inside=(1, 1e6), octaves=True)
     """Lowest and highest corner, Hz, with equal chances for all octaves."""
     q: tuple[float, float] = span(FLAT, FLAT, inside=(0.1, 100), octaves=True)
     """Range of the quality: 0.71 is flat, more is a peak at the corner."""
 
-    kind: ClassVar[Kind]
     text = "{name} at {frequency_hz:.0f} Hz"
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
         """Filter."""
-        response = drawn["frequency_hz"], drawn["q"]
-        return second_order(x, self.kind, *response, sample_rate=context.sample_rate)
+        response = cast(Kind, self.name), drawn["frequency_hz"], drawn["q"]
+        return second_order(x, *response, sample_rate=context.sample_rate)
 
 
 class LowPass(Pass, name="low-pass"):
@@ -38,16 +37,12 @@ class LowPass(Pass, name="low-pass"):
     frequency_hz: tuple[float, float] = span(800, 7000, inside=(1, 1e6), mild=8000, octaves=True)
     """Lowest and highest corner, Hz, with equal chances for all octaves."""
 
-    kind = "low-pass"
-
 
 class HighPass(Pass, name="high-pass"):
     """Take the bass away."""
 
     frequency_hz: tuple[float, float] = span(40, 800, inside=(1, 1e6), mild=20, octaves=True)
     """Lowest and highest corner, Hz, with equal chances for all octaves."""
-
-    kind = "high-pass"
 
 
 class BandPass(Pass, name="band-pass"):
@@ -58,7 +53,6 @@ class BandPass(Pass, name="band-pass"):
     q: tuple[float, float] = span(0.3, 1.4, inside=(0.1, 100), mild=0.1, octaves=True)
     """Range of the quality: the centre divided by the bandwidth at -3 dB."""
 
-    kind = "band-pass"
     text = "{name} at {frequency_hz:.0f} Hz, Q {q:.2f}"
 
 

@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from .base import Drawn, ViewContext, WaveView, decibels, span
+from .base import Drawn, ViewContext, WaveView, span
 from .dsp.envelope import peak_envelope
+from .dsp.filter import decibels
 
 QUIETEST = 1e-6
 KNEE_DB = 6.0

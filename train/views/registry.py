@@ -71,29 +71,17 @@ def _chain(*views: View) -> Chain:
 
 
 _KEEPING_PITCH = _chain(
-    TimeStretch(),
-    Equaliser(),
-    Compression(),
-    Reverb(probability=0.3),
-    Background(),
-    ColouredNoise(probability=0.3),
-    Bandwidth(probability=0.2),
-    TimeShift(),
-    TimeMask(),
-    Polarity(),
-    Gain(),
-)
+    TimeStretch(), Equaliser(), Compression(), Reverb(probability=0.3), Background(),
+    ColouredNoise(probability=0.3), Bandwidth(probability=0.2), TimeShift(), TimeMask(),
+    Polarity(), Gain(),
+)  # fmt: skip
 WAVE_PRESETS: dict[str, Chain] = {
     "waveform-light": _chain(
-        PitchShift(cents=(-100, 100)),
-        Equaliser(gain_db=(-6, 6)),
-        Background(snr_db=(10, 30)),
-        TimeShift(shift_ms=(-100, 100)),
-        Polarity(),
-        Gain(gain_db=(-6, 6)),
+        PitchShift(cents=(-100, 100)), Equaliser(gain_db=(-6, 6)), Background(snr_db=(10, 30)),
+        TimeShift(shift_ms=(-100, 100)), Polarity(), Gain(gain_db=(-6, 6)),
     ),
     "waveform-strong": _chain(
         PitchShift(), *_KEEPING_PITCH.values(), Clipping(probability=0.2), Fade()
     ),
     "waveform-keeping-pitch": _KEEPING_PITCH,
-}
+}  # fmt: skip

@@ -174,14 +174,14 @@ def test_a_missing_gpu_is_said_in_words(config: TrainConfig, shard_set: ShardSet
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [
-        ({"batch": 1}, "batch is 1"),
+        ({"batch": 1}, "batch is 1; choose 2 or more"),
         ({"crop_frames": 0}, "crop_frames is 0; choose 1 or more"),
         ({"projector_out": 0}, "projector_out is 0"),
         ({"projector_hidden": -1}, "projector_hidden is -1"),
         ({"reader_threads": 0}, "reader_threads is 0"),
-        ({"epochs": 0.0}, "epochs must be a number above 0"),
-        ({"epochs": float("nan")}, "epochs must be a number above 0"),
-        ({"log_every": 0}, "log_every at least 1"),
+        ({"epochs": 0.0}, "epochs is .*; choose a number above 0"),
+        ({"epochs": float("nan")}, "epochs is .*; choose a number above 0"),
+        ({"log_every": 0}, "log_every is 0; choose 1 or more"),
         ({"projector_layers": -1}, "projector_layers is -1"),
         ({"encoder_options": ("depth=2",)}, "encoder option is .depth=2."),
         ({"views": ("rrc", "rrc")}, "each at most once"),

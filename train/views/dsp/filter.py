@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..base import decibels
 from .recursion import BLOCK, Recursion
 
 Kind = Literal["low-pass", "high-pass", "band-pass", "peak", "low shelf", "high shelf"]
@@ -23,6 +22,11 @@ TOP = 0.49
 """Highest frequency of a filter, in sample rates; higher ones are taken for it."""
 REACH = 64
 """Samples on either side that the bandwidth filter reads."""
+
+
+def decibels(db: Tensor) -> Tensor:
+    """Convert decibels to a factor of amplitude."""
+    return torch.pow(10.0, db / 20)
 
 
 def second_order(
