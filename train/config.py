@@ -150,7 +150,7 @@ class TrainConfig:
             if getattr(self, name) < least:
                 raise UserError(f"{name} is {getattr(self, name)}; choose {least} or more")
         if self.workers > self.batch:
-            raise UserError(f"workers is {self.workers}; one a clip of a batch is the most")
+            raise UserError(f"workers is {self.workers}; choose {self.batch} or fewer, one a clip")
         if not 0 < self.epochs < math.inf:
             raise UserError(f"epochs is {self.epochs}; choose a number above 0")
         if not 0 <= self.look_epochs < math.inf:

@@ -29,6 +29,7 @@ from audio_barlow_twins.train.ablation.run_one import Job, run_job
 from audio_barlow_twins.train.config import OptimiserConfig, TrainConfig
 from audio_barlow_twins.train.presets import PRESETS
 from audio_barlow_twins.train.run.folder import read_metrics
+from audio_barlow_twins.train.views.logmel import Noise
 
 ROOT = Path(__file__).parents[3]
 TASK = "toy-v1-full"
@@ -152,6 +153,25 @@ def test_a_folder_keeps_to_what_it_was_begun_with(ablation: Ablation) -> None:
     other = replace(ablation, base=replace(ablation.base, batch=4))
     with pytest.raises(UserError, match=r"out was begun with batch 8, now it is 4; .* --out"):
         keep_plan(other)
+    ranges = ablation.base.ranges | {"noise": Noise(deviation=0.1)}
+    other = replace(ablation, base=replace(ablation.base, ranges=ranges))
+    with pytest.raises(UserError, match=r"was begun with ranges.noise \{.*0.2\}, now it is"):
+        keep_plan(other)
+
+
+def test_a_folder_of_the_version_before_views_had_names_goes_on(ablation: Ablation) -> None:
+    keep_plan(ablation)
+    path = ablation.folder / "ablation.json"
+    kept = json.loads(path.read_text())
+    ranges = {name.replace("-", "_"): options for name, options in kept["ranges"].items()}
+    ranges["bank"] = ranges["mixup"].pop("memory")
+    ranges["wave_bank"] = ranges["background"].pop("memory")
+    path.write_text(json.dumps(kept | {"ranges": ranges}))
+    keep_plan(ablation)
+    ranges["bank"] += 1
+    path.write_text(json.dumps(kept | {"ranges": ranges}))
+    with pytest.raises(UserError, match=r"was begun with ranges.mixup \{.*13\}"):
+        keep_plan(ablation)
 
 
 @pytest.mark.parametrize(
