@@ -89,14 +89,6 @@ def _combinations(base: TrainConfig, names: list[str]) -> dict[str, TrainConfig]
     return found
 
 
-def _batches(base: TrainConfig) -> dict[str, TrainConfig]:
-    return _one_field(base, "batch", "batch", BATCHES)
-
-
-def _lambdas(base: TrainConfig) -> dict[str, TrainConfig]:
-    return _one_field(base, "lambda", "lambda_", LAMBDAS)
-
-
 def _one_field(
     base: TrainConfig, word: str, name: str, values: tuple[Any, ...]
 ) -> dict[str, TrainConfig]:
@@ -121,7 +113,7 @@ def _size(config: TrainConfig) -> str:
 
 GRIDS: dict[str, Callable[[TrainConfig], dict[str, TrainConfig]]] = {
     "views": _views,
-    "batch": _batches,
-    "lambda": _lambdas,
+    "batch": lambda base: _one_field(base, "batch", "batch", BATCHES),
+    "lambda": lambda base: _one_field(base, "lambda", "lambda_", LAMBDAS),
     "projector": _projectors,
 }

@@ -93,7 +93,6 @@ class ColouredNoise(WaveView, name="coloured-noise"):
         return super().draw(draws, context) | {"seed": draws.integers(MAX_INTEGERS)}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
-        """Add noise."""
         noise = coloured_noise(drawn["seed"], drawn["slope_db"], x.shape[1])
         return add_at(x, noise, drawn["snr_db"])
 
@@ -134,7 +133,6 @@ class Reverb(WaveView, name="reverb"):
         return super().draw(draws, context) | {"seed": draws.integers(MAX_INTEGERS)}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
-        """Reverberate."""
         response = room_response(
             drawn["seed"], drawn["rt60_s"], drawn["direct_db"], self.rt60_s[1], context.sample_rate
         )

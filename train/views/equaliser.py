@@ -26,7 +26,6 @@ class Pass(WaveView):
     text = "{name} at {frequency_hz:.0f} Hz"
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
-        """Filter."""
         response = cast(Kind, self.name), drawn["frequency_hz"], drawn["q"]
         return second_order(x, *response, sample_rate=context.sample_rate)
 
@@ -109,5 +108,4 @@ class Bandwidth(WaveView, name="bandwidth"):
     text = "as from {rate_hz:.0f} Hz"
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
-        """Limit the bandwidth."""
         return limit_bandwidth(x, drawn["rate_hz"] / 2, context.sample_rate)

@@ -70,7 +70,6 @@ class Compression(WaveView, name="compression"):
     )
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
-        """Compress."""
         return compress(x, sample_rate=context.sample_rate, **drawn)
 
 
@@ -83,7 +82,6 @@ class Gain(WaveView, name="gain"):
     text = "gain {gain_db:+.1f} dB"
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
-        """Amplify."""
         return x * decibels(drawn["gain_db"])[:, None]
 
 
@@ -93,7 +91,6 @@ class Polarity(WaveView, name="polarity"):
     text = "polarity turned"
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
-        """Negate."""
         return -x
 
 
@@ -110,7 +107,6 @@ class Fade(WaveView, name="fade"):
     text = "fade in {in_s:.2f} s, out {out_s:.2f} s, curve {curve:.2f}"
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
-        """Fade."""
         after = torch.arange(x.shape[1], device=x.device) / context.sample_rate
         before = after.flip(0)  # from the last sample
         sides = (after, drawn["in_s"][:, None]), (before, drawn["out_s"][:, None])
@@ -133,6 +129,5 @@ class Clipping(WaveView, name="clipping"):
     text = "clipped {below_peak_db:.1f} dB below the peak"
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
-        """Clip."""
         level = (x.abs().amax(1) * decibels(-drawn["below_peak_db"]))[:, None]
         return x.minimum(level).maximum(-level)

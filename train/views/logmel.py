@@ -34,7 +34,6 @@ class Mixup(LogmelView, name="mixup"):
         return {"share": draws.uniform(0, self.alpha), "age": draws.integers(held)}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
-        """Mix."""
         share = drawn["share"][:, None, None]
         mixed = _add_powers(x, 1 - share, context.bank.take(drawn["age"]), share)
         return torch.where(context.bank.filled > 0, mixed, x)
@@ -63,7 +62,6 @@ class RandomResizeCrop(LogmelView, name="rrc"):
         return {"height": height, "top": top, "width": width, "left": left}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
-        """Crop and resize."""
         n_frames, n_mels = context.shape
         before = (int(self.canvas * n_frames) - n_frames) // 2
         over_mels = resize_weights(drawn["top"], drawn["height"], n_mels)
@@ -82,7 +80,6 @@ class RandomLinearFader(LogmelView, name="rlf"):
         return {end: draws.uniform(-self.gain, self.gain) for end in ("head", "tail")}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
-        """Fade."""
         time = torch.linspace(0, 1, x.shape[1], device=x.device)
         return x + torch.lerp(drawn["head"][:, None], drawn["tail"][:, None], time)[..., None]
 
@@ -99,7 +96,6 @@ class Noise(LogmelView, name="noise"):
         return {"deviation": deviation, "noise": draws.normals(math.prod(context.shape))}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
-        """Add noise."""
         deviation = drawn["deviation"][:, None, None]
         z = deviation * drawn["noise"].view_as(x)
         return _add_powers(x, 1 - deviation, z, torch.ones_like(deviation))

@@ -23,7 +23,6 @@ class TimeShift(WaveView, name="time-shift"):
     text = "shifted by {shift_ms:+.0f} ms"
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
-        """Shift."""
         n_samples = x.shape[1]
         by = (drawn["shift_ms"] * context.sample_rate / 1000).round().to(torch.int64)
         windows = pad(x, (n_samples, n_samples)).unfold(1, n_samples, 1)
@@ -44,7 +43,6 @@ class TimeMask(WaveView, name="time-mask"):
         return {"start": draws.uniform(0, 1)} | super().draw(draws, context)
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
-        """Mask."""
         length = (drawn["length_ms"] * context.sample_rate / 1000).clamp(max=x.shape[1])[:, None]
         begin = drawn["start"][:, None] * (x.shape[1] - length)
         time = torch.arange(x.shape[1], device=x.device)
@@ -82,5 +80,4 @@ class PitchShift(WaveView, name="pitch-shift"):
     text = "pitch {cents:+.0f} cents"
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
-        """Shift the pitch."""
         return pitch_shift(x, drawn["cents"], context.sample_rate, self.cents[1])

@@ -58,7 +58,7 @@ class TestEveryView:
         expected = view.change(x, drawn, make_context())
         assert torch.equal(made[chosen], expected[chosen])
 
-    def test_as_many_numbers_are_drawn_whoever_is_changed(self, name: str) -> None:
+    def test_as_many_numbers_are_drawn_whichever_samples_change(self, name: str) -> None:
         never, always = (Draws(make_keys()) for _ in range(2))
         _, unused = WAVE_VIEWS[name](probability=0)(make_waves(), never, make_context())
         _, used = WAVE_VIEWS[name](probability=1)(make_waves(), always, make_context())
