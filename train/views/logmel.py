@@ -103,12 +103,8 @@ class Noise(LogmelView, name="noise"):
 
 def _add_powers(x: Tensor, of_x: Tensor, z: Tensor, of_z: Tensor) -> Tensor:
     """Compute log(of_x e^x + of_z e^z + eps), float32, without overflow."""
-    # The largest of the three exponents is taken out, so that no exponential overflows.
-    peak = torch.maximum(x, z).clamp_min_(LOG_EPS)
-    total = (x - peak).exp_().mul_(of_x)
-    total += (z - peak).exp_().mul_(of_z)
-    total += (LOG_EPS - peak).exp_()
-    return total.log_().add_(peak)
+    eps = torch.full((), LOG_EPS, device=x.device)
+    return torch.logaddexp(torch.logaddexp(x + of_x.log(), z + of_z.log()), eps)
 
 
 def resize_weights(start: Tensor, length: Tensor, size: int) -> Tensor:
