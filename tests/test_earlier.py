@@ -21,24 +21,10 @@ EARLIER = sorted(path for path in (Path(__file__).parent / "earlier").iterdir() 
 FINGERPRINTS = {
     ("v0.1", "logmel"): "c5c858585e946ccd91187e3838902a56",
 }
-FLAGS = [
-    "--encoder-options",
-    "width=32",
-    "channels=4",
-    "--batch",
-    "4",
-    "--epochs",
-    "50",
-    "--projector-hidden",
-    "16",
-    "--projector-out",
-    "8",
-    "--ranges.mixup.alpha",
-    "0.3",
-    "--no-preflight",
-    "--log-every",
-    "200",
-]
+FLAGS = """
+--encoder-options width=32 channels=4 --batch 4 --epochs 50 --projector-hidden 16
+--projector-out 8 --ranges.mixup.alpha 0.3 --ranges.mixup.memory 16 --no-preflight --log-every 200
+"""
 
 
 @pytest.fixture(params=EARLIER, ids=lambda path: path.name)
@@ -71,7 +57,7 @@ def test_an_encoder_gives_the_embeddings_that_it_gave(kit: Path) -> None:
 
 
 def test_a_run_that_was_stopped_goes_on_to_its_end(kit: Path) -> None:
-    words = ["--shards", str(kit / "logmel"), "--run", str(kit / "run"), "--resume", *FLAGS]
+    words = ["--shards", str(kit / "logmel"), "--run", str(kit / "run"), "--resume", *FLAGS.split()]
     before = load_checkpoint(kit / "run" / "checkpoint.pt")
     run(["train", "demo", *words])
     lines = [json.loads(line) for line in (kit / "run" / "metrics.jsonl").read_text().splitlines()]
