@@ -4,14 +4,12 @@ import csv
 from collections import defaultdict
 from pathlib import Path
 
+import catalogue
 import numpy as np
 import pytest
 import soundfile
+from make_corpus import COLUMNS, DEMO, licences_of_dep5
 
-from audio_barlow_twins.ingest.sources.demo import catalogue
-from audio_barlow_twins.ingest.sources.demo.build import COLUMNS, licences_of_dep5
-
-DEMO = Path(catalogue.__file__).parent
 AUDIO = DEMO / "audio"
 
 

@@ -1,8 +1,8 @@
-"""Make the demo corpus: `python -m audio_barlow_twins.ingest.sources.demo.build WORKDIR`.
+"""Make the demo corpus: `python tools/demo_corpus/make_corpus.py WORKDIR`.
 
 Runs on Debian or Ubuntu, with a network. Fetches three packages by name into WORKDIR unless they
 are there, takes the sounds that are free, encodes them to Opus and writes audio/, clips.csv and
-SOURCES.md beside this file.
+SOURCES.md into `ingest/sources/demo`.
 """
 
 import argparse
@@ -18,12 +18,12 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
+from catalogue import FOLDS, Clip, assign_folds, class_of, join_recordings
 
 from audio_barlow_twins.shards.decode.ffmpeg import ffmpeg_path
 
-from .catalogue import FOLDS, Clip, assign_folds, class_of, join_recordings
-
 HERE = Path(__file__).parent
+DEMO = HERE.parents[1] / "ingest" / "sources" / "demo"
 COLUMNS = ("path", "labels", "split", "recording", "author", "source", "licence")
 BITRATE = "64k"
 CUTOFF_HZ = 12_000
@@ -187,10 +187,10 @@ def build(workdir: Path) -> None:
         total_s += duration_s
     clips = assign_folds(join_recordings(kept))
     packages = sorted(path.name for path in (*workdir.glob("*.deb"), *workdir.glob("*.whl")))
-    shutil.rmtree(HERE / "audio", ignore_errors=True)
-    shutil.copytree(audio, HERE / "audio")
-    write_clips(HERE / "clips.csv", clips)
-    (HERE / "SOURCES.md").write_text(sources_page(clips, total_s / 60, packages))
+    shutil.rmtree(DEMO / "audio", ignore_errors=True)
+    shutil.copytree(audio, DEMO / "audio")
+    write_clips(DEMO / "clips.csv", clips)
+    (DEMO / "SOURCES.md").write_text(sources_page(clips, total_s / 60, packages))
 
 
 def write_clips(path: Path, clips: list[Clip]) -> None:
@@ -233,7 +233,7 @@ def sources_page(clips: list[Clip], minutes: float, packages: list[str]) -> str:
 
 def main() -> None:
     """Run from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m audio_barlow_twins.ingest.sources.demo.build")
+    parser = argparse.ArgumentParser(prog="make_corpus.py")
     parser.add_argument("workdir", type=Path, help="folder for downloads and scratch files")
     try:
         build(parser.parse_args().workdir.resolve())
