@@ -15,7 +15,7 @@ PIP_ARGS ?=
 RUNNER := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install ingest shards train eval tasks oracle listen ablation check fmt test bench bench-ingest bench-train bench-views bench-embed \
+.PHONY: help install ingest shards train eval tasks oracle listen ablation check fmt test test-all wheel bench bench-ingest bench-train bench-views bench-embed \
 	bench-gpu
 
 help:  ## this list
@@ -79,8 +79,17 @@ fmt: install  ## format and mend what can be mended
 	$(RUNNER) -m ruff check --fix-only .
 	$(RUNNER) -m ruff format .
 
-test: install $(VENV)/.crepe  ## the whole test suite
+test: install $(VENV)/.crepe  ## the tests, side by side, but for the slow ones
 	$(RUNNER) -m pytest $(ARGS)
+
+test-all: install $(VENV)/.crepe  ## all tests, the slow ones too
+	$(RUNNER) -m pytest -m 'not network and not gpu' $(ARGS)
+
+wheel: install  ## dist/: a wheel, and a source archive that makes the same wheel
+	rm -rf dist
+	$(RUNNER) -m hatchling build
+	$(RUNNER) -m pip wheel --quiet --no-deps --no-build-isolation -w dist/again dist/*.tar.gz
+	cmp dist/*.whl dist/again/*.whl && rm -r dist/again
 
 bench-ingest: install  ## the whole ingest stage beside bare ffmpeg on the same files
 	$(RUNNER) tests/bench/ingest_bench.py $(ARGS)

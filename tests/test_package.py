@@ -93,10 +93,10 @@ class Environment:
         )
 
 
-def built(kind: str, folder: Path) -> Path:
+def built(kind: str, folder: Path, source: Path = ROOT) -> Path:
     """Build a wheel by the hook that installers call: `build_wheel`, or `build_editable`."""
     program = f"import sys, hatchling.build; hatchling.build.{kind}(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", program, folder], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-c", program, folder], cwd=source, check=True)
     return next(folder.glob("*.whl"))
 
 
@@ -138,6 +138,16 @@ def test_the_wheel_holds_one_package_with_all_rooms_their_data_and_no_test(wheel
     )
     assert set(tracked.stdout.split()) <= files
     assert "py.typed" in files
+
+
+def test_the_source_archive_makes_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    program = "import sys, hatchling.build; hatchling.build.build_sdist(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", program, tmp_path], cwd=ROOT, check=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    shutil.unpack_archive(archive, tmp_path, filter="data")
+    (source,) = tmp_path.glob("*/pyproject.toml")
+    again = built("build_wheel", tmp_path, source.parent)
+    assert again.read_bytes() == wheel.read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["installed", "editable"])

@@ -19,14 +19,20 @@ if TYPE_CHECKING:
     from .presets import PRESETS as PRESETS
     from .run.launch import start as start
     from .step.trainer import Trainer as Trainer
+    from .views.base import LogmelView as LogmelView
+    from .views.base import WaveView as WaveView
+    from .views.base import span as span
 
 __all__, __getattr__ = lazily(
     __name__,
     {
+        "LogmelView": ".views.base",
         "OptimiserConfig": ".config",
         "PRESETS": ".presets",
         "TrainConfig": ".config",
         "Trainer": ".step.trainer",
+        "WaveView": ".views.base",
+        "span": ".views.base",
         "start": ".run.launch",
     },
 )
