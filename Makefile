@@ -11,6 +11,7 @@ RUN    ?= runs/$(PRESET)
 TASKS  ?= $(OUT)/tasks
 CHECKPOINT ?= $(RUN)/encoder.pt
 ARGS   ?=
+JOBS   ?= 3
 PIP_ARGS ?=
 RUNNER := $(VENV)/bin/python
 
@@ -80,10 +81,10 @@ fmt: install  ## format and mend what can be mended
 	$(RUNNER) -m ruff format .
 
 test: install $(VENV)/.crepe  ## the tests, side by side, but for the slow ones
-	$(RUNNER) -m pytest $(ARGS)
+	$(RUNNER) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-all: install $(VENV)/.crepe  ## all tests, the slow ones too
-	$(RUNNER) -m pytest -m 'not network and not gpu' $(ARGS)
+	$(RUNNER) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder -m 'not network and not gpu' $(ARGS)
 
 wheel: install  ## dist/: a wheel, and a source archive that makes the same wheel
 	rm -rf dist

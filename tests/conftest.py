@@ -27,6 +27,32 @@ SIZES: dict[str, int | float] = {"width": 64, "channels": 8}
 DEMO_AUDIO = Path(__file__).parents[1] / "ingest" / "sources" / "demo" / "audio"
 
 
+LONG = (
+    "test_cluster_story",
+    "test_ray_train",
+    "test_memory",
+    "test_ablation",
+    "test_lost_worker",
+    "test_runner",
+    "test_compile",
+    "test_reader_bench",
+    "test_evaluate",
+    "test_given_back",
+)
+"""Files that take longest: several processes at a time begin with them."""
+TOGETHER = {"test_interruption": "test_stage"}
+"""Files that share what a session makes once."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file in one process, and begin with the long files."""
+    for item in items:
+        name = TOGETHER.get(item.path.stem, item.path.stem)
+        item.add_marker(pytest.mark.xdist_group(name))
+    rank = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))
+
+
 @pytest.fixture(scope="session")
 def demo_waves() -> dict[str, np.ndarray]:
     """All demo clips by name, int16 [samples] at 16 kHz; decoded by libsndfile, not by ingest."""

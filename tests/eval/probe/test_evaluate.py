@@ -78,7 +78,6 @@ def test_all_that_heareval_reports_is_equal(name: str) -> None:
         assert str(value) in str(said["hparams"][key])
 
 
-@pytest.mark.slow
 def test_test_scores_are_hearevals_on_average_wherever_it_runs() -> None:
     gaps = []
     for name in TOYS:
@@ -152,7 +151,6 @@ def test_points_that_an_earlier_one_beats_are_not_tested() -> None:
     assert all(training.test for training in run.folds)
 
 
-@pytest.mark.slow
 def test_a_robust_score_is_the_mean_over_seeds_that_each_choose_for_themselves() -> None:
     metadata, splits = toy("folds")
     result = evaluate(metadata, splits, ROBUST)
@@ -165,7 +163,6 @@ def test_a_robust_score_is_the_mean_over_seeds_that_each_choose_for_themselves()
     assert result.mean == pytest.approx(evaluated("folds").mean, abs=0.15)
 
 
-@pytest.mark.slow
 def test_the_fast_protocol_comes_near() -> None:
     metadata, splits = toy("folds")
     fast, exact = evaluate(metadata, splits, replace(FAST, seeds=(0, 1, 2))), evaluated("folds")

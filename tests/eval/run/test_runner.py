@@ -138,7 +138,6 @@ def story(arguments: list[str | Path]) -> Story:
     return told
 
 
-@pytest.mark.slow
 class TestStory:
     """What holds after the kill and the second command."""
 
@@ -197,7 +196,6 @@ class TestStory:
         assert {soundfile.info(path).samplerate for path in resampled} == {8000}
 
 
-@pytest.mark.slow
 def test_a_node_of_a_cluster_may_be_lost(arguments: list[str | Path], tmp_path: Path) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:
@@ -229,7 +227,6 @@ def config(tmp_path: Path, demo_waves: dict[str, np.ndarray], checkpoint_path: P
     )
 
 
-@pytest.mark.slow
 def test_a_task_that_cannot_be_used_is_named_and_the_others_are_scored(
     config: Hear, demo_waves: dict[str, np.ndarray]
 ) -> None:

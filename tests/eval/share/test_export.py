@@ -124,7 +124,6 @@ def test_an_archive_refuses_a_clip_that_is_too_short(hear_model: Embedder, tmp_p
         embed(torch.zeros(1, 512))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoder", "sizes"),
     [

@@ -23,7 +23,6 @@ from audio_barlow_twins.shards.stored.shardset import open_shards, sidecar_paths
 from audio_barlow_twins.shards.stored.sidecar import Row, read_clip, read_rows
 from audio_barlow_twins.shards.stored.verify import verify
 
-pytestmark = pytest.mark.slow
 SETS = ("wave", "logmel")
 
 

@@ -4,10 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from interrupted_run import SETS, Files, Story, files_of, finished_files
-
-pytestmark = pytest.mark.slow
 
 
 def test_ctrl_c_ends_the_run_within_seconds(story: Story) -> None:

@@ -24,8 +24,6 @@ from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.shardset import open_shards, sidecar_paths
 from audio_barlow_twins.shards.stored.sidecar import Row, read_rows
 
-pytestmark = pytest.mark.slow
-
 SHARD_CLIPS = 8
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

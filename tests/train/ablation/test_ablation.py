@@ -220,7 +220,6 @@ def test_the_last_whole_line_tells_how_far_a_run_is(tmp_path: Path) -> None:
     assert last_epoch(metrics) == 99.9
 
 
-@pytest.mark.slow
 def test_a_run_that_fails_is_named_and_the_others_are_done(
     ablation: Ablation, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -317,7 +316,6 @@ def wait_until_one_is_done_and_one_goes(
         time.sleep(0.01)
 
 
-@pytest.mark.slow
 class TestStory:
     """What holds after the kill and the second run."""
 

@@ -21,8 +21,6 @@ from audio_barlow_twins.train.config import TrainConfig
 from audio_barlow_twins.train.run.folder import read_metrics
 from audio_barlow_twins.train.run.launch import launch
 
-pytestmark = pytest.mark.slow
-
 WORKER = Path(rank_worker.__file__)
 ROOT = WORKER.parents[2]
 CLIPS, STEPS = 40, 17

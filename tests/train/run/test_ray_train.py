@@ -20,8 +20,6 @@ from audio_barlow_twins.train.config import TrainConfig
 from audio_barlow_twins.train.run.folder import read_metrics
 from audio_barlow_twins.train.run.launch import work_on_a_node
 
-pytestmark = pytest.mark.slow
-
 OF_RAY = ("ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray::_AutoscalingCoordinatorActor")
 """What Ray itself leaves on a cluster that has trained: its helpers, one of each kind."""
 REFUSAL = """

@@ -24,8 +24,6 @@ from audio_barlow_twins.train.config import OptimiserConfig, TrainConfig
 from audio_barlow_twins.train.run.folder import read_metrics
 from audio_barlow_twins.train.run.session import train
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[3]
 CLIPS = 40
 STEPS = 20

@@ -20,7 +20,6 @@ def losses(config: TrainConfig, shard_set: ShardSet) -> torch.Tensor:
     return torch.stack([trainer.take_step(batch) for _, batch in steps])
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning"
 )  # of torch itself

@@ -13,7 +13,6 @@ from audio_barlow_twins.train.tools.bench import Bench
 BATCH = 4
 
 
-@pytest.mark.slow
 def test_a_bench_reports_what_it_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

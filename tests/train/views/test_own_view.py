@@ -207,7 +207,6 @@ def training(config: TrainConfig) -> list[object]:
     ]  # fmt: skip
 
 
-@pytest.mark.slow
 class TestCommand:
     """`abt --import own_views …` in the folder of the module."""
 
