@@ -24,7 +24,7 @@ ViewNames = Annotated[tuple[str, ...], _listing(View)]
 WaveNames = Annotated[tuple[str, ...], _listing(WaveView)]
 LogmelNames = Annotated[tuple[str, ...], _listing(LogmelView)]
 _LEAST = {
-    "batch": 2, "projector_hidden": 1, "projector_out": 1, "crop_frames": 1, "reader_threads": 1,
+    "batch": 2, "projector_hidden": 1, "projector_out": 1, "crop_frames": 1, "reader_ahead": 1,
     "log_every": 1, "workers": 1, "block_shards": 0, "projector_layers": 0, "restarts": 0,
 }  # fmt: skip
 """What a setting must be at least."""
@@ -114,8 +114,9 @@ class TrainConfig:
     compile: Literal["no", "default", "reduce-overhead", "max-autotune"] = "no"
     """Mode of torch.compile for views and network; reduce-overhead replays the network's kernels as
     CUDA graphs, which pays at small batches. Takes a minute or more at the start."""
-    reader_threads: int = 4
-    """Threads that read crops."""
+    reader_ahead: int = 4
+    """Batches that are read, or asked of the disk, ahead of their use. Storage that answers late
+    needs more: so many that their crops are what it serves in the time of an answer."""
     log_every: int = 10
     """Steps between two lines of metrics.jsonl; each look (`look_epochs`) adds a line. Losses are
     copied from the device only when a line is written."""

@@ -1,53 +1,22 @@
-"""The open tars of a set: all of a local one, a cached block of a remote one."""
+"""The tars of a local set, and how a file is read that may lie in memory or not."""
 
 import os
 import resource
-import threading
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from itertools import repeat
 from pathlib import Path
-from typing import Protocol, Self
 
 import numpy as np
 
 from ..base.errors import UserError
 from ..stored.shardset import ShardSet
-
-
-class Lane(Protocol):
-    """The files for one sequence of batches."""
-
-    def lend(
-        self, turn: int, epochs: np.ndarray, shards: np.ndarray
-    ) -> Generator[tuple[slice, list[int]], None, None]:
-        """Yield the crops of a batch in pieces: which they are, and a file descriptor for each.
-
-        The descriptors are good until the next piece is asked for.
-
-        Args:
-            turn: number of the batch in its sequence, counted from 0.
-            epochs: epoch of each crop, int64 [N].
-            shards: shard of each crop, int64 [N].
-
-        Raises:
-            ValueError: the tars were closed.
-        """
-
-    def stop(self) -> None:
-        """Nobody waits for a batch of this sequence any more."""
-
-
-class Tars(Protocol):
-    """The tars of a set."""
-
-    def lane(self) -> Lane:
-        """Begin a sequence of batches."""
-
-    def close(self) -> None:
-        """Close every file, as soon as what is being read is read."""
+from .order import Crops
 
 
 class LocalTars:
-    """The tars of a local set, open from the begin to the end.
+    """The tars of a local set, all of them open; one thread reads, crop after crop.
 
     Raises:
         UserError: a tar is missing or has another size than its sidecar says.
@@ -55,53 +24,45 @@ class LocalTars:
 
     def __init__(self, shard_set: ShardSet) -> None:
         allow_files(len(shard_set.names))
-        files: list[int] = []
-        try:
+        files = []
+        with ExitStack() as stack:
             for name, size in zip(shard_set.names, shard_set.tar_bytes, strict=True):
                 files.append(_open_tar(shard_set.folder / f"{name}.tar", size))
-        except UserError:
-            for file in files:
-                os.close(file)
-            raise
-        self._files = np.array(files, np.int64)
-        self._idle = threading.Condition()
-        self._readers = 0
+                stack.callback(os.close, files[-1])
+            self._opened = stack.pop_all()
+        self._files = np.array(files)
 
-    def lane(self) -> Self:
-        """Return these files: they serve any number of sequences."""
-        return self
+    def opened(self, crops: Crops) -> list[int]:
+        """Return a file descriptor for each crop.
 
-    def stop(self) -> None:
-        """Do nothing: nobody waits here."""
+        Raises:
+            ValueError: the tars were closed.
+        """
+        if not len(self._files):
+            raise closed_early()
+        return self._files[crops.shards].tolist()
 
-    def lend(
-        self, turn: int, epochs: np.ndarray, shards: np.ndarray
-    ) -> Generator[tuple[slice, list[int]], None, None]:
-        """Yield all crops in one piece; see `Lane.lend`."""
-        with self._idle:
-            if not len(self._files):
-                raise closed_early()
-            self._readers += 1
-        try:
-            yield slice(None), self._files[shards].tolist()
-        finally:
-            with self._idle:
-                self._readers -= 1
-                if not self._readers:
-                    self._idle.notify_all()
+    def borrow(self, crops: Crops) -> Iterator[tuple[slice, list[int]]]:
+        """Yield crops in parts, each once its tars are open, and a file descriptor for each crop.
+
+        The descriptors are valid until the next part is asked for.
+
+        Raises:
+            ValueError: the tars were closed.
+        """
+        yield slice(None), self.opened(crops)
 
     def close(self) -> None:
-        """Close every file, as soon as what is being read is read."""
-        with self._idle:
-            files, self._files = self._files, np.empty(0, np.int64)
-            self._idle.wait_for(lambda: not self._readers)
-        for file in files.tolist():
-            os.close(file)
+        """Close every file; the thread that reads has ended."""
+        self._files = np.empty(0, np.int64)
+        self._opened.close()
 
 
 def closed_early() -> ValueError:
-    """Return what a batch of a closed reader raises."""
-    return ValueError("the reader was closed while its batches were read")
+    """Return what is raised where a batch is asked for that will never be read."""
+    return ValueError(
+        "the reader was closed while its batches were read, or has begun to read from another step"
+    )
 
 
 def allow_files(wanted: int) -> None:
@@ -139,3 +100,31 @@ def read_at_random(file: int) -> None:
     """Tell the kernel not to read ahead."""
     if hasattr(os, "posix_fadvise"):  # not on macOS
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
+
+
+def announce(files: Sequence[int], offsets: Sequence[int], size: int) -> None:
+    """Tell the kernel which `size` bytes of each file are read next, so that it fetches them all.
+
+    Args:
+        files: descriptors; a file may come several times.
+        offsets: first byte, for each of `files`.
+        size: bytes of each piece.
+    """
+    if hasattr(os, "posix_fadvise"):  # not on macOS
+        advice = repeat(os.POSIX_FADV_WILLNEED)
+        deque(map(os.posix_fadvise, files, offsets, repeat(size), advice), maxlen=0)
+
+
+def read_cached(
+    files: Sequence[int], rows: Sequence[list[memoryview]], offsets: Sequence[int]
+) -> int:
+    """Fill `rows` from what the system holds in memory; return the bytes, -1 if some are not there.
+
+    What is warm costs one call; without it each crop would be announced and read.
+    """
+    if not hasattr(os, "RWF_NOWAIT"):  # not on macOS
+        return -1
+    try:
+        return sum(map(os.preadv, files, rows, offsets, repeat(os.RWF_NOWAIT)))
+    except OSError:  # it would wait, or the file system cannot tell; the plain read says what else
+        return -1

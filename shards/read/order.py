@@ -1,18 +1,38 @@
-"""Which clip, and which crop of it, comes at global position i: a pure function, no state.
+"""Which clip, and which crop of it, comes at global position i: pure functions, no state.
 
 Position i lies in epoch i // n. An epoch is a permutation of the clips; where the whole set cannot
 be cached (a remote set), shards are shuffled and cut into blocks, and clips are shuffled inside a
 block. All random numbers are SplitMix64 hashes (Steele, Lea, Flood 2014) of (fingerprint, seed,
 epoch), so the order is the same for every version of numpy and every number of processes, threads
-and devices.
+and devices. The price of mixing all clips is one random read a crop.
 """
 
 import hashlib
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
+from ..base.errors import UserError
 from ..stored.shardset import ShardSet
+
+
+class Crops(NamedTuple):
+    """Where some crops lie, in the order of reading; int64 [N] each."""
+
+    clips: np.ndarray
+    epochs: np.ndarray
+    starts: np.ndarray
+    """First frame of each crop in its clip."""
+    lengths: np.ndarray
+    """Frames of each clip."""
+    shards: np.ndarray
+    offsets: np.ndarray
+    """First byte of each crop in its tar."""
+
+    def part(self, rows: slice) -> "Crops":
+        """Return some of the crops."""
+        return Crops(*(values[rows] for values in self))
 
 
 class Order:
@@ -32,6 +52,15 @@ class Order:
         self.block_shards = block_shards or len(shard_set.names)
         self.n_blocks = -(-len(shard_set.names) // self.block_shards)
         self._permutation = lru_cache(maxsize=2)(self._epoch)
+        self.blocks = lru_cache(maxsize=4)(self._blocks)
+
+    def crops(self, positions: np.ndarray) -> Crops:
+        """Return the crop at each global position, int64 [N]."""
+        epochs, clips = self.clips(positions)
+        starts = self.starts(epochs, clips)
+        offsets = self.shard_set.offsets[clips] + starts * self.shard_set.form.frame_bytes
+        lengths, shards = self.shard_set.n_frames[clips], self.shard_set.shard_of(clips)
+        return Crops(clips, epochs, starts, lengths, shards, offsets)
 
     def clips(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the epoch and the clip at each global position, int64 [N] both."""
@@ -52,7 +81,15 @@ class Order:
         draws = hash64(keys + clips.astype(np.uint64)) >> np.uint64(32)
         return (draws * spare >> np.uint64(32)).astype(np.int64)
 
-    def blocks(self, epoch: int) -> np.ndarray:
+    def blocks_of(self, crops: Crops) -> np.ndarray:
+        """Return the block that each crop is read in, counted over all epochs: int64 [N]."""
+        blocks = crops.epochs * self.n_blocks
+        for epoch in np.unique(crops.epochs).tolist():
+            chosen = crops.epochs == epoch
+            blocks[chosen] += self.blocks(epoch)[crops.shards[chosen]]
+        return blocks
+
+    def _blocks(self, epoch: int) -> np.ndarray:
         """Return which block of an epoch holds each shard, counted from 0: int64 [shards]."""
         if self.n_blocks == 1:
             return np.zeros(len(self.shard_set.names), np.int64)
@@ -74,6 +111,48 @@ class Order:
         text = f"{self.shard_set.fingerprint} {self.seed} {epoch} {what}"
         digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
         return np.uint64(int.from_bytes(digest, "little"))
+
+
+class ShardRequest(NamedTuple):
+    """A shard, and the block that needs it next, counted over all epochs."""
+
+    shard: int
+    needed_at: int
+
+
+def shard_requests(order: Order, block: int) -> list[ShardRequest]:
+    """Tell when each shard is needed next, from `block` on: the one that is needed first is first.
+
+    An epoch needs each shard in one of its blocks; shards without clips are never needed.
+    """
+    epoch, inside = divmod(block, order.n_blocks)
+    this, following = order.blocks(epoch), order.blocks(epoch + 1) + order.n_blocks
+    needed_at = np.where(this >= inside, this, following) + epoch * order.n_blocks
+    shards = np.argsort(needed_at, kind="stable")
+    shards = shards[np.diff(order.shard_set.first)[shards] > 0]
+    return list(map(ShardRequest, shards.tolist(), needed_at[shards].tolist()))
+
+
+def require_room(order: Order, max_bytes: int) -> bool:
+    """Refuse a cache that does not hold every block; tell whether it holds the next one as well.
+
+    Raises:
+        UserError: the largest shards that may meet in a block are larger than `max_bytes`.
+    """
+    sizes = np.array(order.shard_set.tar_bytes)[np.diff(order.shard_set.first) > 0]
+    sizes = np.cumsum(np.sort(sizes)[::-1])
+    mixed = min(order.block_shards, len(sizes))
+    needed = int(sizes[mixed - 1])
+    if needed <= max_bytes:
+        return max_bytes >= min(2 * needed, int(sizes[-1]))
+    fitting = int(np.searchsorted(sizes, max_bytes // 2, side="right"))
+    fitting = fitting or int(max_bytes >= sizes[0])
+    other = f", or mix fewer shards: block_shards={fitting}, another order" if fitting else ""
+    which = f"all {mixed} shards" if mixed == len(sizes) else f"blocks of {mixed} shards"
+    raise UserError(
+        f"a cache of {max_bytes} bytes is too small for {order.shard_set.folder}, whose order "
+        f"mixes {which}: give it at least max_bytes={needed}{other}"
+    )
 
 
 def hash64(values: np.ndarray) -> np.ndarray:

@@ -1,30 +1,33 @@
 """Read training crops: one `preadv` a crop, straight into the batch that goes to the device."""
 
 import os
+import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from queue import SimpleQueue
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..base.ahead import ahead
 from ..base.errors import UserError
 from ..base.place import is_remote
 from ..stored.shardset import ShardSet, open_shards
-from .local import Lane, LocalTars, Tars
-from .order import Order
+from .local import LocalTars, announce, closed_early, read_cached
+from .order import Crops, Order
 from .remote.folder import CacheOptions
 from .remote.prefetch import CachedTars
 
+Tars = LocalTars | CachedTars
 PLAN_STEPS = 64
+"""Steps that are planned at once, which costs little more than one; a thread plans the next."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,16 @@ class CropReader:
     Args:
         shards: a folder, a URL, or an open set. What lies behind a URL is read through a cache.
         frames: length of a crop; shorter clips are padded with zeros at the end.
-        batch: crops a step on this rank.
+        batch: crops a step, of all processes that share a batch.
+        rows: which crops of each batch this process reads; default: all.
         seed: another seed, another order.
-        rank, world: this process reads rows [rank * batch, (rank + 1) * batch) of a global batch.
-        threads: batches that are filled at the same time.
-        ahead: batches that are ready or being filled while one is used.
+        ahead: batches that are read, or announced to the kernel, while one is used.
         hold: batches that stay valid at a time, the newest included.
         block_shards: see `Order`. Another number is another order, for a local set and for a
             remote one alike; the cache has no say in it.
         cache: the cache of a remote set, default `CacheOptions()`. It must hold a block of shards;
             if it holds two, the next one comes while one is read.
+        run: readers of the same run and order share a cache, see `CacheFolder`.
 
     Raises:
         UserError: the set is missing or cannot be opened, or the cache is too small for it.
@@ -68,103 +71,46 @@ class CropReader:
         *,
         frames: int,
         batch: int,
+        rows: range | None = None,
         seed: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        threads: int = 4,
         ahead: int = 4,
         hold: int = 1,
         block_shards: int = 0,
         cache: CacheOptions | None = None,
+        run: str = "",
     ) -> None:
-        if min(frames, batch, threads, ahead + 1, hold) < 1 or not 0 <= rank < world:
+        self.rows = rows = range(batch) if rows is None else rows
+        if min(frames, batch, ahead + 1, hold) < 1 or not 0 <= rows.start < rows.stop <= batch:
             raise UserError(
-                f"frames {frames}, batch {batch}, threads {threads} and hold {hold} must be 1 or "
-                f"more, ahead {ahead} 0 or more, rank {rank} below world {world}"
+                f"frames {frames}, batch {batch} and hold {hold} must be 1 or more, ahead {ahead} "
+                f"0 or more, rows {rows.start} to {rows.stop} must be in the batch"
             )
         self.shard_set = shards if isinstance(shards, ShardSet) else open_shards(shards)
         self.order = Order(self.shard_set, frames=frames, seed=seed, block_shards=block_shards)
-        self.frames, self.batch, self.rank, self.world = frames, batch, rank, world
-        self.threads, self.ahead, self.hold = threads, ahead, hold
+        self.batch, self.ahead, self.hold = batch, ahead, hold
         self.crop_bytes = frames * self.shard_set.form.frame_bytes
-        self._tars: Tars
+        self._streams = streams = list[BatchStream]()
+        self.tars: Tars
         if is_remote(self.shard_set.folder):
-            self._tars = CachedTars(self.shard_set, self.order, cache or CacheOptions())
+            options = cache or CacheOptions()
+            self.tars = CachedTars(self.order, options, run, lambda: streams[-1].stopping.is_set())
         else:
-            self._tars = LocalTars(self.shard_set)
-        self._finish = weakref.finalize(self, self._tars.close)
-
-    @property
-    def steps_per_epoch(self) -> float:
-        """Steps in which every clip is seen once."""
-        return len(self.shard_set) / (self.batch * self.world)
+            self.tars = LocalTars(self.shard_set)
+        self._finish = weakref.finalize(self, _close, streams, self.tars)
 
     def batches(self, first_step: int = 0, n_steps: int | None = None) -> Iterator[Batch]:
-        """Yield the batches of steps first_step, first_step + 1, ...; endless without `n_steps`."""
-        # Step k refills the memory of step k - len(buffers), which is out of its hold by then.
-        buffers = [_Buffer(self) for _ in range(self.ahead + self.hold)]
-        steps = count() if n_steps is None else range(n_steps)
-        pending: deque[Future[Batch]] = deque()
-        lane = self._tars.lane()
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="crops") as pool:
-            plan = next_plan = pool.submit(self._plan, first_step)
-            try:
-                for step in steps:
-                    if step % PLAN_STEPS == 0:
-                        following = first_step + step + PLAN_STEPS
-                        plan, next_plan = next_plan, pool.submit(self._plan, following)
-                    buffer = buffers[step % len(buffers)]
-                    pending.append(pool.submit(self._fill, buffer, plan, lane, step))
-                    if len(pending) > self.ahead:
-                        yield pending.popleft().result()
-                for future in pending:
-                    yield future.result()
-            finally:
-                lane.stop()
-                pool.shutdown(cancel_futures=True)
+        """Yield the batches of steps first_step, first_step + 1, ...; endless without `n_steps`.
 
-    def _plan(self, first_step: int) -> "_Plan":
-        """Work out where the crops of PLAN_STEPS steps lie; many steps at once cost little more."""
-        steps = np.arange(first_step, first_step + PLAN_STEPS)[:, None]
-        rows = np.arange(self.batch) + self.rank * self.batch
-        epochs, clips = self.order.clips((steps * self.world * self.batch + rows).ravel())
-        starts = self.order.starts(epochs, clips)
-        offsets = self.shard_set.offsets[clips] + starts * self.shard_set.form.frame_bytes
-        shards = self.shard_set.shard_of(clips)
-        return _Plan(clips, epochs, starts, self.shard_set.n_frames[clips], shards, offsets)
-
-    def _fill(self, buffer: "_Buffer", plan: "Future[_Plan]", lane: Lane, step: int) -> Batch:
-        """Read the crops of one planned step into `buffer`."""
-        first = step % PLAN_STEPS * self.batch
-        planned = _Plan(*(all_[first : first + self.batch] for all_ in plan.result()))
-        clips, epochs, starts, lengths, shards, offsets = planned
-        short = lengths.min() < self.frames
-        rows = buffer.padded(lengths) if short else buffer.rows
-        with closing(lane.lend(step, epochs, shards)) as pieces:
-            for part, files in pieces:
-                wanted = len(files) * self.crop_bytes
-                if short:
-                    wanted = sum(row[0].nbytes for row in rows[part])
-                if sum(map(os.preadv, files, rows[part], offsets[part].tolist())) != wanted:
-                    self._explain(clips[part], files, offsets[part].tolist(), rows[part])
-        return Batch(buffer.crops, *map(torch.from_numpy, (clips, epochs, starts)))
-
-    def _explain(
-        self,
-        clips: np.ndarray,
-        files: list[int],
-        offsets: list[int],
-        rows: list[list[memoryview]],
-    ) -> None:
-        """Find the crop that could not be read whole and say which clip it is."""
-        for clip, file, offset, row in zip(clips, files, offsets, rows, strict=True):
-            if os.preadv(file, row, offset) < row[0].nbytes:
-                name = self.shard_set.names[self.shard_set.shard_of(clip)]
-                raise UserError(
-                    f"{self.shard_set.folder / name}.tar ends inside clip "
-                    f"{self.shard_set.keys[clip]}; "
-                    f"run `abt shards verify {self.shard_set.folder}`"
-                )
+        One sequence is read at a time: asking an earlier one for more is a ValueError.
+        """
+        for earlier in self._streams:
+            earlier.stop()
+        stream = BatchStream(self, first_step, n_steps)
+        self._streams[:] = [stream]
+        try:
+            yield from stream.batches(self.hold)
+        finally:
+            stream.stop()
 
     def close(self) -> None:
         """Close the tars; a batch that is asked for after it is a ValueError."""
@@ -173,45 +119,160 @@ class CropReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
-class _Plan(NamedTuple):
-    """Where the crops of some steps lie, one flat array each."""
+def _close(streams: "list[BatchStream]", tars: Tars) -> None:
+    for stream in streams:
+        stream.stop()
+    tars.close()
 
-    clips: np.ndarray
-    epochs: np.ndarray
-    starts: np.ndarray
-    lengths: np.ndarray
-    shards: np.ndarray
-    offsets: np.ndarray
+
+class BatchStream:
+    """One sequence of batches; a thread reads them into a ring of buffers, ahead of their use.
+
+    A batch that lies in memory is read at once. Else the kernel is told its ranges, and it is read
+    when no buffer is free for a further one: by then most of it has come, so that one thread has
+    the disk's whole speed.
+
+    Args:
+        reader: what it is a sequence of; the thread must not keep it alive.
+        first_step: the first batch.
+        n_steps: number of batches; None: endless.
+    """
+
+    def __init__(self, reader: CropReader, first_step: int, n_steps: int | None) -> None:
+        self.order, self.tars, self.rows, self.batch = (
+            reader.order, reader.tars, np.array(reader.rows), reader.batch,
+        )  # fmt: skip
+        self.first_step, self.n_steps = first_step, n_steps
+        self.stopping = threading.Event()
+        self._free: SimpleQueue[_Buffer | None] = SimpleQueue()
+        self._ready: SimpleQueue[tuple[Batch, _Buffer] | BaseException | None] = SimpleQueue()
+        for _ in range(reader.ahead + reader.hold):
+            self._free.put(_Buffer(len(reader.rows), reader.order))
+        self._thread = threading.Thread(target=self._read, name="crops", daemon=True)
+
+    def batches(self, hold: int) -> Iterator[Batch]:
+        """Yield the batches; the memory of each is refilled once `hold` more were asked for."""
+        self._thread.start()
+        held: deque[_Buffer] = deque()
+        while item := self._ready.get():
+            if isinstance(item, BaseException):
+                raise item
+            batch, buffer = item
+            held.append(buffer)
+            yield batch
+            if len(held) == hold:
+                self._free.put(held.popleft())
+
+    def stop(self) -> None:
+        """End the thread, as soon as what is being read is read."""
+        self.stopping.set()
+        self._free.put(None)
+        # The garbage collector may stop a forgotten sequence, and in any thread.
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _read(self) -> None:
+        begun: deque[_Buffer] = deque()
+        with ExitStack() as stack:
+            stack.push(self._end)
+            for crops in stack.enter_context(closing(self._planned())):
+                while begun and self._free.empty():
+                    self._finish(begun.popleft())
+                buffer = self._free.get()
+                if self.stopping.is_set() or buffer is None:
+                    raise closed_early()
+                buffer.begin(crops, self.tars.opened(crops))
+                begun.append(buffer)
+            for buffer in begun:
+                self._finish(buffer)
+
+    def _finish(self, buffer: "_Buffer") -> None:
+        self._ready.put((buffer.finish(self.tars), buffer))
+
+    def _end(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        """Pass the end of the sequence to the caller, and an error that ended it."""
+        self._ready.put(error)
+        return True
+
+    def _planned(self) -> Generator[Crops]:
+        """Work out where the crops of each step lie."""
+
+        def plan(first: int) -> Crops:
+            steps = np.arange(first, first + PLAN_STEPS)[:, None]
+            return self.order.crops((steps * self.batch + self.rows).ravel())
+
+        n = len(self.rows)
+        with closing(ahead(plan, count(self.first_step, PLAN_STEPS), 1, 2)) as plans:
+            parts = (
+                planned.result().part(slice(first, first + n))
+                for _, planned in plans
+                for first in range(0, PLAN_STEPS * n, n)
+            )
+            yield from islice(parts, self.n_steps)
 
 
 class _Buffer:
-    """Memory of one batch and, for every row, the list of one memoryview that `preadv` wants."""
+    """Memory of a batch, and how far its reading is.
 
-    def __init__(self, reader: CropReader) -> None:
-        form = reader.shard_set.form
-        self.crops = torch.zeros(
-            reader.batch, reader.frames, *form.frame_shape,
+    Args:
+        n: crops.
+        order: of the crops.
+    """
+
+    def __init__(self, n: int, order: Order) -> None:
+        self.shard_set, self.frames, form = order.shard_set, order.frames, order.shard_set.form
+        self.size = size = order.frames * form.frame_bytes
+        self.tensor = torch.zeros(
+            n, order.frames, *form.frame_shape,
             dtype=torch.int16 if form.kind == "wave" else torch.float16,
             pin_memory=torch.cuda.is_available(),
         )  # fmt: skip
-        self.frame_bytes, self.frames = form.frame_bytes, reader.frames
-        flat = memoryview(self.crops.view(reader.batch, -1).numpy().data).cast("B")
-        size = reader.crop_bytes
-        self.rows = [[flat[i * size : (i + 1) * size]] for i in range(reader.batch)]
+        flat = memoryview(self.tensor.view(n, -1).numpy().data).cast("B")
+        # For every crop the list of one memoryview that `preadv` wants.
+        self._whole_rows = [[flat[i * size : (i + 1) * size]] for i in range(n)]
 
-    def padded(self, lengths: np.ndarray) -> list[list[memoryview]]:
-        """Shorten the rows of short clips and put zeros behind them."""
-        rows = self.rows.copy()
-        for i in np.flatnonzero(lengths < self.frames):
-            self.crops[i, lengths[i] :] = 0
-            rows[i] = [rows[i][0][: int(lengths[i]) * self.frame_bytes]]
-        return rows
+    def begin(self, crops: Crops, files: list[int] | None) -> None:
+        """Read the batch if it lies in memory; else announce it.
+
+        Args:
+            crops: where it lies.
+            files: a descriptor for each; None: not all are open.
+        """
+        self.crops, self.announced, self.whole = crops, files is not None, False
+        self.sizes = np.minimum(crops.lengths, self.frames) * self.shard_set.form.frame_bytes
+        self.rows = self._whole_rows
+        if self.sizes.min() < self.size:
+            self.rows = [[row[:end]] for (row,), end in zip(self.rows, self.sizes, strict=True)]
+            for (row,), end in zip(self._whole_rows, self.sizes, strict=True):
+                row[end:] = bytes(self.size - end)
+        if files is not None:
+            offsets = crops.offsets.tolist()
+            self.whole = read_cached(files, self.rows, offsets) == self.sizes.sum()
+            if not self.whole:
+                announce(files, offsets, self.size)
+
+    def finish(self, tars: Tars) -> Batch:
+        """Read what is not read yet; return the batch."""
+        crops = self.crops
+        for part, files in iter(()) if self.whole else tars.borrow(crops):
+            rows, offsets = self.rows[part], crops.offsets[part].tolist()
+            if not self.announced:
+                announce(files, offsets, self.size)
+            if sum(map(os.preadv, files, rows, offsets)) != self.sizes[part].sum():
+                self._explain(crops.part(part), files, rows)
+        tensors = map(torch.from_numpy, (crops.clips, crops.epochs, crops.starts))
+        return Batch(self.tensor, *tensors)
+
+    def _explain(self, crops: Crops, files: list[int], rows: list[list[memoryview]]) -> None:
+        """Say which clip cannot be read whole."""
+        of, name = self.shard_set.folder, self.shard_set.names
+        for i, (file, row) in enumerate(zip(files, rows, strict=True)):
+            if os.preadv(file, row, crops.offsets[i]) < len(row[0]):
+                raise UserError(
+                    f"{of / name[crops.shards[i]]}.tar ends inside clip "
+                    f"{self.shard_set.keys[crops.clips[i]]}; run `abt shards verify {of}`"
+                )

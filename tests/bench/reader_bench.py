@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import tyro
 from reader_clock import Way, cool, heat, in_own_process, missing, time_cold, time_warm
 from reader_files import BATCH, FRAMES, per_file_ways
 from reader_libraries import keep_shards, library_ways
-from reader_report import BARE, FOUR, ONE, Rates, report
+from reader_report import BARE, OURS, Rates, report
 from torch import Tensor
 
 from audio_barlow_twins.shards.base.cli import run_command, say
@@ -101,10 +100,7 @@ def all_ways(shard_set: ShardSet) -> list[Way]:
         *library_ways(),
         *per_file_ways(shard_set.statistics.mean, shard_set.statistics.std),
         Way(name=BARE, form="shards", write=keep_shards, batches=bare_loop, workers=(0,)),
-        Way(name=ONE, form="shards", write=keep_shards, batches=partial(crop_reader, 1),
-            workers=(0,)),
-        Way(name=FOUR, form="shards", write=keep_shards, batches=partial(crop_reader, 4),
-            workers=(0,)),
+        Way(name=OURS, form="shards", write=keep_shards, batches=crop_reader, workers=(0,)),
     ]  # fmt: skip
 
 
@@ -125,21 +121,19 @@ def bare_loop(folder: Path, workers: int) -> Iterator[Tensor]:
     batch = torch.empty(BATCH, FRAMES, *shard_set.form.frame_shape, dtype=torch.float16)
     flat = memoryview(batch.view(BATCH, -1).numpy().data).cast("B")
     rows = [flat[i * reader.crop_bytes :][: reader.crop_bytes] for i in range(BATCH)]
-    epochs, clips = reader.order.clips(np.arange(PLAN_STEPS * BATCH))
-    starts = reader.order.starts(epochs, clips)
-    offsets = shard_set.offsets[clips] + starts * shard_set.form.frame_bytes
+    crops = reader.order.crops(np.arange(PLAN_STEPS * BATCH))
     of_step = (PLAN_STEPS, BATCH)
-    chosen = np.array(files)[shard_set.shard_of(clips)].reshape(of_step).tolist()
-    plan = list(zip(chosen, offsets.reshape(of_step).tolist(), strict=True))
+    chosen = np.array(files)[crops.shards].reshape(of_step).tolist()
+    plan = list(zip(chosen, crops.offsets.reshape(of_step).tolist(), strict=True))
     for batch_files, batch_offsets in cycle(plan):
         for file, row, offset in zip(batch_files, rows, batch_offsets, strict=True):
             os.preadv(file, (row,), offset)
         yield batch
 
 
-def crop_reader(threads: int, folder: Path, workers: int) -> Iterator[Tensor]:
+def crop_reader(folder: Path, workers: int) -> Iterator[Tensor]:
     """Read with our reader, order and buffers included, endlessly."""
-    reader = CropReader(folder, frames=FRAMES, batch=BATCH, threads=threads)
+    reader = CropReader(folder, frames=FRAMES, batch=BATCH)
     return (batch.crops for batch in reader.batches())
 
 

@@ -17,7 +17,7 @@ Rates = dict[tuple[str, int, Heat], list[float]]
 """Crops/s of each round by name of the way, DataLoader workers, and state of the files."""
 PACKAGES = ("torch", "numpy", "webdataset", "litdata", "mosaicml-streaming", "datasets", "pyarrow")
 BARE = "bare preadv loop, 1 thread"
-ONE, FOUR = "CropReader, 1 thread", "CropReader, 4 threads"
+OURS = "CropReader"
 VIEWS = "one .npy a clip + views on CPU"
 
 
@@ -66,7 +66,7 @@ def ratios(rates: Rates, libraries: list[str]) -> list[Ratio]:
     fastest = max(
         measured, key=lambda name: np.median(best(rates, name, "warm")[1]), default="libraries"
     )
-    asked = [(FOUR, fastest, 30.0), (FOUR, VIEWS, 150.0), (ONE, BARE, 0.8), (FOUR, BARE, 1.5)]
+    asked = [(OURS, fastest, 30.0), (OURS, VIEWS, 150.0), (OURS, BARE, 0.8)]
     return [
         Ratio(of, to, goal, [
             a / b for a, b in zip(best(rates, of, "warm")[1], best(rates, to, "warm")[1],

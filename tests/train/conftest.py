@@ -93,7 +93,7 @@ def config(shards: Path, tmp_path: Path) -> TrainConfig:
         ranges={"mixup": Mixup(memory=12)},
         device="cpu",
         precision="float32",
-        reader_threads=2,
+        reader_ahead=2,
         log_every=1,
         checkpoint_every_s=0,
     )

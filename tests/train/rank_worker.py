@@ -40,7 +40,7 @@ def make_config(shards: Path, run: Path) -> TrainConfig:
         optimiser=OptimiserConfig(lr_weights=1.0, lr_biases=0.05, warmup_epochs=0),
         device="cpu",
         precision="float32",
-        reader_threads=2,
+        reader_ahead=2,
         log_every=1,
         checkpoint_every_s=0,
         preflight=False,

@@ -18,7 +18,7 @@ from audio_barlow_twins.shards.base.files import remove_scratch, replacing
 from ..config import TrainConfig
 
 _FREE = (
-    "run", "resume", "shards", "cache", "device", "reader_threads", "log_every",
+    "run", "resume", "shards", "cache", "device", "reader_ahead", "log_every",
     "checkpoint_every_s", "workers", "restarts", "max_stall", "preflight", "compile",
     "look_epochs", "probe_tasks", "probe",
 )  # fmt: skip

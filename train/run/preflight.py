@@ -28,7 +28,7 @@ class Preflight:
         else:
             verdict = (
                 f"the reader will limit: the network will wait {100 * (1 - ratio):.0f} % of the "
-                "time; try more --reader-threads or a faster disk"
+                "time; try more --reader-ahead or a faster disk"
             )
         return (
             f"preflight: reader {self.reader:.4g} clips/s, network {self.network:.4g} clips/s; "

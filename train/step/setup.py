@@ -89,7 +89,7 @@ def logmel_statistics(config: TrainConfig, shard_set: ShardSet) -> tuple[float, 
     with CropReader(
         shard_set, frames=samples_of(config.crop_frames, config.front_end),
         batch=min(SAMPLE_BATCH, len(shard_set)), seed=config.seed,
-        block_shards=config.block_shards, cache=config.cache,
+        block_shards=config.block_shards, cache=config.cache, run=str(config.run.absolute()),
     ) as reader:  # fmt: skip
         for batch in reader.batches(0, -(-min(SAMPLE, len(shard_set)) // reader.batch)):
             frames = shard_set.n_frames[batch.clips.numpy()] // config.front_end.hop + 1

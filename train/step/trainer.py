@@ -20,7 +20,6 @@ from ..views.pipeline import TwoViews
 from .clock import Clock
 from .feed import HOLD, feed
 from .optimiser import make_optimiser, set_rate
-from .order import PartOrder
 from .ranks import Ranks, choose_device
 from .schedule import warmup_cosine
 from .setup import build_views, crop_length, logmel_statistics
@@ -177,19 +176,18 @@ class Trainer:
 
 def _reader(config: TrainConfig, shard_set: ShardSet, ranks: Ranks) -> CropReader:
     """Open the shards for this process's rows of every batch."""
-    rows = ranks.rows(config.batch)
-    reader = CropReader(
+    return CropReader(
         shard_set,
         frames=crop_length(config, shard_set),
-        batch=len(rows),
+        batch=config.batch,
+        rows=ranks.rows(config.batch),
         seed=config.seed,
-        threads=config.reader_threads,
+        ahead=config.reader_ahead,
         hold=HOLD,
         block_shards=config.block_shards,
         cache=config.cache,
+        run=str(config.run.absolute()),
     )
-    reader.order = PartOrder(reader.order, rows, config.batch)
-    return reader
 
 
 def has_bf16(device: torch.device) -> bool:

@@ -7,7 +7,6 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import wait
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,31 +21,30 @@ from ...stored.shardset import ShardSet
 
 PART_BYTES = 8 * 2**20
 """What one request asks for: a slow line brings it in time, and it is soon asked for again."""
+TRIES = 5
+"""How often a request is made before it is reported."""
+TIMEOUT_S = 30.0
+"""Longest wait for the answer to one request."""
 POLL_S = 0.1
 
 log = logging.getLogger(__name__)
 
 
 class Stopped(Exception):
-    """Nobody wants the answer any more."""
+    """The answer is not needed any more."""
 
 
-class Store:
+class StoreClient:
     """The shards of a remote set, as whole files.
 
     Args:
         shard_set: a set behind a URL.
-        tries: how often a request is made before it is reported.
-        timeout_s: longest wait for the answer to one request.
-        stopped: tells that nobody waits any more; looked at several times a second.
+        stopped: is set when no answer is needed any more.
     """
 
-    def __init__(
-        self, shard_set: ShardSet, *, tries: int, timeout_s: float, stopped: Callable[[], bool]
-    ) -> None:
-        self.shard_set, self.tries, self.timeout_s = shard_set, tries, timeout_s
-        self._stopped = stopped
-        self._client = _client(shard_set.folder, timeout_s)
+    def __init__(self, shard_set: ShardSet, stopped: threading.Event) -> None:
+        self.shard_set, self._stopped = shard_set, stopped
+        self._client = _client(shard_set.folder)
         self._connecting, self._connected = threading.Lock(), False
         self._troubles = _troubles()
 
@@ -55,7 +53,7 @@ class Store:
 
         Raises:
             UserError: the store does not answer, or what it holds is not what was written.
-            Stopped: nobody waits any more.
+            Stopped: the answer is not needed any more.
         """
         for _ in range(2):  # a second time in case it was damaged on its way
             records = self._records(shard)
@@ -105,11 +103,11 @@ class Store:
         """Make one request, again after a while if it fails.
 
         Raises:
-            UserError: it failed `tries` times, or the object is not there or not for us.
-            Stopped: nobody waits any more.
+            UserError: it failed TRIES times, or the object is not there or not for us.
+            Stopped: the answer is not needed any more.
         """
         begin = time.monotonic()
-        for attempt in range(1, self.tries + 1):
+        for attempt in range(1, TRIES + 1):
             try:
                 return self._ask_once(where, method, options)
             except (FileNotFoundError, PermissionError) as error:
@@ -119,7 +117,7 @@ class Store:
                 ) from error
             except self._troubles as error:
                 took, reason = time.monotonic() - begin, first_line(error)
-                if attempt == self.tries:
+                if attempt == TRIES:
                     raise UserError(
                         f"{where} did not arrive in {attempt} tries within {took:.0f} s "
                         f"({reason}); check the store and the network, then run the same command "
@@ -127,20 +125,14 @@ class Store:
                     ) from error
                 # Jitter: many readers that lost one store shall not all come back at once.
                 pause = 2 ** (attempt - 2) * random.uniform(0.5, 1.5)
-                log.warning("%s, try %d of %d: %s", where, attempt, self.tries, reason)
-                self._pause(pause)
+                log.warning("%s, try %d of %d: %s", where, attempt, TRIES, reason)
+                if self._stopped.wait(pause):
+                    raise Stopped from error
         raise AssertionError("the last try returns or raises")
-
-    def _pause(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            if self._stopped():
-                raise Stopped
-            time.sleep(min(left, POLL_S))
 
     def _ask_once(self, where: Any, method: str, options: dict[str, Any]) -> Any:
         """Wait for one answer; a file system that is not asynchronous keeps its own time."""
-        if self._stopped():
+        if self._stopped.is_set():
             raise Stopped
         client = self._client
         if not client.async_impl:
@@ -153,30 +145,29 @@ class Store:
 
     def _wait_for(self, answer: Any) -> Any:
         future = asyncio.run_coroutine_threadsafe(answer, self._client.loop)
-        end = time.monotonic() + self.timeout_s
+        end = time.monotonic() + TIMEOUT_S
         while not wait([future], timeout=POLL_S).done:
-            if self._stopped():
+            if self._stopped.is_set():
                 future.cancel()
                 raise Stopped
             if time.monotonic() > end:
                 future.cancel()
-                raise TimeoutError(f"no answer within {self.timeout_s:g} s")
+                raise TimeoutError(f"no answer within {TIMEOUT_S:g} s")
         return future.result()
 
 
-def _client(where: Any, timeout_s: float) -> Any:
+def _client(where: Any) -> Any:
     """Make a client whose own retries do not multiply with ours, for S3; else take what is there.
 
     Args:
         where: a place behind a URL.
-        timeout_s: longest silence of the other side.
     """
     if not hasattr(where.fs, "call_s3"):
         return where.fs
     config = {
         **where.storage_options.get("config_kwargs", {}),
-        "connect_timeout": timeout_s,
-        "read_timeout": timeout_s,
+        "connect_timeout": TIMEOUT_S,
+        "read_timeout": TIMEOUT_S,
         "retries": {"total_max_attempts": 1},
     }
     options = {**where.storage_options, "config_kwargs": config, "skip_instance_cache": True}

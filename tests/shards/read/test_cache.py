@@ -26,10 +26,10 @@ from test_order import index
 
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.place import place
-from audio_barlow_twins.shards.read.blocks import Blocks
-from audio_barlow_twins.shards.read.order import Order
+from audio_barlow_twins.shards.read.order import Order, shard_requests
 from audio_barlow_twins.shards.read.reader import Batch, CropReader
-from audio_barlow_twins.shards.read.remote.client import Store
+from audio_barlow_twins.shards.read.remote import client, prefetch
+from audio_barlow_twins.shards.read.remote.client import StoreClient
 from audio_barlow_twins.shards.read.remote.folder import CacheOptions
 from audio_barlow_twins.shards.stored.shardset import open_shards
 
@@ -162,7 +162,8 @@ from audio_barlow_twins.shards.read.reader import CropReader
 url, rank, *caches = sys.argv[1:]
 for folder, budget in zip(caches[::2], map(int, caches[1::2])):
     cache = CacheOptions(folder=Path(folder), max_bytes=budget)
-    options = dict(frames=30, batch=5, rank=int(rank), world=2, block_shards=2, cache=cache)
+    rows = range(5 * int(rank), 5 * int(rank) + 5)
+    options = dict(frames=30, batch=10, rows=rows, block_shards=2, cache=cache)
     reader = CropReader(url, **options)
     print("ready", flush=True)
     sys.stdin.readline()
@@ -231,11 +232,11 @@ def test_a_killed_reader_leaves_nothing_that_harms(
 
 
 def test_a_bit_that_flips_on_the_way_costs_a_second_transfer(
-    local: Path, remote: str, proxy: StoreProxy, tmp_path: Path
+    local: Path, remote: str, proxy: StoreProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(prefetch, "THREADS", 1)
     proxy.to_damage = 1
-    options = CacheOptions(folder=tmp_path, threads=1)
-    assert read(remote, 18, cache=options) == read(local, 18)
+    assert read(remote, 18, cache=CacheOptions(folder=tmp_path)) == read(local, 18)
     assert proxy.to_damage == 0
     assert sorted(tars(proxy.gets).values()) == [1] * 11 + [2]
 
@@ -274,10 +275,17 @@ def test_an_object_that_was_cut_or_lost_is_an_error_that_names_it(
 
 @pytest.mark.parametrize("mode", ["dead", "silent"])
 def test_a_store_that_dies_in_mid_run_is_retried_and_then_reported_in_one_line(
-    mode: str, local: Path, remote: str, proxy: StoreProxy, tmp_path: Path
+    mode: str,
+    local: Path,
+    remote: str,
+    proxy: StoreProxy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    budget = 2 * max(sizes_of(local))
-    options = CacheOptions(folder=tmp_path, max_bytes=budget, tries=2, timeout_s=1, threads=2)
+    monkeypatch.setattr(client, "TRIES", 2)
+    monkeypatch.setattr(client, "TIMEOUT_S", 1)
+    monkeypatch.setattr(prefetch, "THREADS", 2)
+    options = CacheOptions(folder=tmp_path, max_bytes=2 * max(sizes_of(local)))
     with CropReader(remote, frames=FRAMES, batch=5, block_shards=2, cache=options) as reader:
         batches = reader.batches()
         next(batches)
@@ -328,7 +336,7 @@ def test_a_full_disk_is_one_line(
     def full(*_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=rf"the disk of {tmp_path}/\w+ is full"):
         read(remote, 1, cache=CacheOptions(folder=tmp_path))
     assert not list(tmp_path.glob("*/*shard*"))
@@ -340,7 +348,7 @@ def test_an_error_of_ours_comes_out_as_it_is(
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Store, "fetch", broken)
+    monkeypatch.setattr(StoreClient, "fetch", broken)
     with pytest.raises(ZeroDivisionError):
         read(remote, 1, cache=CacheOptions(folder=tmp_path))
 
@@ -378,41 +386,33 @@ def test_no_budget_batch_or_thread_changes_a_crop(
     folder = tmp_path_factory.mktemp("cache")
     budget = sum(sorted(sizes_of(local))[-block_shards:]) + spare
     same = {"block_shards": block_shards, "batch": batch, "first_step": first_step}
-    cache = CacheOptions(folder=folder, max_bytes=budget, threads=threads)
-    with watched(folder) as seen:
-        found = read(in_memory, 20, cache=cache, threads=threads, ahead=ahead, **same)
+    cache = CacheOptions(folder=folder, max_bytes=budget)
+    with watched(folder) as seen, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefetch, "THREADS", threads)
+        found = read(in_memory, 20, cache=cache, ahead=ahead, **same)
     assert found == read(local, 20, **same)
     assert max(seen) <= budget
     shutil.rmtree(folder)
 
 
-def test_iterators_that_are_far_apart_share_a_cache_for_one_block(
+def test_sequences_that_are_far_apart_follow_each_other_in_a_cache_for_one_block(
     local: Path, in_memory: str, tmp_path: Path
 ) -> None:
     cache = CacheOptions(folder=tmp_path, max_bytes=2 * max(sizes_of(local)))
-    options = {"frames": FRAMES, "batch": 5, "block_shards": 2}
-    with (
-        CropReader(in_memory, cache=cache, **options) as reader,
-        CropReader(local, **options) as plain,
-    ):
-        for one, two, *expected in zip(
-            reader.batches(0, 6),
-            reader.batches(11, 6),
-            plain.batches(0, 6),
-            plain.batches(11, 6),
-            strict=True,
-        ):
-            assert [content(one), content(two)] == [content(batch) for batch in expected]
+    with CropReader(in_memory, frames=FRAMES, batch=5, block_shards=2, cache=cache) as reader:
+        for first_step in (0, 11, 4, 30):
+            found = [content(batch) for batch in reader.batches(first_step, 3)]
+            assert found == read(local, 3, first_step)
 
 
-def test_a_set_that_nobody_reads_makes_room_but_only_if_it_must(
+def test_another_set_makes_room_but_only_if_it_must_and_is_not_open(
     local: Path, in_memory: str, tmp_path: Path
 ) -> None:
     (tmp_path / "other").mkdir()
     old = tmp_path / "other" / "shard-000000.tar"
     old.write_bytes(bytes(1_000_000))
     together = sum(sizes_of(local)) + 1_000_000
-    with (tmp_path / "other" / ".used").open("w") as used:
+    with old.open() as used:
         fcntl.flock(used, fcntl.LOCK_SH)
         read(in_memory, STEPS, cache=CacheOptions(folder=tmp_path, max_bytes=together - 1))
         assert old.exists()
@@ -420,6 +420,46 @@ def test_a_set_that_nobody_reads_makes_room_but_only_if_it_must(
     assert old.exists()
     read(in_memory, STEPS, cache=CacheOptions(folder=tmp_path, max_bytes=together - 1))
     assert not old.exists()
+
+
+def folders_used(root: Path) -> set[str]:
+    return {path.parent.parent.name for path in root.glob("*/*/shard-*.tar")}
+
+
+def test_a_second_run_at_the_same_time_takes_a_folder_of_its_own(
+    local: Path, in_memory: str, tmp_path: Path
+) -> None:
+    cache = CacheOptions(folder=tmp_path / "cache", max_bytes=2 * max(sizes_of(local)))
+    options = {"frames": FRAMES, "batch": 5, "block_shards": 2, "cache": cache}
+    expected = read(local, STEPS)
+    with watched(tmp_path / "cache") as seen, CropReader(in_memory, run="a", **options) as first:
+        assert content(next(first.batches())) == expected[0]
+        for other in ({"run": "b"}, {"run": "a", "seed": 3}):
+            with CropReader(in_memory, **{**options, **other}) as second:
+                assert len(list(second.batches(n_steps=20))) == 20
+        assert folders_used(tmp_path) == {"cache", "cache-2"}
+        assert [content(batch) for batch in first.batches(0, STEPS)] == expected
+    assert max(seen) <= cache.max_bytes
+    shutil.rmtree(tmp_path / "cache-2")
+    with CropReader(in_memory, run="b", **options) as later:  # the first one has ended
+        next(later.batches())
+    assert folders_used(tmp_path) == {"cache"}
+
+
+def test_runs_in_different_orders_share_a_folder_that_holds_the_whole_set(
+    local: Path, in_memory: str, tmp_path: Path
+) -> None:
+    cache = CacheOptions(folder=tmp_path / "cache", max_bytes=sum(sizes_of(local)))
+    options = {"frames": FRAMES, "batch": 5, "cache": cache}
+    with (
+        CropReader(in_memory, run="a", seed=1, **options) as first,
+        CropReader(in_memory, run="b", seed=2, block_shards=2, **options) as second,
+    ):
+        pairs = zip(first.batches(n_steps=STEPS), second.batches(n_steps=STEPS), strict=True)
+        found = [[content(one), content(two)] for one, two in pairs]
+    assert [one for one, _ in found] == read(local, STEPS, seed=1, block_shards=0)
+    assert [two for _, two in found] == read(local, STEPS, seed=2)
+    assert folders_used(tmp_path) == {"cache"}
 
 
 def test_a_smaller_budget_is_kept_from_the_first_moment(
@@ -466,29 +506,37 @@ def test_the_cache_of_a_user_is_the_default(
 
 
 @given(
-    n_shards=st.integers(1, 9),
+    sizes=st.lists(st.integers(0, 3), min_size=1, max_size=9).filter(any),
     block_shards=st.integers(1, 9),
     now=st.integers(0, 40),
-    later=st.integers(0, 8),
 )
-def test_what_may_go_is_what_the_order_wants_last(
-    n_shards: int, block_shards: int, now: int, later: int
+def test_shards_are_requested_in_the_order_in_which_their_clips_come(
+    sizes: list[int], block_shards: int, now: int
 ) -> None:
-    order = Order(index([3] * n_shards), frames=1, block_shards=block_shards)
-    blocks = Blocks(order, 10**9)
-    # The plain way: walk through the blocks until the shard comes.
-    epoch_of, shards = 3 * n_shards, np.repeat(np.arange(n_shards), 3)
-    sequence: list[set[int]] = []
-    for epoch in range(60):
-        clips = order.clips(np.arange(epoch * epoch_of, (epoch + 1) * epoch_of))[1]
-        step = 3 * block_shards
-        sequence += [set(shards[clips[i : i + step]].tolist()) for i in range(0, epoch_of, step)]
-    next_use = {
-        shard: next(i for i in range(now, len(sequence)) if shard in sequence[i])
-        for shard in range(n_shards)
-    }
-    found = blocks.wanted_after(now + later, now)
-    assert set(found) == {shard for shard, use in next_use.items() if use > now + later}
-    uses = [next_use[shard] for shard in found]
-    assert uses == sorted(uses, reverse=True)
-    assert set(blocks.shards(now)) == sequence[now]
+    order = Order(index(sizes), frames=1, block_shards=block_shards)
+    # The plain way: walk through the crops of two epochs until each shard has come.
+    n, epoch = sum(sizes), now // order.n_blocks
+    crops = order.crops(np.arange(epoch * n, (epoch + 2) * n))
+    needed_at: dict[int, int] = {}
+    for shard, block in zip(crops.shards.tolist(), order.blocks_of(crops).tolist(), strict=True):
+        if block >= now:
+            needed_at.setdefault(shard, block)
+    requests = shard_requests(order, now)
+    assert dict(requests) == needed_at
+    assert len(requests) == len(needed_at) == np.count_nonzero(sizes)
+    blocks = [request.needed_at for request in requests]
+    assert blocks == sorted(blocks)
+
+
+@given(sizes=st.lists(st.integers(1, 5), min_size=1, max_size=9), block_shards=st.integers(1, 9))
+def test_blocks_follow_each_other_in_the_order_of_the_crops(
+    sizes: list[int], block_shards: int
+) -> None:
+    order = Order(index(sizes), frames=1, block_shards=block_shards)
+    crops = order.crops(np.arange(3 * sum(sizes)))
+    blocks = order.blocks_of(crops)
+    assert sorted(blocks) == blocks.tolist()
+    assert sorted(set(blocks)) == list(range(3 * order.n_blocks))
+    shards = [set(crops.shards[blocks == block].tolist()) for block in range(order.n_blocks)]
+    assert sorted(map(len, shards))[1:] == [block_shards] * (order.n_blocks - 1)
+    assert set.union(*shards) == set(range(len(sizes)))

@@ -120,7 +120,7 @@ def test_a_run_goes_on_only_with_the_config_it_began_with(
     "change",
     [
         {"shards": Path("moved")},
-        {"reader_threads": 1},
+        {"reader_ahead": 1},
         {"log_every": 3},
         {"device": "cpu"},
         {"ranges": {"gain": Gain(gain_db=(-1, 1))}},

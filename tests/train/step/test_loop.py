@@ -52,7 +52,7 @@ def test_five_steps_and_five_after_a_resume_equal_ten_bit_for_bit(
     losses = run_steps(first, 5)
     save_checkpoint(tmp_path / "half.pt", first.checkpoint())
     torch.rand(7)  # whatever else draws random numbers in between must not matter
-    second = Trainer(replace(config, reader_threads=5), shard_set)
+    second = Trainer(replace(config, reader_ahead=5), shard_set)
     second.restore(load_checkpoint(tmp_path / "half.pt"))
     losses += run_steps(second, 5)
     assert second.step == 10
@@ -178,7 +178,7 @@ def test_a_missing_gpu_is_said_in_words(config: TrainConfig, shard_set: ShardSet
         ({"crop_frames": 0}, "crop_frames is 0; choose 1 or more"),
         ({"projector_out": 0}, "projector_out is 0"),
         ({"projector_hidden": -1}, "projector_hidden is -1"),
-        ({"reader_threads": 0}, "reader_threads is 0"),
+        ({"reader_ahead": 0}, "reader_ahead is 0"),
         ({"epochs": 0.0}, "epochs is .*; choose a number above 0"),
         ({"epochs": float("nan")}, "epochs is .*; choose a number above 0"),
         ({"log_every": 0}, "log_every is 0; choose 1 or more"),
