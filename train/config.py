@@ -115,8 +115,8 @@ class TrainConfig:
     """Mode of torch.compile for views and network; reduce-overhead replays the network's kernels as
     CUDA graphs, which pays at small batches. Takes a minute or more at the start."""
     reader_ahead: int = 4
-    """Batches that are read, or asked of the disk, ahead of their use. Storage that answers late
-    needs more: so many that their crops are what it serves in the time of an answer."""
+    """Batches that are read, or announced to the disk, ahead of their use. Storage of high latency
+    needs more: the clips that it delivers in the time of one answer, in batches."""
     log_every: int = 10
     """Steps between two lines of metrics.jsonl; each look (`look_epochs`) adds a line. Losses are
     copied from the device only when a line is written."""

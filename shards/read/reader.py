@@ -5,11 +5,11 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count, cycle, islice
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Self
 
 import numpy as np
@@ -25,7 +25,6 @@ from .order import Crops, Order
 from .remote.folder import CacheOptions
 from .remote.prefetch import CachedTars
 
-Tars = LocalTars | CachedTars
 PLAN_STEPS = 64
 """Steps that are planned at once, which costs little more than one; a thread plans the next."""
 
@@ -89,31 +88,76 @@ class CropReader:
         self.order = Order(self.shard_set, frames=frames, seed=seed, block_shards=block_shards)
         self.batch, self.ahead, self.hold = batch, ahead, hold
         self.crop_bytes = frames * self.shard_set.form.frame_bytes
-        self._streams = streams = list[BatchStream]()
-        self.tars: Tars
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(1)
+        self._tars: LocalTars | CachedTars
         if is_remote(self.shard_set.folder):
-            options = cache or CacheOptions()
-            self.tars = CachedTars(self.order, options, run, lambda: streams[-1].stopping.is_set())
+            self._tars = CachedTars(self.order, cache or CacheOptions(), run, self._stop)
         else:
-            self.tars = LocalTars(self.shard_set)
-        self._finish = weakref.finalize(self, _close, streams, self.tars)
+            self._tars = LocalTars(self.shard_set)
+        self._finish = weakref.finalize(self, self._tars.close)
 
     def batches(self, first_step: int = 0, n_steps: int | None = None) -> Iterator[Batch]:
         """Yield the batches of steps first_step, first_step + 1, ...; endless without `n_steps`.
 
         One sequence is read at a time: asking an earlier one for more is a ValueError.
         """
-        for earlier in self._streams:
-            earlier.stop()
-        stream = BatchStream(self, first_step, n_steps)
-        self._streams[:] = [stream]
+        self._end()
+        self._stop.clear()
+        pool = self._pool = ThreadPoolExecutor(1, thread_name_prefix="crops")
+        lag = (self.ahead + 1) // 2
+        stream = self._read(first_step, n_steps, lag)
+        pending: deque[Future[Batch | None]] = deque()
         try:
-            yield from stream.batches(self.hold)
+            while True:
+                if self._stop.is_set() or pool is not self._pool:
+                    raise closed_early()
+                for _ in range(len(pending), self.ahead - lag + 1):
+                    pending.append(pool.submit(next, stream, None))
+                if not (batch := pending.popleft().result()):
+                    return
+                yield batch
         finally:
-            stream.stop()
+            if pool is self._pool:
+                self._end()
+
+    def _end(self) -> None:
+        """End the sequence that is read, as soon as what is being read is read."""
+        self._stop.set()
+        self._pool.shutdown()
+
+    def _read(self, first_step: int, n_steps: int | None, lag: int) -> Iterator[Batch]:
+        """Read in a thread, into a ring of buffers: one batch begins `lag` before it is finished.
+
+        Step k refills the memory of step k - len(buffers), which is out of its hold by then.
+        """
+        buffers = [_Buffer(len(self.rows), self.order) for _ in range(self.ahead + self.hold)]
+        begun: deque[_Buffer] = deque()
+        with closing(self._planned(first_step)) as planned:
+            for crops, buffer in zip(islice(planned, n_steps), cycle(buffers), strict=False):
+                buffer.begin(crops, self._tars.opened(crops))
+                begun.append(buffer)
+                if len(begun) > lag:
+                    yield begun.popleft().finish(self._tars)
+            for buffer in begun:
+                yield buffer.finish(self._tars)
+
+    def _planned(self, first_step: int) -> Generator[Crops]:
+        """Work out where the crops of each step lie."""
+        rows, n = np.array(self.rows), len(self.rows)
+
+        def plan(first: int) -> Crops:
+            steps = np.arange(first, first + PLAN_STEPS)[:, None]
+            return self.order.crops((steps * self.batch + rows).ravel())
+
+        with closing(ahead(plan, count(first_step, PLAN_STEPS), 1, 2)) as plans:
+            for _, planned in plans:
+                crops = planned.result()
+                yield from (crops.part(slice(i, i + n)) for i in range(0, PLAN_STEPS * n, n))
 
     def close(self) -> None:
         """Close the tars; a batch that is asked for after it is a ValueError."""
+        self._end()
         self._finish()
 
     def __enter__(self) -> Self:
@@ -121,98 +165,6 @@ class CropReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _close(streams: "list[BatchStream]", tars: Tars) -> None:
-    for stream in streams:
-        stream.stop()
-    tars.close()
-
-
-class BatchStream:
-    """One sequence of batches; a thread reads them into a ring of buffers, ahead of their use.
-
-    A batch that lies in memory is read at once. Else the kernel is told its ranges, and it is read
-    when no buffer is free for a further one: by then most of it has come, so that one thread has
-    the disk's whole speed.
-
-    Args:
-        reader: what it is a sequence of; the thread must not keep it alive.
-        first_step: the first batch.
-        n_steps: number of batches; None: endless.
-    """
-
-    def __init__(self, reader: CropReader, first_step: int, n_steps: int | None) -> None:
-        self.order, self.tars, self.rows, self.batch = (
-            reader.order, reader.tars, np.array(reader.rows), reader.batch,
-        )  # fmt: skip
-        self.first_step, self.n_steps = first_step, n_steps
-        self.stopping = threading.Event()
-        self._free: SimpleQueue[_Buffer | None] = SimpleQueue()
-        self._ready: SimpleQueue[tuple[Batch, _Buffer] | BaseException | None] = SimpleQueue()
-        for _ in range(reader.ahead + reader.hold):
-            self._free.put(_Buffer(len(reader.rows), reader.order))
-        self._thread = threading.Thread(target=self._read, name="crops", daemon=True)
-
-    def batches(self, hold: int) -> Iterator[Batch]:
-        """Yield the batches; the memory of each is refilled once `hold` more were asked for."""
-        self._thread.start()
-        held: deque[_Buffer] = deque()
-        while item := self._ready.get():
-            if isinstance(item, BaseException):
-                raise item
-            batch, buffer = item
-            held.append(buffer)
-            yield batch
-            if len(held) == hold:
-                self._free.put(held.popleft())
-
-    def stop(self) -> None:
-        """End the thread, as soon as what is being read is read."""
-        self.stopping.set()
-        self._free.put(None)
-        # The garbage collector may stop a forgotten sequence, and in any thread.
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join()
-
-    def _read(self) -> None:
-        begun: deque[_Buffer] = deque()
-        with ExitStack() as stack:
-            stack.push(self._end)
-            for crops in stack.enter_context(closing(self._planned())):
-                while begun and self._free.empty():
-                    self._finish(begun.popleft())
-                buffer = self._free.get()
-                if self.stopping.is_set() or buffer is None:
-                    raise closed_early()
-                buffer.begin(crops, self.tars.opened(crops))
-                begun.append(buffer)
-            for buffer in begun:
-                self._finish(buffer)
-
-    def _finish(self, buffer: "_Buffer") -> None:
-        self._ready.put((buffer.finish(self.tars), buffer))
-
-    def _end(self, kind: object, error: BaseException | None, trace: object) -> bool:
-        """Pass the end of the sequence to the caller, and an error that ended it."""
-        self._ready.put(error)
-        return True
-
-    def _planned(self) -> Generator[Crops]:
-        """Work out where the crops of each step lie."""
-
-        def plan(first: int) -> Crops:
-            steps = np.arange(first, first + PLAN_STEPS)[:, None]
-            return self.order.crops((steps * self.batch + self.rows).ravel())
-
-        n = len(self.rows)
-        with closing(ahead(plan, count(self.first_step, PLAN_STEPS), 1, 2)) as plans:
-            parts = (
-                planned.result().part(slice(first, first + n))
-                for _, planned in plans
-                for first in range(0, PLAN_STEPS * n, n)
-            )
-            yield from islice(parts, self.n_steps)
 
 
 class _Buffer:
@@ -255,7 +207,7 @@ class _Buffer:
             if not self.whole:
                 announce(files, offsets, self.size)
 
-    def finish(self, tars: Tars) -> Batch:
+    def finish(self, tars: LocalTars | CachedTars) -> Batch:
         """Read what is not read yet; return the batch."""
         crops = self.crops
         for part, files in iter(()) if self.whole else tars.borrow(crops):

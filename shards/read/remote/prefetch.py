@@ -24,7 +24,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from itertools import pairwise
@@ -55,16 +55,16 @@ class CachedTars:
         order: tells which shards will be read when.
         options: the folder and its size.
         run: see `CacheFolder`; "" stands for all runs in this order.
-        stopped: tells whether the thread that reads shall end; looked at several times a second.
+        stop: is set to end a wait for shards.
 
     Raises:
         UserError: the budget does not hold a block, or the folder cannot be used.
     """
 
     def __init__(
-        self, order: Order, options: CacheOptions, run: str, stopped: Callable[[], bool]
+        self, order: Order, options: CacheOptions, run: str, stop: threading.Event
     ) -> None:
-        self.shard_set, self.order, self._stopped = order.shard_set, order, stopped
+        self.shard_set, self.order, self._stop = order.shard_set, order, stop
         roomy = require_room(order, options.max_bytes)
         allow_files(min(order.block_shards, len(self.shard_set.names)))
         run = f"{self.shard_set.fingerprint} {order.seed} {order.block_shards} {run}"
@@ -97,7 +97,7 @@ class CachedTars:
         return None if files.min() < 0 else files.tolist()
 
     def borrow(self, crops: Crops) -> Iterator[tuple[slice, list[int]]]:
-        """Yield the crops of each block, as soon as all its tars are open; see `Tars.borrow`."""
+        """Yield the crops of each block, once all its tars are open; see `LocalTars.borrow`."""
         if self._closed.is_set():
             raise closed_early()
         blocks = self.order.blocks_of(crops)
@@ -134,7 +134,7 @@ class CachedTars:
             while not self._open(shards):
                 self._prefetch()
                 self._changed.wait(POLL_S)
-                if self._closed.is_set() or self._stopped():
+                if self._closed.is_set() or self._stop.is_set():
                     raise closed_early()
                 if self._error:
                     raise self._error

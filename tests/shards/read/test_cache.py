@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -403,6 +404,48 @@ def test_sequences_that_are_far_apart_follow_each_other_in_a_cache_for_one_block
         for first_step in (0, 11, 4, 30):
             found = [content(batch) for batch in reader.batches(first_step, 3)]
             assert found == read(local, 3, first_step)
+
+
+@settings(max_examples=6)
+@given(
+    first_steps=st.lists(st.integers(0, 20), min_size=2, max_size=4),
+    block_shards=st.integers(1, 5),
+    spare=st.integers(0, 700_000),
+    pause_ms=st.integers(0, 5),
+)
+def test_readers_of_a_run_get_on_however_far_apart_they_are(
+    local: Path,
+    in_memory: str,
+    tmp_path_factory: pytest.TempPathFactory,
+    first_steps: list[int],
+    block_shards: int,
+    spare: int,
+    pause_ms: int,
+) -> None:
+    folder = tmp_path_factory.mktemp("cache")
+    budget = sum(sorted(sizes_of(local))[-block_shards:]) + spare
+    n = len(first_steps)
+    same = {"block_shards": block_shards, "batch": 3 * n}
+    cache = CacheOptions(folder=folder, max_bytes=budget)
+
+    def one_rank(rank: int) -> list[list[list]]:
+        rows = range(3 * rank, 3 * rank + 3)
+        with CropReader(in_memory, frames=FRAMES, rows=rows, cache=cache, **same) as reader:
+            found = []
+            for batch in reader.batches(first_steps[rank], 20):
+                found.append(content(batch))
+                time.sleep(rank * pause_ms / 1000)
+            return found
+
+    with watched(folder) as seen, ThreadPoolExecutor(n) as pool:
+        futures = [pool.submit(one_rank, rank) for rank in range(n)]
+        for rank, future in enumerate(futures):
+            rows = range(3 * rank, 3 * rank + 3)
+            expected = read(local, 20, first_steps[rank], rows=rows, **same)
+            assert future.result(timeout=60) == expected
+    assert max(seen) <= budget
+    assert not list(folder.glob("*/.shard-*"))
+    shutil.rmtree(folder)
 
 
 def test_another_set_makes_room_but_only_if_it_must_and_is_not_open(

@@ -92,6 +92,21 @@ def test_resume_gives_the_saved_step(
     assert found.step == 3
 
 
+def test_a_run_with_the_reader_of_an_earlier_version_goes_on(
+    config: TrainConfig, make_checkpoint: Callable[[int], Checkpoint]
+) -> None:
+    folder = RunFolder(config)
+    folder.save(make_checkpoint(3))
+    kept = json.loads(folder.config_path.read_text())
+    del kept["reader_ahead"]
+    kept["reader_threads"] = 4
+    kept["cache"] |= {"threads": 8, "tries": 5, "timeout_s": 30}
+    folder.config_path.write_text(json.dumps(kept))
+    found = RunFolder(replace(config, resume=True)).checkpoint
+    assert found is not None
+    assert found.step == 3
+
+
 @pytest.mark.parametrize(
     ("change", "name"),
     [
