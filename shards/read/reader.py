@@ -4,7 +4,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -127,9 +127,12 @@ class CropReader:
         self._pool.shutdown()
 
     def _read(self, first_step: int, n_steps: int | None, lag: int) -> Iterator[Batch]:
-        """Read in a thread, into a ring of buffers: one batch begins `lag` before it is finished.
+        """Read batch after batch, in the thread of the pool.
 
-        Step k refills the memory of step k - len(buffers), which is out of its hold by then.
+        A batch that lies in memory is read when it begins. Else the kernel is told its ranges, and
+        it is read when `lag` further ones have begun: by then most of it has come, so that one
+        thread has the disk's whole speed. Step k refills the memory of step k - len(buffers), which
+        is out of its hold by then.
         """
         buffers = [_Buffer(len(self.rows), self.order) for _ in range(self.ahead + self.hold)]
         begun: deque[_Buffer] = deque()
@@ -210,7 +213,8 @@ class _Buffer:
     def finish(self, tars: LocalTars | CachedTars) -> Batch:
         """Read what is not read yet; return the batch."""
         crops = self.crops
-        for part, files in iter(()) if self.whole else tars.borrow(crops):
+        missing: Iterable[tuple[slice, list[int]]] = () if self.whole else tars.borrow(crops)
+        for part, files in missing:
             rows, offsets = self.rows[part], crops.offsets[part].tolist()
             if not self.announced:
                 announce(files, offsets, self.size)

@@ -45,7 +45,6 @@ class StoreClient:
     def __init__(self, shard_set: ShardSet, stopped: threading.Event) -> None:
         self.shard_set, self._stopped = shard_set, stopped
         self._client = _client(shard_set.folder)
-        self._connecting, self._connected = threading.Lock(), False
         self._troubles = _troubles()
 
     def fetch(self, shard: int, file: BinaryIO) -> None:
@@ -137,14 +136,8 @@ class StoreClient:
         client = self._client
         if not client.async_impl:
             return getattr(client, method)(where.path, **options)
-        with self._connecting:  # clients of S3 would else open one session for every thread
-            if not self._connected and hasattr(client, "set_session"):
-                self._wait_for(client.set_session())
-            self._connected = True
-        return self._wait_for(getattr(client, f"_{method}")(where.path, **options))
-
-    def _wait_for(self, answer: Any) -> Any:
-        future = asyncio.run_coroutine_threadsafe(answer, self._client.loop)
+        answer = getattr(client, f"_{method}")(where.path, **options)
+        future = asyncio.run_coroutine_threadsafe(answer, client.loop)
         end = time.monotonic() + TIMEOUT_S
         while not wait([future], timeout=POLL_S).done:
             if self._stopped.is_set():
@@ -157,11 +150,7 @@ class StoreClient:
 
 
 def _client(where: Any) -> Any:
-    """Make a client whose own retries do not multiply with ours, for S3; else take what is there.
-
-    Args:
-        where: a place behind a URL.
-    """
+    """Make a client for S3 whose own retries do not multiply with ours; else take what is there."""
     if not hasattr(where.fs, "call_s3"):
         return where.fs
     config = {
@@ -173,6 +162,7 @@ def _client(where: Any) -> Any:
     options = {**where.storage_options, "config_kwargs": config, "skip_instance_cache": True}
     client = type(where.fs)(**options)
     client.retries = 1
+    client.connect()  # else each thread would open a session of its own
     return client
 
 
