@@ -56,9 +56,7 @@ def name_bottleneck(shares: dict[str, float]) -> str:
     largest = max(shares, key=lambda part: shares[part])
     wait = shares.get("waiting for data", 0.0)
     if largest == "waiting for data":
-        words = (
-            "the reader: the network waits for data; read faster (--reader-threads, a local disk)"
-        )
+        words = "the reader: the network waits for data; read faster (--reader-ahead, a local disk)"
     elif wait > STALL:
         words = f"{largest}, but the reader is next: waiting for data costs {100 * wait:.1f} %"
     else:

@@ -1,23 +1,24 @@
 """The tars of a remote set: those of the block in use lie open, the next ones are on their way.
 
-A shard is in one of four states. Each is a file and a lock of the kernel, so the ranks of a run see
+A shard is in one of four states. Each is a file and a lock of the kernel, so all ranks of a run see
 the same state, and a process that dies leaves none behind:
 
     REMOTE      no file
-       |  reserve: it is needed first of all that are missing, and the budget has room, or will
-       |  have it without CACHED shards that are needed later by every process (-> REMOTE: evict)
-       v
+      |  reserve: it is needed before all others that are missing, and there is room for it, or
+      |  will be without CACHED shards that are needed later (those are evicted: REMOTE)
+      v
     FETCHING    a scratch file of the final size, locked by its prefetch thread
-       |  commit: it is whole, and every clip has its checksum; else, or if its process died,
-       |  it is REMOTE again
-       v
+      |  commit: it is whole and every clip has its checksum; on an error, or if the process
+      |  dies, it is REMOTE again
+      v
     CACHED      a tar
-       |  ^  release: the block is done; or other shards of it are missing, and a process that
-       v  |  waits holds nothing, so that one of a block before can have the room
+      |  ^  open: a batch is read from it; close: its block is done, or the reader waits for
+      v  |  another shard: who waits holds nothing, so that another rank can have the room
     IN USE      a tar with a shared lock
 
-The processes of a run make one list: it begins at the block of the one that is last. No process
-evicts what that one needs, so it always goes on, and then the others do.
+All ranks fetch and evict by one list of what is needed when, which begins at the block of the rank
+that is last. Nothing that this rank needs next is evicted, so it always gets on, and then the
+others do.
 """
 
 import logging

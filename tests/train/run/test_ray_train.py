@@ -66,7 +66,7 @@ def start(shards: Path, run: Path, *options: str, address: str = "") -> "subproc
     """Start the command, with the numbers of rank_worker.make_config."""
     sizes = "--projector-hidden 32 --projector-out 16 --crop-frames 32 --batch 7 --epochs 3"
     pace = "--optimiser.lr-weights 1 --optimiser.lr-biases 0.05 --optimiser.warmup-epochs 0"
-    rest = "--ranges.mixup.memory 12 --precision float32 --reader-threads 2 --no-preflight"
+    rest = "--ranges.mixup.memory 12 --precision float32 --reader-ahead 2 --no-preflight"
     notes = "--log-every 1 --checkpoint-every-s 0 --restarts 1 --resume"
     words = f"{sizes} {pace} {rest} {notes}".split()
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
