@@ -180,7 +180,8 @@ class _Buffer:
 
     def __init__(self, n: int, order: Order) -> None:
         self.shard_set, self.frames, form = order.shard_set, order.frames, order.shard_set.form
-        self.size = size = order.frames * form.frame_bytes
+        self.frame_bytes = form.frame_bytes
+        self.size = size = order.frames * self.frame_bytes
         self.tensor = torch.zeros(
             n, order.frames, *form.frame_shape,
             dtype=torch.int16 if form.kind == "wave" else torch.float16,
@@ -198,15 +199,15 @@ class _Buffer:
             files: a descriptor for each; None: not all are open.
         """
         self.crops, self.announced, self.whole = crops, files is not None, False
-        self.sizes = np.minimum(crops.lengths, self.frames) * self.shard_set.form.frame_bytes
-        self.rows = self._whole_rows
-        if self.sizes.min() < self.size:
+        self.sizes = np.minimum(crops.lengths, self.frames) * self.frame_bytes
+        self.rows, wanted = self._whole_rows, self.sizes.sum()
+        if wanted < len(self.rows) * self.size:  # some clips are short
             self.rows = [[row[:end]] for (row,), end in zip(self.rows, self.sizes, strict=True)]
             for (row,), end in zip(self._whole_rows, self.sizes, strict=True):
                 row[end:] = bytes(self.size - end)
         if files is not None:
             offsets = crops.offsets.tolist()
-            self.whole = read_cached(files, self.rows, offsets) == self.sizes.sum()
+            self.whole = read_cached(files, self.rows, offsets) == wanted
             if not self.whole:
                 announce(files, offsets, self.size)
 
