@@ -27,7 +27,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from itertools import pairwise
 from typing import BinaryIO
 
@@ -164,14 +163,18 @@ class CachedTars:
         self._files[:] = -1
 
     def _prefetch(self) -> None:
-        """Let one more thread fetch; it lets the next one do so if there is something to fetch."""
-        with self._changed, suppress(RuntimeError):  # the pool, or the interpreter, has ended
-            if len(self._coming) < THREADS and not self._closed.is_set():
-                future = self._pool.submit(
-                    self._folder.bring, self._wanted, self._requests, self._fetch
-                )
-                self._coming.add(future)
-                future.add_done_callback(self._arrived)
+        """Begin one more transfer; it begins the next one, while there is something to fetch."""
+        with self._changed:
+            if len(self._coming) >= THREADS or self._closed.is_set():
+                return
+            try:
+                bring = self._folder.bring
+                future = self._pool.submit(bring, self._wanted, self._requests, self._fetch)
+            except RuntimeError:  # the interpreter ends, and the reader was not closed
+                self._closed.set()
+                return
+            self._coming.add(future)
+            future.add_done_callback(self._arrived)
 
     def _requests(self, block: int) -> list[ShardRequest]:
         requests = shard_requests(self.order, block)

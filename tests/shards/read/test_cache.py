@@ -331,6 +331,28 @@ def test_a_slow_store_ends_no_later_than_its_reader(
     assert not list(tmp_path.glob("*/*.tmp"))
 
 
+FORGOTTEN = """
+import sys, time
+from pathlib import Path
+from audio_barlow_twins.shards.read.remote.folder import CacheOptions
+from audio_barlow_twins.shards.read.reader import CropReader
+cache = CacheOptions(folder=Path(sys.argv[2]), max_bytes=int(sys.argv[3]))
+reader = CropReader(sys.argv[1], frames=30, batch=5, block_shards=2, cache=cache)
+batches = reader.batches()
+next(batches)
+print("read", flush=True)
+"""
+
+
+def test_a_process_that_forgets_its_reader_ends(local: Path, remote: str, tmp_path: Path) -> None:
+    budget = 2 * max(sizes_of(local))
+    process = python("-c", FORGOTTEN, remote, str(tmp_path), str(budget))
+    output, errors = process.communicate(timeout=30)
+    assert (output, errors) == ("read\n", "")
+    assert process.returncode == 0
+    assert not list(tmp_path.glob("*/*.tmp"))
+
+
 def test_a_full_disk_is_one_line(
     remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
