@@ -58,5 +58,5 @@ class Stall:
             raise AgreedError(
                 f"{100 * self.waited / self.seconds:.1f} % of the last {self.steps} steps went by "
                 f"waiting for data, --max-stall allows {100 * self.limit:.3g} %; saved at step "
-                f"{step}: read faster (--reader-threads, a local disk), then go on with --resume"
+                f"{step}: read faster (--reader-ahead, a local disk), then go on with --resume"
             )
