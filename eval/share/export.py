@@ -20,10 +20,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
-from torch.fx.experimental import _config
 
 from audio_barlow_twins.model.embedder import Embedder, checkpoint_facts, frozen, read_checkpoint
 from audio_barlow_twins.model.pretrained import save_pretrained
+from audio_barlow_twins.model.tracing import open_sizes
 from audio_barlow_twins.shards.base.cli import Positional
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
@@ -148,9 +148,7 @@ def traced(model: Embedder) -> ExportedProgram:
     longest = MAX_DURATION_S * model.sample_rate
     dynamic = {0: Dim("clips", min=1), 1: Dim("samples", min=model.least_samples, max=longest)}
     example = (torch.zeros(2, model.sample_rate),)
-    config: Any = _config
-    # Otherwise tracing takes 1 for a special size, and one clip or one unit of frames is refused.
-    with config.patch(backed_size_oblivious=True):
+    with open_sizes():
         return torch.export.export(owning(model), example, dynamic_shapes={"audio": dynamic})
 
 

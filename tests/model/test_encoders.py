@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch.export import Dim, export
-from torch.fx.experimental import _config
 
 from audio_barlow_twins.model.checkpoint import (
     Checkpoint,
@@ -20,6 +19,7 @@ from audio_barlow_twins.model.encoders import (
     encoder_options,
     option_kinds,
 )
+from audio_barlow_twins.model.tracing import open_sizes
 
 PATCHES = ("16x8", "16x16", "8x8", "64x2")
 # One of each kind, shallow.
@@ -93,8 +93,7 @@ def test_an_encoder_exports_with_any_batch_and_length(name: str, sizes: dict[str
     torch.manual_seed(0)
     encoder = build_encoder(name, sizes).eval()
     axes = {0: Dim("clips", min=1, max=256), 1: Dim("frames", min=17, max=6000)}
-    # A clip of one unit is no special case for the network, but for the tracer by default.
-    with _config.patch(backed_size_oblivious=True):
+    with open_sizes():
         program = export(encoder, (torch.randn(3, 1001, 64),), dynamic_shapes=(axes,)).module()
     for clips, frames in ((1, 96), (4, 97), (2, 20)):
         x = torch.randn(clips, frames, 64)
