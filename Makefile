@@ -16,7 +16,7 @@ PIP_ARGS ?=
 RUNNER := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help install ingest shards train eval tasks oracle listen ablation check fmt test test-all wheel bench bench-ingest bench-train bench-views bench-embed \
+.PHONY: help install ingest shards train eval tasks oracle listen ablation check fmt test test-all test-ranges wheel bench bench-ingest bench-train bench-views bench-embed \
 	bench-gpu
 
 help:  ## this list
@@ -85,6 +85,11 @@ test: install $(VENV)/.crepe  ## the tests, side by side, but for the slow ones
 
 test-all: install $(VENV)/.crepe  ## all tests, the slow ones too
 	$(RUNNER) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder -m 'not network and not gpu' $(ARGS)
+
+QUICK := tests/model tests/shards tests/train/step tests/train/views tests/eval/probe \
+	tests/eval/share tests/test_face.py tests/test_earlier.py
+test-ranges:  ## quick tests on the lowest torch, and on Python 3.12 and 3.13 if they are here
+	PYTHON=$(PYTHON) JOBS=$(JOBS) PIP_ARGS="$(PIP_ARGS)" tests/ranges.sh $(QUICK) $(ARGS)
 
 wheel: install  ## dist/: a wheel, and a source archive that makes the same wheel
 	rm -rf dist
