@@ -1,4 +1,4 @@
-"""Where tensors lie: the device that was asked for, or a GPU if there is one."""
+"""Choose the device for tensors: the one asked for, or a GPU if there is one."""
 
 from typing import TypeVar
 
@@ -11,14 +11,14 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def device_name(device: str | None) -> str:
-    """Name the device that was asked for; for None or "auto" a GPU if there is one."""
+    """Return the device asked for; for None or "auto" a GPU if there is one, else the CPU."""
     if device in (None, "auto"):
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device or "cpu"
 
 
 def on_device(model: Model, device: str | None) -> Model:
-    """Move a model to a device; see `device_name`.
+    """Move a model to a device, named as for `device_name`.
 
     Raises:
         UserError: there is no such device.
@@ -31,11 +31,10 @@ def on_device(model: Model, device: str | None) -> Model:
 
 
 def on_gpu(device: str, gpus: int) -> bool:
-    """Decide whether the processes of a cluster with so many GPUs get one.
+    """Tell whether processes get a GPU each, on a cluster that has `gpus` of them.
 
-    Args:
-        device: cpu, cuda, or auto, which takes a GPU if there is one.
-        gpus: how many the cluster has.
+    Raises:
+        UserError: `device` is cuda, and the cluster has none.
     """
     if device == "cuda" and not gpus:
         raise UserError(
