@@ -1,4 +1,4 @@
-"""Commands that look at what a source has become: `status`, `diff`."""
+"""Commands that look at what was made of a source: `status`, `diff`."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -23,7 +23,6 @@ class Status:
     """Latest failures to show of each class."""
 
     def run(self) -> None:
-        """Print it."""
         out = place(self.out)
         plan = read_plan(out)
         folder = next((out / s for s in ("wave", "logmel") if (out / s).exists()), out)
@@ -54,12 +53,11 @@ class Diff:
     first: Positional[str]
     """A shard set."""
     second: Positional[str]
-    """Another one."""
+    """Another shard set."""
     examples: int = 5
     """Clips to show of each reason; 0 shows all."""
 
     def run(self) -> None:
-        """Print the reasons, most frequent first, with examples."""
         found = list(differences(place(self.first), place(self.second)))
         for (lacking, reason), n in count_by_reason(found).most_common():
             say(f"{n} clips are missing in {lacking}: {reason}")
