@@ -1,4 +1,4 @@
-"""The sound behind a video's page, fetched by a process of its own that can be killed."""
+"""Fetch the sound of a video's page in a process of its own, which can be killed."""
 
 import json
 import os
@@ -26,19 +26,19 @@ from .options import Videos
 RUNTIMES = ("deno", "node", "bun", "qjs")
 """Programs that run JavaScript for yt-dlp."""
 START_S = 120.0
-"""Longest time until the process is ready, s; a busy machine reads yt-dlp slowly."""
+"""Longest time until the process is ready; a busy machine loads yt-dlp slowly."""
 STDERR_TAIL = 1000
-"""How much of a dead process's last words is shown, characters."""
+"""Characters of a dead process's last output that are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Who asks the site, as the site sees it."""
+    """How a request appears to the site."""
 
     name: str
-    """What the sidecar records."""
+    """Name in the sidecar."""
     proxy: str = ""
-    """URL of a proxy; "" for the machine's own way."""
+    """URL of a proxy; "" for a direct connection."""
     cookies: str = ""
     """Path of a cookie file in Netscape's format; it is read, never written."""
 
@@ -53,13 +53,13 @@ class Media:
     """Media to read a section from, with `headers` and the identity's proxy."""
     headers: dict[str, str] = field(default_factory=dict)
     version: str
-    """Name and version of what fetched it."""
+    """Name and version of the downloader."""
     format: str
-    """What was chosen, such as "140 m4a 128 kbit/s"."""
+    """Chosen format, such as "140 m4a 128 kbit/s"."""
 
 
 def downloader_version() -> str:
-    """Name what fetches videos, for the sidecar of a clip that was not fetched."""
+    """Return the downloader's name and version, for the sidecar of a failed clip."""
     return f"yt-dlp {version('yt-dlp')}"
 
 
@@ -79,7 +79,7 @@ def require_runtime() -> None:
 
 
 class VideoFetcher:
-    """Fetches videos one after the other, through one process that is started when needed."""
+    """Fetches videos one after the other in one process, which is started when needed."""
 
     def __init__(self, videos: Videos) -> None:
         self._videos = videos
@@ -94,12 +94,12 @@ class VideoFetcher:
         self.close()
 
     def fetch(self, page: str, identity: Identity, folder: Path, whole: bool = False) -> Media:
-        """Fetch the sound of a video, or say where a section of a large one can be read.
+        """Fetch the sound of a video, or return where a section of a large one can be read.
 
         Args:
             page: the video's page.
-            identity: who asks.
-            folder: for the file and what is left of a failed download; the caller removes it.
+            identity: proxy and cookies of the request.
+            folder: for the file and the rest of a failed download; the caller deletes it.
             whole: never answer with a section.
 
         Raises:
@@ -114,7 +114,7 @@ class VideoFetcher:
         return Media(version=self._version, **{name: answer[name] for name in names})
 
     def close(self) -> None:
-        """End the process and whatever it has started."""
+        """End the process and everything that it started."""
         self._kill()
 
     def _ask(self, request: dict[str, Any], identity: Identity) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class VideoFetcher:
             answer = self._read(process, self._videos.timeout_s)
             answered = True
         finally:
-            if not answered:  # its answer could be taken for the next one's
+            if not answered:  # its answer could be taken for that to the next request
                 self._kill()
         if "failure" in answer:
             raise classify(as_failure(answer["failure"]), request["folder"] or "yt-dlp's cache")
@@ -182,10 +182,10 @@ class VideoFetcher:
         return json.loads(line)
 
     def _death(self, process: subprocess.Popen[bytes]) -> Exception:
-        """Say what the end of the process means.
+        """Return the error for a process that has ended.
 
-        SIGKILL comes from outside, mostly because memory ran out; it may have been this video, and
-        to try again is cheaper than to stop the job. Any other end is a bug.
+        SIGKILL comes from outside, mostly because memory ran out, perhaps on this video; a retry is
+        cheaper than stopping the job. Any other end is a bug.
         """
         code = process.wait()
         if code == -signal.SIGKILL:
