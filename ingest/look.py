@@ -9,7 +9,7 @@ from audio_barlow_twins.shards.base.cli import Positional, say
 from audio_barlow_twins.shards.base.place import place
 
 from .errors import retry_after
-from .stage.ledger import count_by_reason, differences, read_ledger, summary
+from .stage.ledger import differences, read_ledger, summary
 from .stage.runlog import read_plan
 
 
@@ -59,7 +59,8 @@ class Diff:
 
     def run(self) -> None:
         found = list(differences(place(self.first), place(self.second)))
-        for (lacking, reason), n in count_by_reason(found).most_common():
+        reasons = Counter((each.missing_in, each.reason) for each in found)
+        for (lacking, reason), n in reasons.most_common():
             say(f"{n} clips are missing in {lacking}: {reason}")
             of_it = [d for d in found if (d.missing_in, d.reason) == (lacking, reason)]
             for each in of_it[: self.examples or None]:

@@ -22,7 +22,6 @@ from .throughput import Finished, read_log, throughput
 
 TEMPLATE = Path(__file__).with_name("templates") / "ingest.html"
 N_SAMPLES = 8
-"""Clips to listen to."""
 LONGEST_S = 10.0
 """How much of a clip is played and drawn; it bounds the size of the page."""
 MOST_LINES = 30

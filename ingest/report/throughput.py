@@ -17,7 +17,6 @@ class Finished:
     """One line of ingest.jsonl: a finished shard."""
 
     end_s: float
-    """When it was finished, seconds since 1970."""
     seconds: float
     clips: int
     node: str
@@ -30,7 +29,6 @@ class Throughput:
     at_s: np.ndarray
     """Middle of each bin, seconds of work since the start, float [N]."""
     clips_per_s: np.ndarray
-    """Over all workers, float [N]."""
     work_s: float
     pauses: int
     """Pauses longer than `PAUSE_S`, which are left out of all times."""

@@ -196,11 +196,9 @@ def _read_names(path: Path) -> dict[str, str]:
 
 
 def with_events(clips: Iterable[Clip], tables: Sequence[Path], names: dict[str, str]) -> list[Clip]:
-    """Add strong labels to the clips, whose keys are `YTID_startms`; clips in no table get none.
+    """Add strong labels to clips with keys `YTID_startms`; clips that no table lists get none.
 
-    Args:
-        tables: TSVs with the columns segment_id, start_time_seconds, end_time_seconds, label.
-        names: display name of each class by its mid; empty to keep the mids.
+    `tables` have the STRONG_COLUMNS; `names` turns mids into display names where it can.
 
     Raises:
         UserError: a table cannot be read, or shares no segment with the clips.

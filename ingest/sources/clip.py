@@ -13,12 +13,10 @@ KEY_LENGTH = 80
 
 
 class RowOfTable(NamedTuple):
-    """Where a row is in a Parquet table."""
+    """Row group and row (from 0 in its group) of a Parquet table."""
 
     group: int
-    """Row group."""
     number: int
-    """Row inside the group, from 0."""
 
 
 class Event(NamedTuple):
@@ -36,7 +34,6 @@ class Clip:
     """What a source lists: one piece of audio and what is known about it."""
 
     key: str
-    """Name inside the tar."""
     source: str
     """Name of the source: folder, audioset, ..."""
     path: str

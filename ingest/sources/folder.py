@@ -74,11 +74,7 @@ def folder_clips(root: Path, labels: Path | None = None) -> list[Clip]:
 
 
 def read_labels(path: Path, origins: list[str]) -> dict[str, tuple[str, ...]]:
-    """Read a label CSV.
-
-    Raises:
-        UserError: it cannot be read, lacks a column, or names a file that is not there.
-    """
+    """Read a label CSV; raise UserError if it is damaged or names other files than `origins`."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)

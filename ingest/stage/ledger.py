@@ -61,7 +61,6 @@ class Ledger:
 
     @property
     def outcomes(self) -> Counter[str]:
-        """Clips by outcome: ok, or the class of the failure."""
         counts = Counter({"ok": self.n_planned - len(self.failures)})
         counts.update(each.failure for each in self.failures.values())
         return +counts
@@ -124,11 +123,7 @@ class Difference:
 
 
 def differences(first: Path, second: Path) -> Iterator[Difference]:
-    """Yield the clips that only one of two sets has, those of `first` before those of `second`.
-
-    Raises:
-        UserError: one of them is no shard set.
-    """
+    """Yield the clips that only one of two sets has, those of `first` before those of `second`."""
     ledgers = {first: outcomes(first), second: outcomes(second)}
     for here, there in ((first, second), (second, first)):
         for key, (failure, _) in ledgers[here].items():
@@ -151,10 +146,6 @@ def outcomes(folder: Path) -> dict[str, tuple[str, str]]:
             if found.get(key) != ("", ""):
                 found[key] = (failure or "", message or "")
     return found
-
-
-def count_by_reason(found: list[Difference]) -> Counter[tuple[Path, str]]:
-    return Counter((each.missing_in, each.reason) for each in found)
 
 
 def summary(outcomes: Counter[str]) -> str:

@@ -33,7 +33,6 @@ class Plan(Sequence[PlannedShard]):
     source: str
     clips: Sequence[Clip]
     shard_clips: int
-    """Clips a shard; the last one may hold fewer."""
 
     def __post_init__(self) -> None:
         if self.shard_clips < 1:

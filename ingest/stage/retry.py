@@ -43,10 +43,8 @@ def plan_supplements(
     """Plan one supplement for every shard that has clips to try again.
 
     Args:
-        source: name of the source.
         clips: the list that the set was made from; other sources may have been added.
         sets: folders of the shard sets, first the one whose shards are committed last.
-        again: which clips.
 
     Raises:
         UserError: there is no set, or it was made from another list.

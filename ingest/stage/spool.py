@@ -52,9 +52,7 @@ class Spool:
 def clear_spools(folder: Path, finished: Set[str]) -> None:
     """Delete the spools of finished shards: a task may be killed between commit and `clear`.
 
-    Args:
-        folder: holds all spools; an empty local folder is deleted too.
-        finished: names of shards.
+    A local folder of spools is deleted too once it is empty.
     """
     for spool in folder.glob("*"):
         if spool.name in finished:

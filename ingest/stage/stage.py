@@ -54,7 +54,6 @@ class Job:
     limits: DecodeLimits
     keep_wave: bool = True
     at_once: int = 1
-    """Clips that a task gets at the same time."""
     videos: Videos | None = None
     """How videos are fetched, if the source has any."""
     identities: Identities = field(default_factory=Identities)
@@ -81,19 +80,11 @@ class IngestReport(ShardReport):
 
     shard: str
     audio_s: float
-    """Length of the stored clips."""
     seconds: float
     node: str
-    """Address of the machine."""
     identities: dict[str, int]
-    """Clips by the identity that fetched them."""
     given_back: bool = False
     """No identity of this machine may ask any more; another machine takes the shard."""
-
-    @classmethod
-    def of_unfinished(cls, shard: str) -> "IngestReport":
-        """Report a shard that this machine gives back."""
-        return cls(0, {}, shard, 0.0, 0.0, node_address(), {}, given_back=True)
 
     def record(self) -> dict:
         speed = self.clips / self.seconds if self.seconds else 0.0
@@ -151,11 +142,7 @@ def ingest(job: Job, plan: Sequence[PlannedShard], slots: int | None) -> Counter
 
 
 def _missing(job: Job, plan: Sequence[PlannedShard]) -> list[tuple[int, int]]:
-    """Return number and clip count of the planned shards that a set lacks.
-
-    Raises:
-        UserError: a set holds other shards than the planned ones.
-    """
+    """Return number and clip count of the shards that a set lacks; UserError if plans differ."""
     committed = {folder: committed_plans(folder, form) for folder, form in job.sets().items()}
     todo = []
     for number, (name, n_clips) in enumerate(_outline(plan)):
@@ -196,7 +183,7 @@ def ingest_shard(task: tuple[Job, PlannedShard]) -> IngestReport:
                 audio_s += 0 if samples is None else len(samples) / SAMPLE_RATE
     except Elsewhere:
         time.sleep(GIVE_BACK_S)  # otherwise the next shard would come back at once
-        return IngestReport.of_unfinished(shard.name)
+        return IngestReport(0, {}, shard.name, 0.0, 0.0, node_address(), {}, given_back=True)
     if spool:
         spool.clear()
     identities.pop("", None)

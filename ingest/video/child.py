@@ -30,7 +30,6 @@ from yt_dlp.version import __version__
 from .failures import Failure, Link, unfit
 
 RUNTIMES = ("deno", "node", "bun", "quickjs")
-"""JavaScript runtimes that yt-dlp may use, if they are installed."""
 PARENT_CHECK_S = 1.0
 Json = dict[str, Any]
 
@@ -98,7 +97,6 @@ class _Task:
         return answer | {"path": self._download(site, chosen)}
 
     def failure(self, error: BaseException | None) -> Json:
-        """Return a failure as plain values for JSON."""
         chain = [asdict(_link(each)) for each in _chain(error)] if error else []
         about = {"step": self.step, "chain": chain, "warnings": list(self.log.warnings)}
         return {"failure": self.facts | about}
@@ -262,7 +260,6 @@ def _answer(answers: TextIO, task: _Task, done: Future[Json]) -> None:
 
 
 def _end() -> None:
-    """Kill this process and all that it started."""
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(0)

@@ -107,30 +107,25 @@ class Downloader:
     def _lease(self) -> Identity:
         """Wait for leave, one thread of a worker at a time: a governor has many workers."""
         with self.asking:
-            return self._wait_for_leave()
-
-    def _wait_for_leave(self) -> Identity:
-        while True:
-            if self.ended.is_set():
-                raise InterruptedError("the download was called off")
-            lease = self.governor.call(Governor.lease, list(self.identities))
-            if lease.elsewhere:
-                raise Elsewhere("every identity of this machine is stopped")
-            if lease.stop:
-                raise UserError(f"{lease.stop}; what was got is kept, run the same command again")
-            if lease.identity:
-                return self.identities[lease.identity]
-            # Not all at the same moment, and soon enough for a run to be stopped.
-            self.ended.wait(min(lease.wait_s, 30) * random.uniform(1, 1.1) + 0.01)
+            while True:
+                if self.ended.is_set():
+                    raise InterruptedError("the download was called off")
+                lease = self.governor.call(Governor.lease, list(self.identities))
+                if lease.elsewhere:
+                    raise Elsewhere("every identity of this machine is stopped")
+                if lease.stop:
+                    raise UserError(
+                        f"{lease.stop}; what was got is kept, run the same command again"
+                    )
+                if lease.identity:
+                    return self.identities[lease.identity]
+                # Not all at the same moment, and soon enough for a run to be stopped.
+                self.ended.wait(min(lease.wait_s, 30) * random.uniform(1, 1.1) + 0.01)
 
     def _blame(
         self, fault: IdentityFault | EnvironmentFault, identity: Identity, fetcher: VideoFetcher
     ) -> None:
-        """Find out what is to blame and tell the governor.
-
-        Raises:
-            ClipError: a known good video can be fetched in the same way.
-        """
+        """Find out what is to blame and tell the governor; raise ClipError if it is the clip."""
         message = str(fault)
         if isinstance(fault, BotCheck):
             self.governor.call(Governor.report_test, identity.name, Blame.REFUSED, message)

@@ -108,7 +108,6 @@ class Failure:
     chain: tuple[Link, ...] = ()
     """The exceptions, outermost first; none: the page itself says why not."""
     warnings: tuple[str, ...] = ()
-    """Warnings of yt-dlp before the failure."""
     live_status: str = ""
     availability: str = ""
     has_drm: bool = False
@@ -148,15 +147,10 @@ def unfit(failure: Failure) -> Fault | None:
 
 
 def classify(failure: Failure, folder: str = "the download") -> Exception:
-    """Return the exception that says whose fault a failure is.
+    """Return the exception that says whose fault a failure is; `folder` is the download's.
 
-    Args:
-        failure: what happened.
-        folder: where the download went; the message of a full disk names it.
-
-    Returns:
-        A ClipError, IdentityFault or EnvironmentFault; for an unknown failure, which should stop
-        the job, a RuntimeError with the whole chain.
+    It is a ClipError, IdentityFault or EnvironmentFault; for an unknown failure, which should
+    stop the job, a RuntimeError with the whole chain.
     """
     links = failure.chain
     if any(link.errno in {errno.ENOSPC, errno.EDQUOT} for link in links):

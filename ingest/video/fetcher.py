@@ -24,11 +24,9 @@ from .failures import INSTALL, as_failure, classify
 from .options import Videos
 
 RUNTIMES = ("deno", "node", "bun", "qjs")
-"""Programs that run JavaScript for yt-dlp."""
 START_S = 120.0
 """Longest time until the process is ready; a busy machine loads yt-dlp slowly."""
 STDERR_TAIL = 1000
-"""Characters of a dead process's last output that are shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +51,6 @@ class Media:
     """Media to read a section from, with `headers` and the identity's proxy."""
     headers: dict[str, str] = field(default_factory=dict)
     version: str
-    """Name and version of the downloader."""
     format: str
     """Chosen format, such as "140 m4a 128 kbit/s"."""
 
@@ -64,11 +61,7 @@ def downloader_version() -> str:
 
 
 def require_runtime() -> None:
-    """Check that yt-dlp and a JavaScript runtime for it are installed.
-
-    Raises:
-        EnvironmentFault: one of them is missing.
-    """
+    """Raise EnvironmentFault unless yt-dlp and a JavaScript runtime for it are installed."""
     for package in ("yt_dlp", "yt_dlp_ejs"):
         if find_spec(package) is None:
             raise EnvironmentFault(f"the package {package} is not installed: {INSTALL}")
@@ -97,8 +90,6 @@ class VideoFetcher:
         """Fetch the sound of a video, or return where a section of a large one can be read.
 
         Args:
-            page: the video's page.
-            identity: proxy and cookies of the request.
             folder: for the file and the rest of a failed download; the caller deletes it.
             whole: never answer with a section.
 
@@ -115,7 +106,15 @@ class VideoFetcher:
 
     def close(self) -> None:
         """End the process and everything that it started."""
-        self._kill()
+        if process := self._process:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            for pipe in (process.stdin, process.stdout, self._stderr):
+                if pipe:
+                    with suppress(BrokenPipeError):
+                        pipe.close()
+        self._process = None
 
     def _ask(self, request: dict[str, Any], identity: Identity) -> dict[str, Any]:
         request |= self._videos.request() | {"proxy": identity.proxy, "cookies": identity.cookies}
@@ -127,7 +126,7 @@ class VideoFetcher:
             answered = True
         finally:
             if not answered:  # its answer could be taken for that to the next request
-                self._kill()
+                self.close()
         if "failure" in answer:
             raise classify(as_failure(answer["failure"]), request["folder"] or "yt-dlp's cache")
         return answer
@@ -151,7 +150,7 @@ class VideoFetcher:
             ready = True
         finally:
             if not ready:
-                self._kill()
+                self.close()
         return process
 
     def _send(self, process: subprocess.Popen[bytes], request: dict[str, Any]) -> None:
@@ -166,7 +165,6 @@ class VideoFetcher:
             raise self._death(process) from None
 
     def _read(self, process: subprocess.Popen[bytes], limit_s: float) -> dict[str, Any]:
-        """Wait for one line."""
         assert process.stdout
         line = bytearray()
         end = time.monotonic() + limit_s
@@ -194,14 +192,3 @@ class VideoFetcher:
         self._stderr.seek(0)
         words = self._stderr.read().decode(errors="replace").strip()[-STDERR_TAIL:]
         return RuntimeError(f"the downloader ended with code {code}: {words or 'no last words'}")
-
-    def _kill(self) -> None:
-        if process := self._process:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            for pipe in (process.stdin, process.stdout, self._stderr):
-                if pipe:
-                    with suppress(BrokenPipeError):
-                        pipe.close()
-        self._process = None

@@ -77,7 +77,6 @@ class _Account:
     """How often in a row it could not reach the site."""
     stopped: str = ""
     heard_at: float = 0.0
-    """When a worker last asked or answered as this identity."""
     counts: dict[str, int] = field(default_factory=dict)
 
 
@@ -172,10 +171,6 @@ class Governor:
                 until = time.strftime("%H:%M:%S", time.localtime(account.paused_until))
                 words.append(f"{name} {account.why} paused until {until}")
         return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Return how often each identity asked, and the outcomes."""
-        return {name: dict(account.counts) for name, account in self.accounts.items()}
 
     def _account(self, name: str, now: float) -> _Account:
         account = self.accounts.setdefault(name, _Account(tokens=self.pace.burst, filled_at=now))

@@ -23,12 +23,7 @@ class Identities:
     """All machines reach the site from the same address, and count as one."""
 
     def here(self, address: str, folder: Path) -> tuple[Identity, ...]:
-        """Return the identities of one worker.
-
-        Args:
-            address: of the machine.
-            folder: for cookie jars; no other user may read it.
-        """
+        """Return the identities of a worker on a machine; their cookie jars go into `folder`."""
         if not self.known:
             return (Identity(name="address" if self.one_address else f"address {address}"),)
         found = []
@@ -50,7 +45,6 @@ def read_identities(
     Args:
         proxies: URLs such as `socks5://user:password@host:1080`.
         cookies: Netscape cookie files. As many as proxies makes pairs, else each stands alone.
-        one_address: see `Identities`.
 
     Raises:
         UserError: a proxy is no URL, or a jar cannot be read.

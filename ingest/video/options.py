@@ -6,7 +6,6 @@ from pathlib import Path
 from .governor import Pace
 
 FORMAT = "bestaudio/best"
-"""yt-dlp's format selection."""
 SOCKET_TIMEOUT_S = 20.0
 """Longest silence of a connection."""
 

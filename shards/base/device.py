@@ -18,11 +18,7 @@ def device_name(device: str | None) -> str:
 
 
 def on_device(model: Model, device: str | None) -> Model:
-    """Move a model to a device, named as for `device_name`.
-
-    Raises:
-        UserError: there is no such device.
-    """
+    """Move a model to a device, see `device_name`; raise UserError if there is no such device."""
     try:
         return model.to(device_name(device))
     except (RuntimeError, AssertionError) as error:  # what torch raises depends on its build
@@ -31,11 +27,7 @@ def on_device(model: Model, device: str | None) -> Model:
 
 
 def on_gpu(device: str, gpus: int) -> bool:
-    """Tell whether processes get a GPU each, on a cluster that has `gpus` of them.
-
-    Raises:
-        UserError: `device` is cuda, and the cluster has none.
-    """
+    """Tell whether processes get a GPU each; raise UserError if there is none for cuda."""
     if device == "cuda" and not gpus:
         raise UserError(
             "device is cuda, but the Ray cluster has no GPU; add nodes, or use --device cpu or auto"

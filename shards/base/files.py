@@ -134,7 +134,6 @@ def _abort_uploads(where: Any, prefix: str) -> None:
 
 
 def _address(where: Any) -> str:
-    """Return bucket and key."""
     return where.path.rstrip("/")
 
 

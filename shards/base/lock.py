@@ -14,11 +14,8 @@ log = logging.getLogger(__name__)
 def alone(path: Path, why: str = "") -> Iterator[None]:
     """Hold the lock file `path` while the block runs; wait for another process that holds it.
 
-    The file stays: if it were removed, two processes could hold two files of one name.
-
-    Args:
-        path: the lock file, beside what it guards.
-        why: what the other process does, logged before a wait.
+    `why` is logged before a wait: what the other process does. The file stays: if it were
+    removed, two processes could hold two files of one name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)

@@ -46,11 +46,9 @@ Result = TypeVar("Result", bound=Tally)
 def cluster(slots: int | None = None) -> Iterator[int]:
     """Join the Ray cluster of RAY_ADDRESS, or start a local one; yield its number of CPUs.
 
-    Inside another such block, or a Ray task, the cluster that is there is used. The nodes of a
-    RAY_ADDRESS need our dependencies, and credentials for remote places, but no checkout.
-
-    Args:
-        slots: CPUs of a local Ray; default: all of this machine.
+    A local one has `slots` CPUs, by default all of this machine. Inside another such block, or a
+    Ray task, the cluster that is there is used. The nodes of a RAY_ADDRESS need our dependencies,
+    and credentials for remote places, but no checkout.
     """
     if ray.is_initialized():
         yield _cpus()
@@ -262,12 +260,9 @@ class _Host:
 def host(name: str, factory: Callable[..., Any], *args: Any) -> Shared:
     """Make `factory(*args)` in a process of its own, or find the one of that name.
 
-    Must be called inside a `cluster` block. All runs on a cluster share the object; it ends with
-    the run that made it.
-
-    Args:
-        name: what tasks and other runs find it by.
-        factory: importable; it must be able to make the object anew if a node is lost.
+    Must be called inside a `cluster` block. All runs on a cluster share the object, by its name;
+    it ends with the run that made it. `factory` must be importable, and able to make the object
+    anew after the loss of a node.
     """
     actor = ray.remote(_Host).options(
         name=name,

@@ -110,8 +110,6 @@ def run_workers(
 
     Args:
         function: importable; a `UserError` in any worker ends the run.
-        arguments: the same for every worker.
-        team: how many workers, and what each of them gets.
         ask_to_stop: called with SIGTERM or SIGINT; `function` should then return within STOP_S.
 
     Raises:
@@ -140,12 +138,7 @@ def run_workers(
 def cpus_each(nodes: list[int], workers: int) -> int:
     """Return the largest number of CPUs that every worker can have; 1 if not all have room.
 
-    Args:
-        nodes: CPUs of each node; a worker runs on one of them.
-        workers: how many are to be placed.
-
-    Raises:
-        UserError: there is no CPU at all.
+    `nodes` are the CPUs of each node. Raises UserError if there is no CPU at all.
     """
     if not any(nodes):
         raise UserError("the Ray cluster has no CPU to work with; add nodes, see `ray status`")

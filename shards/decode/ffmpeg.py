@@ -65,7 +65,6 @@ class Stream:
     url: str
     headers: dict[str, str] = field(default_factory=dict)
     proxy: str = ""
-    """URL of an HTTP proxy, "" for none."""
 
 
 @lru_cache(maxsize=1)
@@ -160,12 +159,7 @@ def _piece(source: str | Stream, limits: DecodeLimits, cut: Cut) -> np.ndarray:
 
 
 def _sought(source: str | Stream, limits: DecodeLimits, cut: Cut) -> Track:
-    """Decode a piece by a seek to some time before it, so that the decoder has settled.
-
-    Raises:
-        SeekError: it is not known which samples these are, or something is wrong with them; a
-            seek can land where a decoder must complain.
-    """
+    """Decode a piece after a seek to some time before it, so that the decoder has settled."""
     try:
         layout = _layout(source, limits)
         begin, end = layout.boundary(floor(cut.start_s) - 2), layout.boundary(ceil(cut.end_s) + 1)
@@ -175,7 +169,7 @@ def _sought(source: str | Stream, limits: DecodeLimits, cut: Cut) -> Track:
             end = layout.boundary(floor(cut.start_s) - 1)
             if _reach(source, limits, cut, layout, begin, end).position < end:
                 raise SeekError("nothing was found there")
-    except BadAudio as error:
+    except BadAudio as error:  # a seek can land where a decoder must complain
         raise SeekError(str(error)) from error
     return track
 

@@ -46,13 +46,9 @@ class Layout:
 
 
 def read_layout(framecrc: str) -> Layout:
-    """Return the layout of a recording from ffmpeg's framecrc output for its first second.
+    """Return the layout of a recording; SeekError if timestamps do not tell what a frame holds.
 
-    Args:
-        framecrc: packets as stream 0, the frames that they decode to as stream 1.
-
-    Raises:
-        SeekError: timestamps do not tell which samples a frame holds.
+    `framecrc` lists packets as stream 0, the frames that they decode to as stream 1.
     """
     about = dict(_ABOUT.findall(framecrc))
     frames = [(int(pts), int(size)) for pts, size in _FRAME.findall(framecrc)]

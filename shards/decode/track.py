@@ -15,7 +15,6 @@ SAMPLE_RATE = 16000
 RATES = range(1000, 384_001)
 """Native rates that are resampled, Hz; others are no sound, or overload the resampler."""
 EVERYTHING = (0, 2**62)
-"""The piece that is the whole recording: first sample, end."""
 _AU_HEADER = struct.Struct(">4s5I")
 
 
@@ -54,12 +53,8 @@ class Track:
     def __init__(self, rate: int, lo: int, hi: int, position: int = 0) -> None:
         """Keep samples `lo` to `hi` (exclusive) of the 16 kHz signal.
 
-        The resampler starts half a second before the piece, where both rates have a sample.
-
-        Args:
-            rate: native rate, Hz.
-            lo, hi: the piece to keep, at 16 kHz.
-            position: place in the recording of the first native sample that will be added.
+        `position` counts the native samples before the first one that will be added. The resampler
+        starts half a second before the piece, where both rates have a sample.
         """
         self.rate, self.lo, self.hi, self.position = rate, lo, hi, position
         block = rate // gcd(rate, SAMPLE_RATE)
@@ -80,11 +75,7 @@ class Track:
         return self._next >= self.hi
 
     def add(self, samples: np.ndarray) -> None:
-        """Add float32 [samples] at the native rate.
-
-        Raises:
-            BadAudio: a sample is not a finite number.
-        """
+        """Add float32 [samples] at the native rate; raise BadAudio unless all are finite."""
         skip = max(self.begin - self.position, 0)
         self.position += len(samples)
         if skip < len(samples):
@@ -99,11 +90,7 @@ class Track:
             self._keep(self._stream.resample_chunk(np.zeros(0, np.float32), last=True))
 
     def pcm(self) -> np.ndarray:
-        """Return the piece, int16 [samples].
-
-        Raises:
-            BadAudio: the recording is empty, or ends before the piece begins.
-        """
+        """Return the piece, int16 [samples]; raise BadAudio if the recording ends too early."""
         total = round(self.position * SAMPLE_RATE / self.rate) if self.ended else self.hi
         if not self.position:
             raise BadAudio("there is no sample in it")

@@ -13,7 +13,6 @@ FULL = 1000
 """Both axes of a plot go from 0 to this, y downwards."""
 BINS = 40
 LEVELS = 64
-"""Colours of a spectrogram."""
 Ticks = Sequence[tuple[float, str]]
 """Position in percent of the axis, and text."""
 

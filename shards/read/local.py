@@ -16,11 +16,7 @@ from .order import Crops
 
 
 class LocalTars:
-    """The tars of a local set, all of them open; one thread reads, crop after crop.
-
-    Raises:
-        UserError: a tar is missing, or its size is not what its sidecar says.
-    """
+    """The open tars of a local set; raises UserError if one is missing or has the wrong size."""
 
     def __init__(self, shard_set: ShardSet) -> None:
         allow_files(len(shard_set.names))
@@ -59,11 +55,7 @@ def closed_early() -> ValueError:
 
 
 def allow_files(wanted: int) -> None:
-    """Raise this process's limit of open files if `wanted` tars need it.
-
-    Raises:
-        UserError: the system does not allow it.
-    """
+    """Raise the limit of open files if `wanted` tars need it; UserError if that is forbidden."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + len(os.listdir("/dev/fd")) + 512
     if soft == resource.RLIM_INFINITY or needed <= soft:

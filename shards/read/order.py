@@ -25,7 +25,6 @@ class Crops(NamedTuple):
     starts: np.ndarray
     """First frame of each crop in its clip."""
     lengths: np.ndarray
-    """Frames of each clip."""
     shards: np.ndarray
     offsets: np.ndarray
     """First byte of each crop in its tar."""
@@ -133,11 +132,7 @@ def shard_requests(order: Order, block: int) -> list[ShardRequest]:
 
 
 def require_room(order: Order, max_bytes: int) -> bool:
-    """Check that a cache holds every block; return whether it has room for the next one as well.
-
-    Raises:
-        UserError: the largest shards that may meet in a block are larger than `max_bytes`.
-    """
+    """Raise UserError if a cache is too small for a block; tell whether it has room for two."""
     sizes = np.array(order.shard_set.tar_bytes)[np.diff(order.shard_set.first) > 0]
     sizes = np.cumsum(np.sort(sizes)[::-1])
     mixed = min(order.block_shards, len(sizes))

@@ -144,7 +144,6 @@ class CropReader:
                 yield buffer.finish(self._tars)
 
     def _planned(self, first_step: int) -> Generator[Crops]:
-        """Yield the crops of each step."""
         rows, n = np.array(self.rows), len(self.rows)
 
         def plan(first: int) -> Crops:

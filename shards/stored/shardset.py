@@ -79,7 +79,6 @@ def open_shards(folder: Path | str, wanted: Form | None = None) -> ShardSet:
     """Read a set's sidecars into an index.
 
     Args:
-        folder: the shard set, a folder or a URL.
         wanted: form that the set must have; default: any.
 
     Raises:

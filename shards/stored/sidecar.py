@@ -144,11 +144,7 @@ def _integrity(metadata: Mapping[str, Any], rows: Sequence[Row]) -> str:
 
 
 class Sidecar:
-    """A sidecar to read from: a local file in place, a remote one fetched whole, once.
-
-    Raises:
-        UserError: a remote place does not answer.
-    """
+    """A sidecar to read from: a local file in place, a remote one fetched whole, once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -185,11 +181,7 @@ class Sidecar:
         return pq.read_metadata(self._source()).num_rows
 
     def rows(self) -> list[Row]:
-        """Read every row.
-
-        Raises:
-            UserError: the file is damaged.
-        """
+        """Read every row; raise UserError if the file is damaged."""
         try:
             table = pq.read_table(self._source())
             if table.schema == SCHEMA:
@@ -219,11 +211,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
-    """Read some columns of every row of a sidecar.
-
-    Raises:
-        UserError: the file is damaged.
-    """
+    """Read some columns of every row; raise UserError if the file is damaged."""
     try:
         return pq.read_table(Sidecar(path)._source(), columns=list(columns))
     except (pa.ArrowException, OSError) as error:

@@ -33,11 +33,10 @@ def shard_name(number: int, supplement: int = 0) -> str:
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What became of the clips of one shard."""
+    """How many clips of one shard had which outcome: ok, or the class of the failure."""
 
     clips: int
     outcomes: dict[str, int]
-    """Clips by outcome: ok, or the class of the failure."""
 
 
 class ShardWriter:
@@ -99,9 +98,7 @@ def writing_shard(folder: Path, name: str, form: Form, plan: str) -> Iterator[Sh
     """Yield a writer; leaving the block without an error commits the tar, then its sidecar.
 
     Args:
-        folder: the shard set, see `shards.base.place`.
         name: stem of the two files, see `shard_name`.
-        form: kind and parameters of the clips.
         plan: hash of the planned clips, kept in the sidecar.
 
     Raises:
@@ -131,11 +128,7 @@ def writing_shard(folder: Path, name: str, form: Form, plan: str) -> Iterator[Sh
 
 
 def is_committed(folder: Path, name: str, form: Form, plan: str) -> bool:
-    """Tell whether a shard is finished.
-
-    Raises:
-        UserError: the folder holds a shard of this name made from other clips or another front-end.
-    """
+    """Tell whether a shard is finished; raise UserError if its clips or front-end are others."""
     sidecar = folder / f"{name}.parquet"
     with reaching(folder):
         if not (sidecar.exists() and sidecar.with_suffix(".tar").exists()):

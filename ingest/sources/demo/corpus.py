@@ -14,7 +14,6 @@ from .task import write_task
 
 HERE = Path(__file__).parent
 TASK = "demo_sounds-v1.0-full"
-"""Name of the labelled task that the corpus carries."""
 
 
 @dataclass(frozen=True, kw_only=True)

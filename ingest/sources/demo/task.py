@@ -18,7 +18,6 @@ def write_task(wave: Path, folder: Path, folds: dict[str, str]) -> None:
     """Write a k-fold multiclass scene task, complete or not at all; keep one that is up to date.
 
     Args:
-        wave: the wave set that holds the clips.
         folder: the task folder to make, local.
         folds: fold of each clip by its origin; a clip that failed is left out.
 

@@ -45,7 +45,6 @@ class CacheFolder:
     """The tars of one set in a folder that may hold other sets too.
 
     Args:
-        shard_set: a set behind a URL.
         options: the folder; if another run uses it, the next free one of FOLDER-2, FOLDER-3, ...
         run: a name that all processes of a run share, and no other run; they share the folder.
 

@@ -39,7 +39,6 @@ from .client import Stopped, StoreClient
 from .folder import CacheFolder, CacheOptions
 
 THREADS = 8
-"""Shards fetched at the same time."""
 POLL_S = 0.05
 """How often a waiting reader checks what other processes fetched or released."""
 WARN_S = 60.0
@@ -52,8 +51,6 @@ class CachedTars:
     """The tars of a remote set, fetched block by block into a bounded folder.
 
     Args:
-        order: says which shards are read when.
-        options: the folder and its size.
         run: see `CacheFolder`; "" stands for all runs in this order.
         stop: ends a wait for shards when it is set.
 
