@@ -156,7 +156,7 @@ def _histograms(each: Tally) -> list[Plot]:
     ):
         if len(values):
             low, middle, high = (f"{part:.3g}" for part in np.quantile(values, (0.25, 0.5, 0.75)))
-            text = f"Median {middle}{unit}; half of the clips lie from {low} to {high}{unit}."
+            text = f"Median {middle}{unit}; half of the clips are from {low} to {high}{unit}."
             plots.append(histogram(values, label, text, start))
     return plots
 

@@ -99,7 +99,7 @@ class Downloader:
                     raise
                 except (IdentityFault, EnvironmentFault) as fault:
                     self._blame(fault, identity, fetcher)
-                    trail.attempts -= 1  # it was not the clip's
+                    trail.attempts -= 1  # the clip was not to blame
                 else:
                     self.governor.call(Governor.answered, identity.name, "ok")
                     return media
@@ -114,9 +114,7 @@ class Downloader:
                 if lease.elsewhere:
                     raise Elsewhere("every identity of this machine is stopped")
                 if lease.stop:
-                    raise UserError(
-                        f"{lease.stop}; what was got is kept, run the same command again"
-                    )
+                    raise UserError(f"{lease.stop}; what is done is kept, run the command again")
                 if lease.identity:
                     return self.identities[lease.identity]
                 # Not all at the same moment, and soon enough for a run to be stopped.

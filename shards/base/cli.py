@@ -37,7 +37,7 @@ Commands = Mapping[str, Command]
 
 
 def command(text: str, where: str) -> Command:
-    """Return a command whose dataclass or table (`shards.look.Ls`) is imported when it is chosen."""
+    """Return a command; its dataclass or table (`shards.look.Ls`) is imported when it is chosen."""
     module, _, name = f"audio_barlow_twins.{where}".rpartition(".")
     return Command(text, lambda: getattr(import_module(module), name))
 

@@ -72,7 +72,7 @@ def cluster(slots: int | None = None) -> Iterator[int]:
         )
     except ConnectionError as error:
         raise UserError(
-            f"the Ray cluster at RAY_ADDRESS={address} does not let us in; if it was started with "
+            f"the Ray cluster at RAY_ADDRESS={address} refuses us; if it was started with "
             "a token, set RAY_AUTH_MODE=token and copy its ~/.ray/auth_token (docs/cluster.md)"
         ) from error
     try:

@@ -142,7 +142,7 @@ def _too_long(limits: DecodeLimits) -> BadAudio:
 def _piece(source: str | Stream, limits: DecodeLimits, cut: Cut) -> np.ndarray:
     length_s = cut.end_s - cut.start_s
     if not 0 <= cut.start_s < cut.end_s:
-        raise BadAudio(f"no sound lies between {cut.start_s:g} s and {cut.end_s:g} s")
+        raise BadAudio(f"there is no sound between {cut.start_s:g} s and {cut.end_s:g} s")
     if length_s > limits.max_s:
         raise _too_long(limits)
     if cut.perhaps_done and isinstance(source, str):
@@ -168,7 +168,7 @@ def _sought(source: str | Stream, limits: DecodeLimits, cut: Cut) -> Track:
             # Either the recording ends here, or the seek went too far and the start is missing.
             end = layout.boundary(floor(cut.start_s) - 1)
             if _reach(source, limits, cut, layout, begin, end).position < end:
-                raise SeekError("nothing was found there")
+                raise SeekError("no sound was found after it")
     except BadAudio as error:  # a seek can land where a decoder must complain
         raise SeekError(str(error)) from error
     return track

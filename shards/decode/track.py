@@ -27,7 +27,7 @@ def read_au(blocks: Iterator[bytes]) -> tuple[int, Iterator[np.ndarray]]:
     head = b""
     while len(head) < _AU_HEADER.size:
         if not (block := next(blocks, b"")):
-            raise BadAudio("there is no sample in it")
+            raise BadAudio("it holds no sample")
         head += block
     magic, begin, _, encoding, rate, channels = _AU_HEADER.unpack_from(head)
     if (magic, encoding, channels) != (b".snd", 6, 1):
@@ -93,7 +93,7 @@ class Track:
         """Return the piece, int16 [samples]; raise BadAudio if the recording ends too early."""
         total = round(self.position * SAMPLE_RATE / self.rate) if self.ended else self.hi
         if not self.position:
-            raise BadAudio("there is no sample in it")
+            raise BadAudio("it holds no sample")
         if self.lo and total <= self.lo:
             raise BadAudio(f"the recording ends at {self.seconds:.2f} s, before the clip begins")
         wanted = min(self.hi, total) - self.lo

@@ -149,7 +149,7 @@ class CacheFolder:
         """Return the sizes of all sets' tars and live scratch files; remove dead ones."""
         sizes = {}
         for path in self.root.glob("*/*shard-*.t[am][rp]"):
-            with suppress(FileNotFoundError):  # a transfer that failed meanwhile
+            with suppress(FileNotFoundError):  # its transfer has just failed
                 if not (path.suffix == ".tmp" and _remove_unlocked(path)):
                     sizes[path] = path.stat().st_size
         return sizes
@@ -213,7 +213,7 @@ def _remove_unlocked(path: Path) -> bool:
 
 
 def _lock(file: int, kind: int) -> bool:
-    """Take a lock on an open file if it is free; tell whether it was."""
+    """Lock an open file unless another process has; tell whether that worked."""
     with suppress(BlockingIOError):
         fcntl.flock(file, kind | fcntl.LOCK_NB)
         return True
