@@ -85,7 +85,7 @@ OFFLINE_S = 30.0
 LOOK_S = 1.0
 """How soon to ask again while a worker makes a test."""
 SILENT_S = 3600.0
-"""An identity that was silent for so long has gone with its machine."""
+"""An identity that was silent for so long is gone, with its machine."""
 TEST_S = 600.0
 """Longest wait for the result of a test; its worker may have been lost."""
 

@@ -54,7 +54,7 @@ def cluster(slots: int | None = None) -> Iterator[int]:
         yield _cpus()
         return
     address = os.environ.get("RAY_ADDRESS")
-    # By default Ray retries a task without end if it runs out of memory.
+    # By default Ray retries a task that runs out of memory without end.
     os.environ.setdefault("RAY_task_oom_retries", "3")
     # A driver that waits for its first workers hangs if one of them dies while it starts
     # (ray-project/ray issue 40131); tasks start the workers that they need.

@@ -41,7 +41,7 @@ class Team:
     """How many workers to run, and what each of them gets."""
 
     workers: int
-    """Number of workers, if the cluster has room for all; the run starts with one."""
+    """Number of workers once the cluster has room for all; it starts with room for one."""
     restarts: int
     """How often all workers are restarted after one was lost."""
     use_gpu: bool
