@@ -7,8 +7,8 @@
                                                  ▼
                             wave and log-mel shards ─▶ report: ingest.html
 
-A clip that cannot be had is a row of the sidecar with the class of its failure (errors.py draws
-the classes); `retry` asks for it again, `status` sums up, `diff` compares two sets.
+A clip that fails is a row of the sidecar with the class of its failure (errors.py draws the
+classes); `retry` tries it again, `status` sums up, `diff` compares two sets.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What `abt ingest` can do: every source is a command, and looks at what it has become."""
+"""The commands of `abt ingest`: one for each source, and some that look at finished sets."""
 
 from functools import partial
 from typing import Any

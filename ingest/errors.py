@@ -2,25 +2,24 @@
 
 ClipError               the clip: it becomes a row of the sidecar, never a crash
 ├── BadAudio            nothing to decode, undecodable, empty, too short, too long, silent
-├── Unreadable          the file went away, or may not be read
+├── Unreadable          the file is gone, or may not be read
 ├── Unavailable         private, removed, terminated, copyright
 ├── AgeRestricted       only for accounts of adults
 ├── GeoBlocked          not in the country of this address
 ├── Restricted          for members or payers, or encrypted (DRM)
 ├── NotYet              live, or announced
 ├── NetworkTrouble      transport errors, 5xx, cut short, too slow
-├── Refused             was refused as if we asked too much, while another clip was not
+├── Refused             refused as if we asked too often, while another clip was not
 └── NotExtracted        yt-dlp cannot read this page, while it reads another
-IdentityFault           an address, proxy or cookie jar: it stops or pauses, no clip is marked
+IdentityFault           an address, proxy or cookie jar: stops or pauses, no clip is marked
 ├── RateLimited         pauses
 ├── BotCheck            stops
-└── Elsewhere           all of this machine are stopped, other machines go on
+└── Elsewhere           all of this machine have stopped, other machines go on
 EnvironmentFault        this machine or its tools: the run stops, no clip is marked
-└── DiskFull            there is no room for what was being written
+└── DiskFull            no room for what was being written
 
-Some faults of one clip look like a fault of the identity or the environment. Whoever drives the run
-then tries a clip that is known to be good: if that works, the clip alone is to blame, and
-`if_clip` is what to raise.
+Some faults of one clip look like a fault of the identity or the environment. A video that is known
+to be good is then tried: if that works, the clip alone is to blame, and `if_clip` is raised.
 """
 
 from datetime import timedelta
@@ -56,21 +55,21 @@ class Restricted(ClipError):
 
 
 class NotYet(ClipError):
-    """The video is live or announced: days later it may be an ordinary one."""
+    """The video is live or announced; days later it may be an ordinary one."""
 
     slug = "live"
     retry_after = timedelta(days=3)
 
 
 class NetworkTrouble(ClipError):
-    """The way to the site failed; the same request may work in a moment."""
+    """The connection to the site failed; the same request may work in a moment."""
 
     slug = "network"
     retry_after = timedelta(hours=1)
 
 
 class Refused(ClipError):
-    """The site refused this clip and gave another one to the same identity; it may pass."""
+    """The site refused this clip, but not another one to the same identity; it may pass."""
 
     slug = "refused"
     retry_after = timedelta(hours=24)
@@ -84,14 +83,14 @@ class NotExtracted(ClipError):
 
 
 class IdentityFault(Exception):
-    """The site refuses whoever asks, not what was asked for; the clip is not marked."""
+    """The site refuses the identity, not the clip; the clip is not marked."""
 
     if_clip: ClassVar[type[ClipError] | None] = None
-    """What it is if a good clip can be fetched; None where no clip can be to blame."""
+    """Error if a good clip can be fetched; None where no clip can be to blame."""
 
 
 class RateLimited(IdentityFault):
-    """The site wants a pause from this address, proxy or cookie jar."""
+    """The site wants this address, proxy or cookie jar to pause."""
 
     if_clip = Refused
 
@@ -101,14 +100,14 @@ class BotCheck(IdentityFault):
 
 
 class Elsewhere(IdentityFault):
-    """No identity of this machine may ask any more; another machine may take the shard."""
+    """No identity of this machine may ask any more; another machine can take the shard."""
 
 
 class EnvironmentFault(Exception):
     """This machine or its tools cannot fetch; the message says what to install or update."""
 
     if_clip: ClassVar[type[ClipError] | None] = NotExtracted
-    """What it is if a good clip can be fetched; None where no clip can be to blame."""
+    """Error if a good clip can be fetched; None where no clip can be to blame."""
 
 
 class DiskFull(EnvironmentFault):
@@ -118,6 +117,6 @@ class DiskFull(EnvironmentFault):
 
 
 def retry_after(slug: str) -> timedelta | None:
-    """Return when it is worth while to try a class of failures again; None for never by itself."""
+    """Return when a class of failures is worth a retry; None if it is permanent."""
     kinds = {kind.slug: kind.retry_after for kind in ClipError.__subclasses__()}
     return kinds.get(slug)

@@ -1,4 +1,4 @@
-"""Commands that look at what a source has become: `status`, `diff`."""
+"""Commands that look at what was made of a source: `status`, `diff`."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from audio_barlow_twins.shards.base.cli import Positional, say
 from audio_barlow_twins.shards.base.place import place
 
 from .errors import retry_after
-from .stage.ledger import count_by_reason, differences, read_ledger, summary
+from .stage.ledger import differences, read_ledger, summary
 from .stage.runlog import read_plan
 
 
@@ -23,7 +23,6 @@ class Status:
     """Latest failures to show of each class."""
 
     def run(self) -> None:
-        """Print it."""
         out = place(self.out)
         plan = read_plan(out)
         folder = next((out / s for s in ("wave", "logmel") if (out / s).exists()), out)
@@ -54,14 +53,14 @@ class Diff:
     first: Positional[str]
     """A shard set."""
     second: Positional[str]
-    """Another one."""
+    """Another shard set."""
     examples: int = 5
     """Clips to show of each reason; 0 shows all."""
 
     def run(self) -> None:
-        """Print the reasons, most frequent first, with examples."""
         found = list(differences(place(self.first), place(self.second)))
-        for (lacking, reason), n in count_by_reason(found).most_common():
+        reasons = Counter((each.missing_in, each.reason) for each in found)
+        for (lacking, reason), n in reasons.most_common():
             say(f"{n} clips are missing in {lacking}: {reason}")
             of_it = [d for d in found if (d.missing_in, d.reason) == (lacking, reason)]
             for each in of_it[: self.examples or None]:

@@ -1,4 +1,4 @@
-"""What the commands share that write shard sets: the fields of the output, and the run."""
+"""What all commands that write shard sets share: the options of the output, and the run."""
 
 import shlex
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ SOURCES: dict[str, type[Source]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What every source shares."""
+    """Options that every source shares."""
 
     out: str
     """Folder or URL (s3://…) for the results: `OUT/wave` and `OUT/logmel`, a shard set each."""
@@ -54,19 +54,14 @@ class Output:
     slots: int | None = None
     """CPUs to use on this machine; default: all. A cluster (RAY_ADDRESS) has its own number."""
     at_once: int | None = None
-    """Clips that a slot gets at the same time; default: 8 videos, 4 parts of URLs, 1 local file."""
+    """Clips a slot fetches at the same time; default: 8 videos, 4 parts of URLs, 1 local file."""
     front_end: FrontEnd = field(default_factory=FrontEnd)
-    """The log-mel; another one makes another, incompatible set."""
+    """The log-mel to make; sets of different front-ends do not mix."""
     videos: OmitArgPrefixes[Videos] = field(default_factory=Videos)
-    """How videos are got."""
+    """How videos are fetched."""
 
     def job(self, page: str | None, remote: bool) -> Job:
-        """Return what every shard of the run has in common.
-
-        Args:
-            page: address of a video without its id; None if no source has videos.
-            remote: whether a source is read through a URL.
-        """
+        """Return what all shards of the run share; `page` is None without videos, see `Source`."""
         out = place(self.out)
         videos = self.videos
         return Job(
@@ -82,16 +77,15 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class Ingest(Output, Source):
-    """Make shard sets of a source; a subclass says of which."""
+    """Make shard sets of a source, which a subclass adds."""
 
     def run(self) -> None:
-        """Make the shards that are missing."""
         job, clips = self.prepare()
         self.make(job, Plan(self.name, clips, self.shard_clips))
         self.finish(job.out)
 
     def prepare(self) -> tuple[Job, Sequence[Clip]]:
-        """Return job and clips of the source with all that fills its gaps."""
+        """Return the job, and the clips of the source with those that fill its gaps."""
         others = [_parse_source(text) for text in self.fill_from]
         sources: list[Source] = [self, *others]
         clips = compose([each.clips() for each in sources]) if others else self.clips()
@@ -105,7 +99,7 @@ class Ingest(Output, Source):
         return self.job(pages[0] if pages else None, remote), clips
 
     def make(self, job: Job, plan: Sequence[PlannedShard]) -> None:
-        """Run the stage and say what came of it."""
+        """Run the stage and print the result."""
         outcomes = ingest(job, plan, self.slots)
         if failed := outcomes.total() - outcomes["ok"]:
             say(f"{failed} clips failed; `abt ingest status {self.out}` says why")
@@ -125,8 +119,8 @@ class Ingest(Output, Source):
 class Retry(Ingest):
     """Try failed clips again, if their class says that it can help: retry SOURCE … --out OUT.
 
-    Takes the same source as the ingest that made the sets. What comes through goes into
-    supplement shards (shard-000017-r1); nothing is renumbered or written anew.
+    Takes the same source as the ingest that made the sets. Clips that succeed go into supplement
+    shards (shard-000017-r1); nothing is renumbered or rewritten.
     """
 
     now: bool = False
@@ -135,7 +129,6 @@ class Retry(Ingest):
     """Further classes to try, such as geo behind another proxy or age_restricted with cookies."""
 
     def run(self) -> None:
-        """Make the supplements."""
         job, clips = self.prepare()
         at = None if self.now else datetime.now(UTC)
         again = Again(classes=frozenset(self.also), at=at)
@@ -148,14 +141,14 @@ class Retry(Ingest):
 
 
 def command_of(kind: type[Ingest], name: str) -> type[Ingest]:
-    """Make the command line of a source: its fields, and those of `kind`."""
+    """Return the command line of a source: its fields, and those of `kind`."""
     source = SOURCES[name]
     about = {"__doc__": (kind if kind is Retry else source).__doc__, "__module__": __name__}
     return dataclass(frozen=True, kw_only=True)(type(source.__name__, (source, kind), about))
 
 
 def _parse_source(text: str) -> Source:
-    """Read a source of --fill-from as it would be typed on a command line."""
+    """Parse a source of --fill-from, written as on a command line."""
     words = shlex.split(text)
     if not words or words[0] not in SOURCES:
         raise UserError(f"--fill-from {text!r} does not begin with a source: {', '.join(SOURCES)}")

@@ -1,4 +1,4 @@
-"""The ground floor: what a stored clip is, how it is written, checked and read.
+"""Stored clips: how they are written, checked and read.
 
     waveform ─▶ stored.writer ─▶ shard-000000.tar + .parquet ─▶ read.reader ─▶ crops in a batch
                     ▲  form, statistics, sidecar (the commit)      ▲  order: which clip, which crop
@@ -6,8 +6,8 @@
     stored.logmel ──┘  the one definition of log-mel               └─ remote: a bounded cache
 
 In: arrays with a row of facts each. Out: batches of crops, in an order that is a pure function of
-the set, the seed and the step. `decode` turns any sound file into the waveform; `cluster` is the
-one place that fans work out over Ray; `html` builds pages; `base` is what every room stands on.
+the set, the seed and the step. `decode` turns any sound file into a waveform; `cluster` fans work
+out over Ray; `html` builds pages; `base` is shared by all rooms.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What `abt shards` can do."""
+"""The commands of `abt shards`."""
 
 from .base.cli import command
 

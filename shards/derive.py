@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from .base.cli import Positional, say
 from .base.files import remove_scratch
 from .base.place import place, reaching, read_each
 from .cluster.fan_out import fan_out
-from .stored.form import Form, logmel_form, wave_form
+from .stored.form import logmel_form, wave_form
 from .stored.front_end import FrontEnd
 from .stored.logmel import LogMel, stored_logmel
 from .stored.shardset import open_shards, sidecar_paths
@@ -22,7 +21,7 @@ from .stored.writer import ShardReport, committed_plans, require_plan, writing_s
 
 @dataclass(frozen=True, kw_only=True)
 class Logmel:
-    """Make a log-mel set from a wave set, with another front-end if you like."""
+    """Make a log-mel set from a wave set, with any front-end."""
 
     source: Positional[str]
     """The wave set: a folder, or a URL such as s3://bucket/wave."""
@@ -34,7 +33,6 @@ class Logmel:
     """The log-mel to make."""
 
     def run(self) -> None:
-        """Make the shards that are missing."""
         outcomes = Counter[str]()
         source, out = place(self.source), place(self.out)
         for report in derive_logmel(source, out, self.front_end, self.slots):
@@ -45,25 +43,20 @@ class Logmel:
 
 @dataclass(frozen=True)
 class Derivation:
-    """One shard to make: all that a worker needs."""
+    """One log-mel shard to make."""
 
     source: Path
-    """Sidecar of the wave shard; see `shards.base.place`."""
+    """Sidecar of the wave shard."""
     target: Path
     """The log-mel set."""
     plan: str
     front_end: FrontEnd
 
-    @cached_property
-    def form(self) -> Form:
-        """What the new shard holds."""
-        return logmel_form(self.front_end)
-
 
 def derive_logmel(
     source: Path, target: Path, front_end: FrontEnd, slots: int | None = None
 ) -> Iterator[ShardReport]:
-    """Make the log-mel shards that `target` lacks; yield a report for each as it finishes.
+    """Make the log-mel shards that `target` lacks; yield a report as each one finishes.
 
     Raises:
         UserError: `source` is no wave set, or `target` holds other clips or another front-end.
@@ -84,14 +77,13 @@ def derive_logmel(
 
 
 def derive_shard(task: Derivation) -> ShardReport:
-    """Make one log-mel shard from one wave shard."""
     torch.set_num_threads(1)
     log_mel, least = LogMel(task.front_end), task.front_end.least_samples
-    name = task.source.stem
+    name, form = task.source.stem, logmel_form(task.front_end)
     with (
         reaching(task.source),
         task.source.with_suffix(".tar").open("rb") as tar,
-        writing_shard(task.target, name, task.form, task.plan) as writer,
+        writing_shard(task.target, name, form, task.plan) as writer,
     ):
         for row in read_rows(task.source):
             if row.status != "ok":
@@ -112,7 +104,7 @@ def _read_footer(path: Path) -> tuple[Summary, int]:
 
 
 def _failed(row: Row, message: str) -> Row:
-    """Turn the row of a stored clip into that of a clip which this front-end cannot take."""
+    """Return the row of a stored clip as failed, because this front-end cannot take it."""
     return replace(
         row, status="failed", failure="bad_audio", message=message, record_offset=None,
         record_bytes=None, offset=None, n_frames=None, checksum=None, mean=None, m2=None,

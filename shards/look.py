@@ -22,7 +22,6 @@ class Ls:
     """The shard set: a folder, or a URL such as s3://bucket/set."""
 
     def run(self) -> None:
-        """Print a line a shard."""
         paths = sidecar_paths(self.folder)
         for path, (summary, rows) in zip(paths, read_each(_read_whole, paths), strict=True):
             seconds = sum(row.n_frames or 0 for row in rows) / summary.form.frames_per_s
@@ -43,7 +42,6 @@ class Stats:
     """Failed clips to show of each class."""
 
     def run(self) -> None:
-        """Print the summary."""
         shard_set, (labels, failed) = open_shards(self.folder), _labels_and_failures(self.folder)
         form, values = shard_set.form, shard_set.statistics
         planned = len(shard_set) + len(failed)
@@ -61,7 +59,7 @@ class Stats:
 
 
 def _labels_and_failures(folder: str) -> tuple[Counter[str], list[Row]]:
-    """Count the labels of stored clips; list each clip that is in no shard by its last failure."""
+    """Count the labels of stored clips; return the last failure of every other clip."""
     labels, stored, failed = Counter[str](), set[str](), dict[str, Row]()
     for rows in read_each(read_rows, sidecar_paths(folder)):
         for row in rows:
@@ -86,7 +84,6 @@ class Verify:
     """The shard set: a folder, or a URL such as s3://bucket/set."""
 
     def run(self) -> None:
-        """Print a line a finding."""
         n_shards = len(sidecar_paths(self.folder))
         findings = [
             finding

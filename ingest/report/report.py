@@ -1,4 +1,4 @@
-"""The page that a run leaves behind: what is there, what is missing and why, how it sounds."""
+"""The page about a run: what was stored, what is missing and why, and how it sounds."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,9 +22,8 @@ from .throughput import Finished, read_log, throughput
 
 TEMPLATE = Path(__file__).with_name("templates") / "ingest.html"
 N_SAMPLES = 8
-"""Clips to listen to."""
 LONGEST_S = 10.0
-"""What is played and drawn of one clip; eight such clips keep the page below 4 MB."""
+"""How much of a clip is played and drawn; it bounds the size of the page."""
 MOST_LINES = 30
 
 
@@ -73,7 +72,7 @@ def write_report(out: Path) -> Path:
 def _find(folder: Path) -> list[Path]:
     try:
         return sidecar_paths(folder)
-    except UserError:  # the set is not there: a run without waves, or one that has only begun
+    except UserError:  # no such set: a run without waves, or one that has just started
         return []
 
 
@@ -85,7 +84,7 @@ def _set(folder: Path, each: Tally, opened: ShardSet | None) -> tuple[str | int,
 
 
 def _meanings(of: type[ClipError] = ClipError) -> dict[str, str]:
-    """Say in a line what each class of failure means, from where the classes are defined."""
+    """Return what each class of failure means: the first line of its docstring."""
     found = {getattr(of, "slug", ""): (of.__doc__ or "").split("\n")[0]}
     for each in of.__subclasses__():
         found |= _meanings(each)
@@ -93,7 +92,7 @@ def _meanings(of: type[ClipError] = ClipError) -> dict[str, str]:
 
 
 def _sources(main: Tally) -> Iterator[tuple[tuple[str, ...], list[tuple], str]]:
-    """Yield how the clips of each source, and of each identity, came out: names, rows, caption."""
+    """Yield the outcomes of each source, and of each identity: names, rows, caption."""
     kinds: dict[tuple[str, ...], tuple[str, ...]] = {
         ("source", "made with"): ("source", "source_version")
     }
@@ -101,17 +100,17 @@ def _sources(main: Tally) -> Iterator[tuple[tuple[str, ...], list[tuple], str]]:
         kinds[("identity",)] = ("identity",)
     for names, columns in kinds.items():
         outcomes: dict[tuple[str, ...], Counter[str]] = {}
-        for (*who, outcome), n in main.count(*columns, "outcome").items():
-            outcomes.setdefault(tuple(who), Counter())[outcome] = n
+        for (*key, outcome), n in main.count(*columns, "outcome").items():
+            outcomes.setdefault(tuple(key), Counter())[outcome] = n
         ranked = sorted(outcomes.items(), key=lambda item: (-item[1].total(), item[0]))
         caption = f"the {MOST_LINES} largest of {len(ranked)}" if len(ranked) > MOST_LINES else ""
         yield names, [_source(*each) for each in ranked[:MOST_LINES]], caption
 
 
-def _source(who: Sequence[str], counts: Counter[str]) -> tuple[str | float, ...]:
+def _source(key: Sequence[str], counts: Counter[str]) -> tuple[str | float, ...]:
     total, lost = counts.total(), counts.total() - counts[OK]
     reasons = (f"{name} {number(n)}" for name, n in counts.most_common() if name != OK)
-    names = (name or "none needed" for name in who)
+    names = (name or "none needed" for name in key)
     return *names, total, counts[OK], lost, round(100 * lost / total, 1), ", ".join(reasons)
 
 
@@ -143,13 +142,11 @@ def _time_unit(seconds: float) -> tuple[float, str]:
 
 
 def _span(seconds: float) -> str:
-    """Write a time for people."""
     per, unit = _time_unit(seconds)
     return f"{seconds / per:,.1f} {unit}"
 
 
 def _histograms(each: Tally) -> list[Plot]:
-    """Draw durations and loudness of the clips that are there."""
     wave = each.form.kind == "wave"
     name = "RMS level, dB of full scale" if wave else "mean log-mel, natural log of power"
     plots = []
@@ -159,13 +156,13 @@ def _histograms(each: Tally) -> list[Plot]:
     ):
         if len(values):
             low, middle, high = (f"{part:.3g}" for part in np.quantile(values, (0.25, 0.5, 0.75)))
-            text = f"Median {middle}{unit}; half of the clips lie from {low} to {high}{unit}."
+            text = f"Median {middle}{unit}; half of the clips are from {low} to {high}{unit}."
             plots.append(histogram(values, label, text, start))
     return plots
 
 
 def _cards(sets: list[ShardSet]) -> Iterator[Card]:
-    """Draw clips by the fingerprint of the first set, so that a set always shows the same."""
+    """Yield the cards of some clips, which the first set's fingerprint selects."""
     first = sets[0]
     rng = np.random.default_rng(int(first.fingerprint, 16))
     clips = np.sort(rng.permutation(len(first))[:N_SAMPLES])
@@ -184,7 +181,7 @@ def _cards(sets: list[ShardSet]) -> Iterator[Card]:
 
 
 def _rows(shard_set: ShardSet, name: str) -> dict[str, Row]:
-    """Return the rows of the clips that are in a shard, by key, in their order."""
+    """Return the rows of the clips in a shard, by key, in their order."""
     if name not in shard_set.names:
         return {}
     rows = read_rows(shard_set.folder / f"{name}.parquet")
@@ -192,7 +189,7 @@ def _rows(shard_set: ShardSet, name: str) -> dict[str, Row]:
 
 
 def _read(shard_set: ShardSet, name: str, key: str) -> np.ndarray | None:
-    """Read the beginning of a clip; None if the set lacks it."""
+    """Return the start of a clip; None if the set lacks it."""
     row, form = _rows(shard_set, name).get(key), shard_set.form
     if row is None or row.n_frames is None:
         return None

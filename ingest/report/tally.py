@@ -1,4 +1,4 @@
-"""What a shard set holds and lacks, added up from its sidecars."""
+"""Totals of a shard set, from its sidecars."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,22 +25,21 @@ QUIETEST_DB = -120.0
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
-    """What one set adds up to; a clip that was tried again counts once, by its best outcome."""
+    """Totals of one set; a clip that was tried again counts once, by its best outcome."""
 
     form: Form
     shards: int
     tar_bytes: int
     values: Statistics
     outcomes: pa.Table
-    """`WHO`, where an outcome is `ok` or a class of failure, and how many clips of each shard."""
+    """`WHO` and the number of clips in each shard; an outcome is `ok` or a class of failure."""
     present: pa.Table
-    """`VALUES` of the clips that are there."""
+    """`VALUES` of the stored clips."""
     lost: pa.Table
-    """Outcome, message and key of those that are not."""
+    """Outcome, message and key of the others."""
 
     @property
     def planned(self) -> int:
-        """Clips that were planned."""
         return len(self.present) + len(self.lost)
 
     def count(self, *columns: str) -> Counter[tuple[str, ...]]:
@@ -50,21 +49,21 @@ class Tally:
         return Counter(dict(zip(zip(*sums.values(), strict=True), counts, strict=True)))
 
     def messages(self, outcome: str) -> list[tuple[int, str, str]]:
-        """List how many clips, message and a key of a class, the most frequent messages first."""
+        """Return number of clips, message and a key for a class, the most frequent first."""
         lost = self.lost.filter(pc.equal(self.lost["outcome"], outcome))
-        groups = lost.group_by("message", use_threads=False)  # threads would mix the order
+        groups = lost.group_by("message", use_threads=False)  # threads would change the order
         found = groups.aggregate([([], "count_all"), ("key", "first")]).to_pydict()
         rows = zip(found["count_all"], found["message"], found["key_first"], strict=True)
         return sorted(((n, text or "", key) for n, text, key in rows), key=lambda x: (-x[0], x[1]))
 
     @property
     def durations(self) -> np.ndarray:
-        """Length of each clip that is there, s: float [ok]."""
+        """Length of each stored clip, s: float [ok]."""
         return self.present["n_frames"].to_numpy() / self.form.frames_per_s
 
     @property
     def levels(self) -> np.ndarray:
-        """Loudness of each: wave RMS in dB of full scale, logmel the mean of the log-mel."""
+        """Loudness of each: RMS in dB of full scale (wave), or mean of the log-mel (logmel)."""
         n_frames, mean, m2 = (self.present[name].to_numpy() for name in VALUES)
         if self.form.kind == "logmel":
             return mean
@@ -96,7 +95,7 @@ def _read(path: Path) -> tuple[Summary, pa.Table]:
 
 
 def _sums(rows: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """Keep what a tally needs of a shard, so that sets of millions of clips fit."""
+    """Reduce a shard to what a tally needs, so that sets of millions of clips fit in memory."""
     rows = rows.append_column("outcome", pc.fill_null(rows["failure"], OK))
     is_there = pc.equal(rows["outcome"], OK)
     return (
@@ -107,7 +106,7 @@ def _sums(rows: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
 
 
 def _best(tables: list[pa.Table]) -> pa.Table:
-    """Keep one row a clip: the one that is there, else the latest failure."""
+    """Keep one row a clip: the stored one, else the latest failure."""
     rows = pa.concat_tables(tables)
     if len(tables) == 1:
         return rows

@@ -9,20 +9,17 @@ from pathlib import Path
 import numpy as np
 
 PAUSE_S = 300.0
-"""Without a shard in progress for longer than this, nobody was working."""
+"""Without a shard in progress for longer than this, the run was paused."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """One line of ingest.jsonl: a shard that was finished."""
+    """One line of ingest.jsonl: a finished shard."""
 
     end_s: float
-    """When, seconds since 1970."""
     seconds: float
-    """How long it took."""
     clips: int
     node: str
-    """The machine that made it."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +29,13 @@ class Throughput:
     at_s: np.ndarray
     """Middle of each bin, seconds of work since the start, float [N]."""
     clips_per_s: np.ndarray
-    """Over all workers, float [N]."""
     work_s: float
-    """Time in which shards were in progress."""
     pauses: int
-    """How often nobody worked for longer than `PAUSE_S`; left out of all times."""
+    """Pauses longer than `PAUSE_S`, which are left out of all times."""
 
 
 def read_log(path: Path) -> Iterator[Finished]:
-    """Yield the finished shards; a line that a killed process left torn is passed over."""
+    """Yield the finished shards; skip a line that a killed process left incomplete."""
     with path.open("rb") as file:
         for line in file:
             try:
@@ -56,7 +51,7 @@ def read_log(path: Path) -> Iterator[Finished]:
 
 
 def throughput(log: list[Finished], most: int = 100) -> Throughput:
-    """Spread each shard's clips over the time it took; add them up in at most `most` bins."""
+    """Spread each shard's clips over its time; add them up in at most `most` bins."""
     ends, seconds, clips = (
         np.array([getattr(shard, name) for shard in log], float)
         for name in ("end_s", "seconds", "clips")

@@ -1,1 +1,1 @@
-"""Where clips come from: each source lists what it promises."""
+"""Where clips come from: each source lists its clips."""

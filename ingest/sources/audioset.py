@@ -1,6 +1,6 @@
 """A source of clips: AudioSet's official lists (Gemmeke et al., 2017); the audio is on YouTube.
 
-Strong labels (Hershey et al., 2021) say what sounds from when to when.
+Strong labels (Hershey et al., 2021) say which sound lasts from when to when.
 """
 
 import csv
@@ -49,21 +49,19 @@ class Audioset(Source):
     """Address of a video without its id."""
 
     def clips(self) -> Sequence[Clip]:
-        """List the clips."""
         clips = audioset_clips(self.lists, self.class_labels, self.page)
         return with_events(clips, self.strong, clips.names) if self.strong else clips
 
     @property
     def videos_at(self) -> str:
-        """Address of a video without its id."""
         return self.page
 
 
 @dataclass(frozen=True)
 class AudioSet(Sequence[Clip]):
-    """The clips of AudioSet's lists, in their order; each is made when it is asked for.
+    """The clips of AudioSet's lists, in their order; each is made when it is requested.
 
-    Two million clips are 0.2 GB as columns and would be 2 GB as objects.
+    Two million clips take far less memory as columns than as objects.
     """
 
     table: pa.Table
@@ -106,15 +104,13 @@ class AudioSet(Sequence[Clip]):
 def audioset_clips(
     lists: Sequence[Path], class_labels: Path | None = None, page: str = PAGE
 ) -> AudioSet:
-    """Read `{balanced_train,unbalanced_train,eval}_segments.csv`, one or several.
+    """Read one or several of `{balanced_train,unbalanced_train,eval}_segments.csv`.
 
-    Args:
-        lists: the files; each must have as many segments and labels as its header says.
-        class_labels: `class_labels_indices.csv`, to write display names instead of mids.
-        page: address of a video without its name.
+    The options are those of `Audioset`.
 
     Raises:
-        UserError: a file is not what Google published, is cut, or a segment is listed twice.
+        UserError: a file is not what Google published, does not hold as many segments and labels
+            as its header says, or a segment is listed twice.
     """
     if not lists:
         raise UserError("name at least one list, such as balanced_train_segments.csv")
@@ -129,7 +125,7 @@ def audioset_clips(
             f"{len(twice)} segments are listed twice, the first is {names[twice[0]].decode()}; "
             "name each list once"
         )
-    pa.default_memory_pool().release_unused()  # 250 MB for two million clips
+    pa.default_memory_pool().release_unused()  # the check's scratch memory
     return AudioSet(table, page, _read_names(class_labels) if class_labels else {})
 
 
@@ -200,12 +196,9 @@ def _read_names(path: Path) -> dict[str, str]:
 
 
 def with_events(clips: Iterable[Clip], tables: Sequence[Path], names: dict[str, str]) -> list[Clip]:
-    """Add strong labels to the clips that the tables list; the others have none.
+    """Add strong labels to clips with keys `YTID_startms`; clips that no table lists get none.
 
-    Args:
-        clips: with keys `YTID_startms`, as the tables' segment ids are.
-        tables: TSVs with the columns segment_id, start_time_seconds, end_time_seconds, label.
-        names: display name of each class by its mid; empty to keep the mids.
+    `tables` have the STRONG_COLUMNS; `names` turns mids into display names where it can.
 
     Raises:
         UserError: a table cannot be read, or shares no segment with the clips.

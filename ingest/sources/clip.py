@@ -13,12 +13,10 @@ KEY_LENGTH = 80
 
 
 class RowOfTable(NamedTuple):
-    """Where a row lies in a Parquet table."""
+    """Row group and row (from 0 in its group) of a Parquet table."""
 
     group: int
-    """Row group."""
     number: int
-    """Row inside the group, from 0."""
 
 
 class Event(NamedTuple):
@@ -26,27 +24,25 @@ class Event(NamedTuple):
 
     label: str
     start_s: float
-    """Onset, seconds from the begin of the clip."""
+    """Onset, seconds from the start of the clip."""
     end_s: float
-    """Offset, seconds from the begin of the clip."""
+    """Offset, seconds from the start of the clip."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clip:
-    """What a source promises: one piece of audio and what is known about it."""
+    """What a source lists: one piece of audio and what is known about it."""
 
     key: str
-    """Name inside the tar."""
     source: str
-    """Which source promises it: folder, audioset, ..."""
+    """Name of the source: folder, audioset, ..."""
     path: str
-    """File to decode, the URL of the file that it is a part of, or the page of a video."""
+    """File to decode, URL of the file that holds it, or page of a video."""
     origin: str
-    """The file as people know it: relative to the source's folder, valid UTF-8."""
+    """The file for people: relative to the source's folder, valid UTF-8."""
     labels: tuple[str, ...] = ()
-    """Class labels."""
     events: tuple["Event", ...] = ()
-    """Strong labels: what sounds from when to when."""
+    """Strong labels: which sound lasts from when to when."""
     part: tuple[int, int] | None = None
     """First byte and length of the audio inside `path`, if that is an archive."""
     row: RowOfTable | None = None
@@ -54,18 +50,17 @@ class Clip:
     video: bool = False
     """`path` is a page that yt-dlp reads."""
     start_s: float | None = None
-    """Begin of the clip in its recording, seconds, if it is known."""
+    """Start of the clip in its recording, seconds; None if it is unknown."""
     end_s: float | None = None
-    """End of the clip in its recording, seconds, if it is known."""
     cut: Literal["done", "needed", "perhaps"] = "done"
-    """Whether the audio is the whole recording, to be cut from start_s to end_s; `perhaps`: a
-    recording no longer than the clip is the clip."""
+    """Whether the audio is the whole recording, to be cut from start_s to end_s; `perhaps`: only
+    if it is longer than the clip."""
     others: tuple["Clip", ...] = ()
-    """The same clip in further sources, to be tried in turn if this one lacks it."""
+    """The same clip in other sources, tried in turn if this one fails."""
 
 
 def as_labels(value: object) -> tuple[str, ...]:
-    """Read the labels of a table or a JSON: a list, one label, or nothing."""
+    """Return the labels in a value of a table or a JSON: a list, one label, or nothing."""
     values = value if isinstance(value, list) else [] if value is None else [value]
     return tuple(str(label) for label in values)
 
@@ -78,7 +73,7 @@ def clip_keys(origins: Sequence[str], names: Sequence[str] | None = None) -> lis
 
     Args:
         origins: where each clip comes from, all different.
-        names: file names to make the keys of; default: the origins.
+        names: file names to derive the keys from; default: the origins.
     """
     plain = [re.sub(r"\.[^./]*$", "", name) for name in names or origins]
     clean = [re.sub(r"[^A-Za-z0-9_-]", "_", name.replace("/", "__")) for name in plain]
@@ -86,10 +81,6 @@ def clip_keys(origins: Sequence[str], names: Sequence[str] | None = None) -> lis
     return [
         name
         if name == stem.replace("/", "__") and shared[name] == 1 and 0 < len(name) <= KEY_LENGTH
-        else f"{name[:KEY_LENGTH]}-{_short_hash(origin)}"
+        else f"{name[:KEY_LENGTH]}-{digest(origin, 5)}"
         for name, stem, origin in zip(clean, plain, origins, strict=True)
     ]
-
-
-def _short_hash(text: str) -> str:
-    return digest(text, 5)

@@ -1,4 +1,4 @@
-"""One list of clips out of several sources: what the first lacks comes from the next."""
+"""Merge several sources into one list of clips: later sources fill the gaps of earlier ones."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -13,8 +13,8 @@ def compose(sources: Sequence[Iterable[Clip]]) -> list[Clip]:
     """Merge sources by the identity of their clips, in the order of first appearance.
 
     Clips of the same key are one clip, and so are a clip named after a video alone and the one
-    segment of that video which another source lists. Times and labels come from the first source
-    that knows them; the audio from the first that delivers it.
+    segment of that video in another source. Times and labels come from the first source that
+    knows them, the audio from the first that has it.
 
     Raises:
         UserError: a video without a time could be any of several segments.
@@ -32,29 +32,28 @@ def compose(sources: Sequence[Iterable[Clip]]) -> list[Clip]:
 
 
 def _key_of(key: str, segment: Segment | None, segments: dict[str, set[str]]) -> str:
-    """Find the group of a video that is named without a time; else a clip is its own."""
+    """Return the key of the segment for a clip named after its video alone; else its own."""
     known = segments.get(segment.ytid, set()) if segment else set()
     if not segment or segment.start_ms is not None or not known:
         return key
-    if len(known) > 1:
-        raise UserError(
-            f"{key} could be {' or '.join(sorted(known))}: name the file YTID_start, or leave "
-            "all but one of the lists away"
-        )
-    return next(iter(known))
+    return _only(key, known)
 
 
 def _join_bare(groups: dict[str, list[Clip]], segments: dict[str, set[str]]) -> None:
-    """Give a video that came first without a time to the segment that was listed later."""
+    """Merge a video that came first, without a time, with the segment listed later."""
     for ytid, keys in segments.items():
         if ytid in keys and len(keys) > 1:
-            others = sorted(keys - {ytid})
-            if len(others) > 1:
-                raise UserError(
-                    f"{ytid} could be {' or '.join(others)}: name the file YTID_start, or leave "
-                    "all but one of the lists away"
-                )
-            groups[others[0]] = groups.pop(ytid) + groups[others[0]]
+            segment = _only(ytid, keys - {ytid})
+            groups[segment] = groups.pop(ytid) + groups[segment]
+
+
+def _only(name: str, keys: set[str]) -> str:
+    if len(keys) > 1:
+        raise UserError(
+            f"{name} could be {' or '.join(sorted(keys))}: name the file YTID_start, or drop "
+            "all but one of the lists"
+        )
+    return next(iter(keys))
 
 
 def _merged(key: str, group: list[Clip]) -> Clip:

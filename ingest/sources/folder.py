@@ -21,7 +21,7 @@ _ENDINGS = """
 .mp4 .mpga .oga .ogg .opus .ra .spx .tta .w64 .wav .webm .wma .wv
 """
 ENDINGS = frozenset(_ENDINGS.split())
-"""What counts as audio; anything else in the tree is left alone and counted."""
+"""File endings of audio; other files in the tree are ignored and counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,21 +31,16 @@ class Folder(NamedSource):
     name = "folder"
 
     root: Positional[Path]
-    """The folder; it is searched with everything below it."""
+    """The folder; its subfolders are searched too."""
     labels: Path | None = None
     """CSV with the columns `path` (relative to the folder) and `labels` (separated by `;`)."""
 
     def files(self) -> list[Clip]:
-        """List the clips."""
         return folder_clips(self.root, self.labels)
 
 
 def folder_clips(root: Path, labels: Path | None = None) -> list[Clip]:
-    """List the audio below `root` in the order of relative paths.
-
-    Args:
-        root: the tree.
-        labels: CSV with the columns `path` (relative to `root`) and `labels` (separated by `;`).
+    """List the audio below `root` in the order of relative paths; see `Folder` for `labels`.
 
     Raises:
         UserError: no folder, no audio in it, or a label file that does not fit it.
@@ -79,11 +74,7 @@ def folder_clips(root: Path, labels: Path | None = None) -> list[Clip]:
 
 
 def read_labels(path: Path, origins: list[str]) -> dict[str, tuple[str, ...]]:
-    """Read a label CSV.
-
-    Raises:
-        UserError: it cannot be read, lacks a column, or names a file that is not there.
-    """
+    """Read a label CSV; raise UserError if it is damaged or names other files than `origins`."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -123,5 +114,5 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def _origin(path: Path, root: Path) -> str:
-    """Write the relative path as valid UTF-8, whatever bytes the file system holds."""
+    """Return the relative path as valid UTF-8, whatever bytes the file system holds."""
     return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")

@@ -29,21 +29,16 @@ class Fsd50k(Source):
     """dev (train and val together: what the paper's ablations train on), train, val or eval."""
 
     def clips(self) -> list[Clip]:
-        """List the clips."""
         return fsd50k_clips(self.root, self.split)
 
 
 def fsd50k_clips(root: Path, split: Split) -> list[Clip]:
     """List the clips of a split in the order of the ground-truth file.
 
-    Every row is planned, so a sound that is not in the folder becomes a failed clip with a reason.
-
-    Args:
-        root: holds FSD50K.dev_audio or FSD50K.eval_audio, and FSD50K.ground_truth.
-        split: which rows; train and val are the two parts of dev.
+    Every row is planned: a sound that is not in the folder becomes a failed clip with a reason.
 
     Raises:
-        UserError: the folders are not there, or the ground truth is not FSD50K's.
+        UserError: the folders are missing, or the ground truth is not FSD50K's.
     """
     if split not in get_args(Split):
         raise UserError(f"split is {split}; FSD50K has {', '.join(get_args(Split))}")

@@ -1,4 +1,4 @@
-"""Names of AudioSet's segments, as the lists, mirrors and folders of the field write them."""
+"""Names of AudioSet's segments, as lists, mirrors and folders write them."""
 
 import re
 from collections.abc import Iterable
@@ -11,15 +11,15 @@ from .clip import Clip
 YTID = r"[A-Za-z0-9_-]{11}"
 _NAME = re.compile(rf"(?P<ytid>Y?{YTID})(?:_(?P<start>\d+(?:\.\d+)?)(?:_(?P<end>\d+(?:\.\d+)?))?)?")
 LONGEST_S = 60
-"""Two numbers in a name that are further apart than this are milliseconds."""
+"""Two numbers in a name that differ by more are milliseconds."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of a video; an end, or both times, may be unknown."""
+    """A piece of a video; its end, or both times, may be unknown."""
 
     ytid: str
-    """YouTube's name of the video: 11 characters, any of which may be `_` or `-`."""
+    """Id of the video: 11 characters, any of which may be `_` or `-`."""
     start_ms: int | None = None
     end_ms: int | None = None
 
@@ -32,10 +32,8 @@ class Segment:
 def parse_segment(name: str) -> Segment | None:
     """Read `YTID`, `YTID_start` (seconds) or `YTID_start_end` (seconds or milliseconds).
 
-    A `Y` before the eleven characters, as some downloaders put it, is left out.
-
-    Returns:
-        The segment, or None if the name is none of these.
+    A `Y` before the eleven characters, as some downloaders write it, is dropped. Any other name
+    gives None.
     """
     found = _NAME.fullmatch(name)
     if not found:
@@ -50,10 +48,10 @@ def parse_segment(name: str) -> Segment | None:
 
 
 def named_by_segment(clips: Iterable[Clip]) -> list[Clip]:
-    """Give clips of a folder, of tars or of tables the key and times that their names tell.
+    """Give clips of a folder, of tars or of tables the key and times in their names.
 
-    A file with a time in its name is taken for the cut piece; one without, for the piece or for
-    the whole video, whichever its length says once another source tells the times.
+    A file with a time in its name is the cut piece. One without may be the piece or the whole
+    video: its length decides, once another source gives the times.
 
     Raises:
         UserError: a name is not that of a segment, or two files are the same segment.
@@ -65,7 +63,7 @@ def named_by_segment(clips: Iterable[Clip]) -> list[Clip]:
         if segment is None:
             raise UserError(
                 f"{clip.origin} is not named YTID, YTID_start or YTID_start_end, as --names "
-                "audioset expects; leave the option away, or move the file out of the way"
+                "audioset expects; drop the option, or move the file elsewhere"
             )
         if twin := named.get(segment.key):
             raise UserError(f"{clip.origin} and {twin.origin} are the same segment; keep one")

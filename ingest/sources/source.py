@@ -1,4 +1,4 @@
-"""What every source is: the fields of its command line, and the list of its clips."""
+"""What every source has: the options of its command line, and a list of its clips."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ class Source:
     """Where clips come from."""
 
     name: ClassVar[str]
-    """Word of the command line, and what a plan calls it."""
+    """Word on the command line and in plans."""
 
     def clips(self) -> Sequence[Clip]:
-        """List the clips, in an order that stays."""
+        """List the clips, always in the same order."""
         raise NotImplementedError
 
     @property
     def videos_at(self) -> str | None:
-        """Address of a video without its id, for sources of videos."""
+        """Address of a video without its id; None for sources without videos."""
         return None
 
     @property
@@ -31,7 +31,7 @@ class Source:
         return any("://" in url for url in getattr(self, "urls", ()))
 
     def finish(self, out: Path) -> None:
-        """Write what else comes of the source, once its shard sets are below `out`."""
+        """Write what else the source offers, once its shard sets are below `out`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class NamedSource(Source):
     """audioset: files are named YTID, YTID_start (s) or YTID_start_end (s or ms)."""
 
     def clips(self) -> Sequence[Clip]:
-        """List the clips, with key and times from their names if these tell."""
+        """List the clips, with keys and times from their names if `names` is audioset."""
         clips = self.files()
         return named_by_segment(clips) if self.names == "audioset" else clips
 

@@ -30,7 +30,6 @@ class Parquet(NamedSource):
     """Column that holds a label or a list of them, such as human_labels; default: none."""
 
     def files(self) -> list[Clip]:
-        """List the clips."""
         return table_clips(self.urls, self.key_field, self.label_field)
 
 
@@ -46,12 +45,7 @@ class _Listed:
 
 
 def table_clips(urls: tuple[str, ...], key_field: str, label_field: str) -> list[Clip]:
-    """List the rows of tables, in the order of the tables and of their rows.
-
-    Args:
-        urls: Parquet files, folders of them, or patterns, as paths or fsspec URLs.
-        key_field: column that names a row, such as `video_id`; "" takes the name of the audio file.
-        label_field: column that holds a label or a list of labels; "" for none.
+    """List the rows of tables, in the order of the tables and of their rows; see `Parquet`.
 
     Raises:
         UserError: there is no table, no row, or no struct column `audio` with `bytes`.

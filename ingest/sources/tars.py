@@ -32,7 +32,6 @@ class Webdataset(NamedSource):
     """CSV with the columns `path` (a sample's name in its tar) and `labels` (separated by `;`)."""
 
     def files(self) -> list[Clip]:
-        """List the clips."""
         return archive_clips(self.urls, self.label_field, self.labels)
 
 
@@ -46,13 +45,9 @@ class _Sample:
 
 
 def archive_clips(urls: tuple[str, ...], label_field: str, labels: Path | None) -> list[Clip]:
-    """List the audio in tars, in the order of the tars and of their members.
+    """List the audio in tars, in the order of the tars and of their members; see `Webdataset`.
 
-    Args:
-        urls: tars, folders of tars, or patterns, as paths or fsspec URLs.
-        label_field: entry of a sample's JSON that holds its label or list of labels.
-        labels: CSV with the columns `path` (the sample's name in its tar) and `labels`, which
-            replaces what the JSON says.
+    A CSV of labels replaces those of the samples' JSON.
 
     Raises:
         UserError: there is no tar, a tar is damaged, or the labels do not fit.
@@ -85,7 +80,7 @@ def archive_clips(urls: tuple[str, ...], label_field: str, labels: Path | None) 
 
 
 def _samples(url: str, label_field: str) -> Iterator[_Sample]:
-    """Read the headers of a tar, and its JSON members, without reading the audio."""
+    """Read the headers of a tar and its JSON members, but not the audio."""
     samples: dict[str, _Sample] = {}
     try:
         with fsspec.open(url, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:

@@ -8,11 +8,7 @@ from audio_barlow_twins.shards.base.errors import UserError
 
 
 def find_urls(urls: tuple[str, ...], ending: str) -> list[str]:
-    """Resolve files, folders of files and patterns, keeping the order of what was given.
-
-    Args:
-        urls: paths or fsspec URLs.
-        ending: of the files to take from a folder, without a dot.
+    """Return the files that are named, directly, by patterns or as folders of files with an ending.
 
     Raises:
         UserError: one of them names nothing.
@@ -29,7 +25,7 @@ def find_urls(urls: tuple[str, ...], ending: str) -> list[str]:
 
 
 def short_names(urls: list[str]) -> dict[str, str]:
-    """Name files without their folder, so that origins do not depend on where a mirror lies.
+    """Name files without their folder, so that origins do not depend on where a mirror is.
 
     Files of one name in several folders keep their whole URL.
     """

@@ -1,1 +1,1 @@
-"""A plan of clips in, finished shards out, on Ray; what failed is a row and can be retried."""
+"""A plan of clips in, finished shards out, on Ray; failures are rows that can be retried."""

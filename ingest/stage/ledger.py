@@ -1,6 +1,6 @@
-"""The ledger of a shard set: what became of every planned clip. The sidecars' rows are the ledger.
+"""What became of every planned clip of a shard set, from the rows of its sidecars.
 
-`status` sums it up, `retry` reads from it what may be tried again, `diff` compares two of them.
+`status` sums up a ledger, `retry` takes the clips to try again from it, `diff` compares two.
 """
 
 import re
@@ -23,7 +23,7 @@ NOT_PLANNED = "not planned"
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A clip that no shard of the set holds, as it failed the last time."""
+    """A clip that no shard of the set holds, by its last try."""
 
     key: str
     shard: str
@@ -36,11 +36,9 @@ class Failure:
     source: str
 
     def due(self, classes: frozenset[str], at: datetime | None) -> bool:
-        """Tell whether to try again: its class says so, or is one of `classes`.
+        """Tell whether to try again at time `at`: its class allows it, or is one of `classes`.
 
-        Args:
-            classes: further classes to try.
-            at: the time, for classes that need some; None tries at once.
+        Without a time, a class that must wait is due at once.
         """
         pause = retry_after(self.failure)
         if self.failure in classes or at is None:
@@ -53,9 +51,9 @@ class Ledger:
     """What became of the clips of a set."""
 
     n_planned: int
-    """Clips that were planned for its finished shards."""
+    """Clips planned for its finished shards."""
     failures: dict[str, Failure]
-    """Those that are not there, by key."""
+    """Clips that are not stored, by key."""
     supplements: dict[str, int]
     """Number of the last supplement of each shard that has one."""
     n_shards: int
@@ -63,7 +61,6 @@ class Ledger:
 
     @property
     def outcomes(self) -> Counter[str]:
-        """Clips by outcome: ok, or the class of the failure."""
         counts = Counter({"ok": self.n_planned - len(self.failures)})
         counts.update(each.failure for each in self.failures.values())
         return +counts
@@ -114,7 +111,7 @@ def _failures(shard: str, table: pa.Table) -> Iterator[Failure]:
 
 @dataclass(frozen=True)
 class Difference:
-    """A clip that one set has and the other has not."""
+    """A clip that one set has and the other lacks."""
 
     key: str
     present_in: Path
@@ -122,15 +119,11 @@ class Difference:
     reason: str
     """Class of the failure in the set that lacks it, or `not planned`."""
     message: str
-    """What that set says of the failure, '' if the clip was never planned there."""
+    """Message of that failure, '' if the clip was not planned there."""
 
 
 def differences(first: Path, second: Path) -> Iterator[Difference]:
-    """Yield the clips that only one of two sets has, those of `first` before those of `second`.
-
-    Raises:
-        UserError: one of them is no shard set.
-    """
+    """Yield the clips that only one of two sets has, those of `first` before those of `second`."""
     ledgers = {first: outcomes(first), second: outcomes(second)}
     for here, there in ((first, second), (second, first)):
         for key, (failure, _) in ledgers[here].items():
@@ -142,9 +135,9 @@ def differences(first: Path, second: Path) -> Iterator[Difference]:
 
 
 def outcomes(folder: Path) -> dict[str, tuple[str, str]]:
-    """Read class and message of every planned clip by its key; both are '' for a clip that is ok.
+    """Return class and message of every planned clip by its key; both are '' for a stored clip.
 
-    A clip that was planned twice, because it was tried again, counts by its best outcome.
+    A clip that was tried again counts by its best outcome.
     """
     found: dict[str, tuple[str, str]] = {}
     for path in sidecar_paths(folder):
@@ -155,11 +148,6 @@ def outcomes(folder: Path) -> dict[str, tuple[str, str]]:
     return found
 
 
-def count_by_reason(found: list[Difference]) -> Counter[tuple[Path, str]]:
-    """Count differences by the set that lacks the clip and the reason."""
-    return Counter((each.missing_in, each.reason) for each in found)
-
-
 def summary(outcomes: Counter[str]) -> str:
-    """Write outcomes with their numbers, the most frequent first."""
+    """Return outcomes with their numbers as text, the most frequent first."""
     return ", ".join(f"{n} {outcome}" for outcome, n in outcomes.most_common())

@@ -1,4 +1,4 @@
-"""Get the file to decode: the clip's own, or a copy from the archive or table that holds it."""
+"""Yield the file to decode: the clip's own, or a copy from the archive or table that holds it."""
 
 import tempfile
 from collections.abc import Iterator
@@ -15,12 +15,12 @@ from audio_barlow_twins.shards.decode.errors import BadAudio
 from ..sources.clip import Clip
 
 LARGEST_PART = 1 << 30
-"""Longest audio file inside an archive, bytes."""
+"""Largest audio file inside an archive, bytes."""
 
 
 @contextmanager
 def audio_file(clip: Clip) -> Iterator[str]:
-    """Yield the path of a file with the clip's audio; a copy is gone when the block ends.
+    """Yield the path of a file with the clip's audio; a copy is deleted when the block ends.
 
     Raises:
         BadAudio: the archive or table holds no audio for the clip, or far too much.
@@ -30,7 +30,7 @@ def audio_file(clip: Clip) -> Iterator[str]:
         yield clip.path
         return
     content = _of_archive(clip, *clip.part) if clip.part else _of_table(clip)
-    # ffmpeg knows some formats by the file's ending, and seeks in most.
+    # ffmpeg recognises some formats by the file's ending, and seeks in most.
     with tempfile.NamedTemporaryFile(suffix=PurePosixPath(clip.origin).suffix) as copy:
         copy.write(content)
         copy.flush()
@@ -58,7 +58,7 @@ def _of_table(clip: Clip) -> bytes:
 
 @lru_cache(maxsize=1)
 def _audio_of_group(url: str, group: int) -> pa.ChunkedArray:
-    """Read the audio of one row group; clips come in order, so the last one is kept."""
+    """Read the audio of one row group; clips come in order, so the last one is cached."""
     with fsspec.open(url, "rb") as file:
         table = pq.ParquetFile(file).read_row_group(group, columns=["audio.bytes"])
     return table.flatten()["audio.bytes"]

@@ -16,25 +16,23 @@ class PlannedShard:
     """The clips of one shard, in their order."""
 
     name: str
-    """Stem of its files."""
     clips: tuple[Clip, ...]
     digest: str
-    """Hash of what was planned; a finished shard keeps it in its sidecar."""
+    """Hash of the planned clips; a finished shard keeps it in its sidecar."""
     attempts: tuple[int, ...] = ()
-    """How often each clip was tried before, in a supplement."""
+    """In a supplement, how often each clip was tried before."""
 
 
 @dataclass(frozen=True)
 class Plan(Sequence[PlannedShard]):
-    """The shards of a list of clips; each is made when it is asked for.
+    """The shards of a list of clips; each is made when it is requested.
 
-    Shuffling is the reader's business: a shard holds neighbours of the list.
+    A shard holds neighbours of the list; the reader shuffles.
     """
 
     source: str
     clips: Sequence[Clip]
     shard_clips: int
-    """Clips a shard; the last one may hold fewer."""
 
     def __post_init__(self) -> None:
         if self.shard_clips < 1:
@@ -58,7 +56,7 @@ class Plan(Sequence[PlannedShard]):
 
 
 def plan_digest(source: str, clips: Sequence[Clip], shard_clips: int) -> str:
-    """Hash what was planned; further sources of a clip are no part of the plan."""
+    """Return a hash of what was planned; the other sources of a clip do not count."""
     planned = [
         [clip.key, clip.origin, clip.labels, clip.start_s, clip.end_s, clip.events]
         for clip in clips

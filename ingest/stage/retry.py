@@ -21,14 +21,14 @@ class Again:
     """Which failed clips to try again."""
 
     classes: frozenset[str] = frozenset()
-    """Further classes than those that may pass by themselves."""
+    """Classes to try besides those that may pass by themselves."""
     at: datetime | None = None
-    """The time; None does not wait for it."""
+    """Current time; None: do not wait until a class is due."""
 
     def candidates(self, clip: Clip, failure: Failure) -> Clip | None:
-        """Return the clip with the sources that are worth trying, None if there is none.
+        """Return the clip with the sources worth a try, None if there is none.
 
-        A source that never tried it is; one that failed is if the class of the failure says so.
+        A source that was never tried is; one that failed is if its class of failure allows it.
         """
         sources = (replace(clip, others=()), *clip.others)
         if not failure.due(self.classes, self.at):
@@ -43,10 +43,8 @@ def plan_supplements(
     """Plan one supplement for every shard that has clips to try again.
 
     Args:
-        source: name of the source.
-        clips: the list that the set was made from; further sources may have been added.
-        sets: folders of the shard sets; the first is the one whose shards are committed last.
-        again: which clips.
+        clips: the list that the set was made from; other sources may have been added.
+        sets: folders of the shard sets, first the one whose shards are committed last.
 
     Raises:
         UserError: there is no set, or it was made from another list.
@@ -75,7 +73,7 @@ def plan_supplements(
 
 
 def _unfinished(ledger: Ledger, sets: Sequence[Path]) -> dict[str, set[str]]:
-    """Find supplements that a killed run committed to one set alone: their clips by shard."""
+    """Return the clips, by shard, of supplements that a killed run committed to one set only."""
     found: dict[str, set[str]] = {}
     for folder in sets:
         for path in sidecar_paths(folder):

@@ -1,4 +1,4 @@
-"""What a run leaves beside the shard sets: `ingest.json`, the plan, and `ingest.jsonl`, its log."""
+"""Files of a run beside its shard sets: `ingest.json`, the plan, and `ingest.jsonl`, its log."""
 
 import json
 import os
@@ -9,11 +9,11 @@ from audio_barlow_twins.shards.base.files import replacing
 from audio_barlow_twins.shards.base.place import is_remote
 
 FLUSH_S = 60.0
-"""Longest time that lines are held back where a file cannot be appended to, s."""
+"""Longest time that lines are buffered where a file cannot be appended to."""
 
 
 class RunLog:
-    """Append a line of JSON for every finished shard; used as a context."""
+    """Append a line of JSON for every finished shard; a context manager."""
 
     def __init__(self, out: Path) -> None:
         self.path, self.remote = out / "ingest.jsonl", is_remote(out)
@@ -28,14 +28,13 @@ class RunLog:
         self._flush()
 
     def write(self, record: dict) -> None:
-        """Append one line."""
         line = json.dumps(record) + "\n"
         if not self.remote:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab+") as file:
                 if file.tell():
                     file.seek(-1, os.SEEK_END)
-                    if file.read(1) != b"\n":  # a killed run was torn off here
+                    if file.read(1) != b"\n":  # a killed run left half a line
                         line = "\n" + line
                 file.write(line.encode())
             return
@@ -44,7 +43,7 @@ class RunLog:
             self._flush()
 
     def _flush(self) -> None:
-        """Write all lines anew: an object in a store cannot be appended to."""
+        """Rewrite all lines, because an object in a store cannot be appended to."""
         if self.remote and self.lines:
             with replacing(self.path) as scratch:
                 scratch.write_text(self.lines)
@@ -52,12 +51,12 @@ class RunLog:
 
 
 def write_plan(out: Path, plan: dict) -> None:
-    """Write what is planned, so that `status` can say how much of it is done."""
+    """Write what is planned, so that `status` can tell how much of it is done."""
     with replacing(out / "ingest.json") as scratch:
         scratch.write_text(json.dumps(plan, indent=1) + "\n")
 
 
 def read_plan(out: Path) -> dict:
-    """Read what was planned; {} if no run got that far."""
+    """Return what was planned; {} if no run got that far."""
     path = out / "ingest.json"
     return json.loads(path.read_text()) if path.exists() else {}

@@ -1,4 +1,4 @@
-"""What a shard has got so far: downloads cost requests, so they outlive the run that made them."""
+"""Clips of an unfinished shard on disk: downloads cost requests, so they outlive the run."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from audio_barlow_twins.shards.stored.sidecar import Row
 class Spool:
     """One file a clip beside the shard sets, until the shard is finished.
 
-    A file is a line of JSON, the clip's row, and the samples as int16 behind it.
+    A file is a line of JSON, the clip's row, followed by the samples as int16.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -25,7 +25,7 @@ class Spool:
         self.there = {path.name for path in folder.glob("*.clip")} if folder.is_dir() else set()
 
     def get(self, key: str) -> tuple[Row, np.ndarray | None] | None:
-        """Return a clip's row and samples, int16 [samples] or None if it failed."""
+        """Return a clip's row and samples, int16 [samples] or None if it failed; None if absent."""
         name = f"{key}.clip"
         if name not in self.there:
             return None
@@ -36,13 +36,13 @@ class Spool:
         return row, np.frombuffer(samples, "<i2").copy() if row.status == "ok" else None
 
     def put(self, row: Row, samples: np.ndarray | None) -> None:
-        """Keep a clip: its samples, int16 [samples], or the row of its failure."""
+        """Store a clip's row, and its samples, int16 [samples], unless it failed."""
         line = json.dumps(asdict(row), default=datetime.isoformat).encode()
         with replacing(self.folder / f"{row.key}.clip") as scratch:
             scratch.write_bytes(line + b"\n" + (b"" if samples is None else samples.tobytes()))
 
     def clear(self) -> None:
-        """Forget everything: the shard is finished."""
+        """Delete everything, because the shard is finished."""
         for name in self.there | {path.name for path in self.folder.glob("*.clip")}:
             (self.folder / name).unlink(missing_ok=True)
         if not is_remote(self.folder):
@@ -50,11 +50,9 @@ class Spool:
 
 
 def clear_spools(folder: Path, finished: Set[str]) -> None:
-    """Forget what is kept of finished shards: a task may be killed between commit and `clear`.
+    """Delete the spools of finished shards: a task may be killed between commit and `clear`.
 
-    Args:
-        folder: of all spools; it goes as well if nothing is left in it. A store has no folders.
-        finished: names of shards.
+    A local folder of spools is deleted too once it is empty.
     """
     for spool in folder.glob("*"):
         if spool.name in finished:

@@ -1,4 +1,4 @@
-"""The stage itself: plan, skip what is finished, fan the rest out over Ray, one task a shard."""
+"""The ingest stage: plan, skip finished shards, fan the rest out over Ray, one task a shard."""
 
 import logging
 import tempfile
@@ -41,29 +41,27 @@ from .take import Taker, in_order
 log = logging.getLogger(__name__)
 
 GIVE_BACK_S = 20.0
-"""Pause before a machine that may not ask any more gives a shard back, s."""
+"""Pause before a machine without an identity that may ask gives a shard back."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What every shard of a run has in common."""
+    """What all shards of a run share."""
 
     out: Path
     """Holds the two shard sets, `wave` and `logmel`."""
     front_end: FrontEnd
     limits: DecodeLimits
     keep_wave: bool = True
-    """Write the wave set too."""
     at_once: int = 1
-    """Clips that a task gets at the same time."""
     videos: Videos | None = None
-    """How videos are got, if the source has any."""
+    """How videos are fetched, if the source has any."""
     identities: Identities = field(default_factory=Identities)
     governor: Shared | None = None
-    """Handle of the governor; set while the job runs."""
+    """Handle of the governor, set while the job runs."""
 
     def sets(self) -> dict[Path, Form]:
-        """Return the folders to write and what they hold; the first is committed last."""
+        """Return the folders to write, with their forms; the first is committed last."""
         sets = {self.out / "wave": wave_form()} if self.keep_wave else {}
         return sets | {self.out / "logmel": logmel_form(self.front_end)}
 
@@ -82,23 +80,13 @@ class IngestReport(ShardReport):
 
     shard: str
     audio_s: float
-    """Length of the clips that are there, s."""
     seconds: float
-    """Time that the task took, s."""
     node: str
-    """Address of the machine."""
     identities: dict[str, int]
-    """Clips by who fetched them."""
     given_back: bool = False
-    """Nobody may ask from this machine any more; the shard is another one's."""
-
-    @classmethod
-    def of_unfinished(cls, shard: str) -> "IngestReport":
-        """Report a shard that this machine cannot go on with."""
-        return cls(0, {}, shard, 0.0, 0.0, node_address(), {}, given_back=True)
+    """No identity of this machine may ask any more; another machine takes the shard."""
 
     def record(self) -> dict:
-        """Write it as an object of ingest.jsonl."""
         speed = self.clips / self.seconds if self.seconds else 0.0
         return {
             "at": now().isoformat(),
@@ -154,11 +142,7 @@ def ingest(job: Job, plan: Sequence[PlannedShard], slots: int | None) -> Counter
 
 
 def _missing(job: Job, plan: Sequence[PlannedShard]) -> list[tuple[int, int]]:
-    """List number and clips of the planned shards that a set lacks.
-
-    Raises:
-        UserError: a set holds other shards than the planned ones.
-    """
+    """Return number and clip count of the shards that a set lacks; UserError if plans differ."""
     committed = {folder: committed_plans(folder, form) for folder, form in job.sets().items()}
     todo = []
     for number, (name, n_clips) in enumerate(_outline(plan)):
@@ -174,7 +158,7 @@ def _missing(job: Job, plan: Sequence[PlannedShard]) -> list[tuple[int, int]]:
 
 
 def _outline(plan: Sequence[PlannedShard]) -> Iterator[tuple[str, int]]:
-    """Yield name and number of clips of every shard; a plan need not make and hash them for it."""
+    """Yield name and clip count of every shard, without making and hashing those of a plan."""
     if not isinstance(plan, Plan):
         yield from ((shard.name, len(shard.clips)) for shard in plan)
         return
@@ -198,8 +182,8 @@ def ingest_shard(task: tuple[Job, PlannedShard]) -> IngestReport:
                 identities[row.identity] += 1
                 audio_s += 0 if samples is None else len(samples) / SAMPLE_RATE
     except Elsewhere:
-        time.sleep(GIVE_BACK_S)  # the next shard would come back as soon
-        return IngestReport.of_unfinished(shard.name)
+        time.sleep(GIVE_BACK_S)  # otherwise the next shard would come back at once
+        return IngestReport(0, {}, shard.name, 0.0, 0.0, node_address(), {}, given_back=True)
     if spool:
         spool.clear()
     identities.pop("", None)
@@ -216,8 +200,8 @@ def ingest_shard(task: tuple[Job, PlannedShard]) -> IngestReport:
 
 @contextmanager
 def _writing(job: Job, shard: PlannedShard) -> Iterator[Callable[[Row, np.ndarray | None], None]]:
-    """Yield what adds a clip to every set that lacks the shard; the block's end commits them."""
-    sets = job.missing(shard) or job.sets()  # none is missing: a worker was lost after its commit
+    """Yield a function that adds a clip to every set; the end of the block commits them."""
+    sets = job.missing(shard) or job.sets()  # all there: a worker was lost after its commit
     log_mel = LogMel(job.front_end)
     with ExitStack() as stack:
         writers = [
@@ -239,7 +223,7 @@ def _writing(job: Job, shard: PlannedShard) -> Iterator[Callable[[Row, np.ndarra
 
 @contextmanager
 def _downloader(job: Job) -> Iterator[Downloader | None]:
-    """Yield what gets the videos of one task, if it has any; its processes end with the block."""
+    """Yield the downloader of a task, None without videos; its processes end with the block."""
     if job.videos is None or job.governor is None:
         yield None
         return

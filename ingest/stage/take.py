@@ -32,7 +32,7 @@ Taken = tuple[Row, np.ndarray | None]
 
 
 class Taker:
-    """Take clips; safe to be used by several threads."""
+    """Get clips; safe to use from several threads."""
 
     def __init__(
         self, limits: DecodeLimits, spool: Spool | None, downloader: Downloader | None
@@ -40,12 +40,7 @@ class Taker:
         self.limits, self.spool, self.downloader = limits, spool, downloader
 
     def take(self, clip: Clip, attempts: int = 0) -> Taken:
-        """Get a clip from the first of its sources that has it; a failure becomes its row.
-
-        Args:
-            clip: what was planned.
-            attempts: how often it was tried before.
-        """
+        """Return a clip from the first source that has it; `attempts` were made before."""
         if self.spool and (kept := self.spool.get(clip.key)):
             return kept
         trail, failures, version = Trail(attempts), list[tuple[Clip, ClipError]](), ""
@@ -64,7 +59,7 @@ class Taker:
         return taken
 
     def _samples(self, clip: Clip, trail: Trail) -> tuple[np.ndarray, str]:
-        """Return int16 [samples] and the tools that made them."""
+        """Return int16 [samples] and the versions of the tools that made them."""
         cut = None
         if clip.cut != "done" and clip.start_s is not None and clip.end_s is not None:
             cut = Cut(clip.start_s, clip.end_s, perhaps_done=clip.cut == "perhaps")
@@ -85,7 +80,7 @@ class Taker:
                 proxy = self.downloader.identities[trail.identity].proxy
                 try:
                     samples = decode(Stream(media.url, media.headers, proxy), self.limits, cut)
-                except BadAudio:  # a server without ranges, or a broken section: take it all
+                except BadAudio:  # no range requests, or a damaged section: take it all
                     media = self.downloader.get(clip, Path(folder), trail, whole=True)
             if not media.url:
                 samples = decode(media.path, self.limits, cut)
@@ -93,9 +88,9 @@ class Taker:
 
 
 def in_order(taker: Taker, shard: PlannedShard, at_once: int) -> Iterator[Taken]:
-    """Yield the clips of a shard in their order, while `at_once` threads work ahead.
+    """Yield the clips of a shard in order, while `at_once` threads work ahead.
 
-    At most twice as many clips wait for their turn, so memory is bounded.
+    At most twice as many clips wait in memory.
     """
     attempts = shard.attempts or (0,) * len(shard.clips)
     planned = zip(shard.clips, attempts, strict=True)
@@ -130,7 +125,7 @@ def _row(clip: Clip, trail: Trail, version: str, n_samples: int) -> Row:
 
 
 def _failed(clip: Clip, trail: Trail, failures: list[tuple[Clip, ClipError]]) -> Row:
-    """Make the row of a clip that no source has: it counts by the failure that may pass."""
+    """Return the row of a clip that no source has; a failure that may pass takes precedence."""
     source, error = next(
         ((source, error) for source, error in failures if error.retry_after is not None),
         failures[0],

@@ -1,8 +1,8 @@
-"""yt-dlp in a process of its own: a JSON request a line in, a JSON answer a line out.
+"""yt-dlp in a process of its own: a line of JSON in for each request, one out for each answer.
 
-`fetcher.py` starts it in a session of its own and names itself as the parent. It ends, with
-everything that it started, when its input ends or its parent is gone. A failure is an answer too:
-the chain of exceptions as data, which `failures.py` reads on the other side.
+`fetcher.py` starts it in its own session and passes its process id. It ends, with everything that
+it started, when its input ends or its parent has died. A failure is an answer too: the chain of
+exceptions as data, which `failures.py` reads on the other side.
 """
 
 import io
@@ -30,21 +30,20 @@ from yt_dlp.version import __version__
 from .failures import Failure, Link, unfit
 
 RUNTIMES = ("deno", "node", "bun", "quickjs")
-"""JavaScript runtimes that yt-dlp may use, if they are there."""
 PARENT_CHECK_S = 1.0
 Json = dict[str, Any]
 
 
 class Oversize(Exception):
-    """The file is larger than what may be stored."""
+    """The file is larger than the limit."""
 
 
 class EmptyFile(Exception):
-    """The site sent nothing and called it a success."""
+    """The site sent nothing, and reported success."""
 
 
 class CutShort(Exception):
-    """The file is smaller than the site had said."""
+    """The file is smaller than the site had announced."""
 
 
 class NoFile(Exception):
@@ -52,7 +51,7 @@ class NoFile(Exception):
 
 
 class _Log:
-    """What yt-dlp has to say while it works on one request."""
+    """yt-dlp's messages during one request."""
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=50)
@@ -65,7 +64,7 @@ class _Log:
         self.warnings.append(_plain(message))
 
     def error(self, message: str) -> None:
-        """Drop it: it is raised as well."""
+        """Drop it: it is also raised."""
 
 
 class _Task:
@@ -79,7 +78,7 @@ class _Task:
         self.facts: Json = {}
 
     def run(self) -> Json:
-        """Do what the request asks for; return where the sound is, or why it was left there."""
+        """Return where the sound is, or why it was not downloaded."""
         site = self._site()
         self.step = "page"
         found = site.extract_info(self.request["page"], download=False, process=False)
@@ -98,7 +97,6 @@ class _Task:
         return answer | {"path": self._download(site, chosen)}
 
     def failure(self, error: BaseException | None) -> Json:
-        """Put a failure into words that JSON has."""
         chain = [asdict(_link(each)) for each in _chain(error)] if error else []
         about = {"step": self.step, "chain": chain, "warnings": list(self.log.warnings)}
         return {"failure": self.facts | about}
@@ -120,8 +118,8 @@ class _Task:
         return large and plain and not chosen.get("requested_formats")
 
     def _download(self, site: yt_dlp.YoutubeDL, chosen: Json) -> str:
-        """Fetch the whole file; what yt-dlp passes over in silence is an error here."""
-        name = f"{uuid.uuid4().hex}.%(ext)s"  # never resume another video's leftovers
+        """Download the whole file; raise for what yt-dlp ignores."""
+        name = f"{uuid.uuid4().hex}.%(ext)s"  # never resume another video's partial file
         site.params["outtmpl"]["default"] = name
         site.params["paths"] = {"home": self.request["folder"]}
         promised = chosen.get("filesize") or 0
@@ -146,7 +144,7 @@ def _check_size(max_bytes: int, progress: Json) -> None:
 
 
 def _open_site(request: Json, log: _Log) -> yt_dlp.YoutubeDL:
-    """Set yt-dlp up for one identity: nothing but the sound, and hardly a retry."""
+    """Return a yt-dlp for one identity: audio only, with hardly any retries."""
     cookies = io.StringIO(Path(request["cookies"]).read_text()) if request["cookies"] else None
     site = yt_dlp.YoutubeDL(
         {
@@ -179,7 +177,7 @@ def _open_site(request: Json, log: _Log) -> yt_dlp.YoutubeDL:
 
 
 def _extractor_args(arguments: list[str]) -> Json:
-    """Read extractor arguments as yt-dlp's own command line does."""
+    """Parse extractor arguments as yt-dlp's own command line does."""
     complaint = io.StringIO()
     flags = [f"--extractor-args={argument}" for argument in arguments]
     try:
@@ -191,7 +189,7 @@ def _extractor_args(arguments: list[str]) -> Json:
 
 
 def _facts(found: Json, signed_in: bool) -> Json:
-    """Pick from a page what decides whether it is worth a download."""
+    """Return what decides whether a page is worth a download."""
     formats = found["formats"] = list(found.get("formats") or ())
     if not formats:
         del found["formats"]
@@ -208,7 +206,7 @@ def _facts(found: Json, signed_in: bool) -> Json:
 
 
 def _size(chosen: Json) -> int:
-    """Return what is known or guessed about the size of the choice, bytes; 0 for unknown."""
+    """Return the known or estimated size of the choice, bytes; 0 if unknown."""
     guess = (chosen.get("tbr") or 0) * 125 * (chosen.get("duration") or 0)  # 125 B/s a kbit/s
     return int(chosen.get("filesize") or chosen.get("filesize_approx") or guess)
 
@@ -250,7 +248,7 @@ def _link(error: BaseException) -> Link:
 
 
 def _plain(message: str) -> str:
-    """Take colours and the call for bug reports out of a message."""
+    """Remove colours and the request for bug reports from a message."""
     message = re.sub(r"\x1b\[[0-9;]*m", "", message).replace(bug_reports_message(), "")
     return " ".join(message.split())
 
@@ -262,14 +260,13 @@ def _answer(answers: TextIO, task: _Task, done: Future[Json]) -> None:
 
 
 def _end() -> None:
-    """Kill this process and all that it started."""
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(0)
 
 
 def _end_with(parent: int) -> None:
-    """End when the parent is gone: somebody else may hold the other end of the input."""
+    """End when the parent has died: another process may hold the input open."""
     while os.getppid() == parent:
         time.sleep(PARENT_CHECK_S)
     _end()
@@ -278,7 +275,7 @@ def _end_with(parent: int) -> None:
 def main() -> None:
     """Serve requests, one at a time, until the input ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever is printed must not get between the answers
+    os.dup2(2, 1)  # prints must not mix with the answers
     threading.Thread(target=_end_with, args=(int(sys.argv[1]),), daemon=True).start()
     answers.write(json.dumps({"version": f"yt-dlp {__version__}"}) + "\n")
     answers.flush()

@@ -1,4 +1,4 @@
-"""Get one video: ask the governor for leave, fetch, tell whose fault a failure is, try again."""
+"""Get one video: ask the governor for leave, fetch, find what is to blame for a failure, retry."""
 
 import logging
 import queue
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class Governing(Protocol):
-    """A governor that may live in another process: `call(Governor.lease, names)`."""
+    """A governor that may be in another process: `call(Governor.lease, names)`."""
 
     def call(
         self, method: Callable[Concatenate[Any, P], Answer], *args: P.args, **kwargs: P.kwargs
@@ -36,7 +36,7 @@ class Governing(Protocol):
 
 @dataclass
 class Trail:
-    """What getting one clip took, also if it ended in an error."""
+    """What getting one clip took, even if it ended in an error."""
 
     attempts: int = 0
     identity: str = ""
@@ -59,7 +59,7 @@ class Downloader:
         self.fetchers: list[VideoFetcher] = []
 
     def close(self) -> None:
-        """End the child processes, and whoever waits for leave."""
+        """End the child processes, and threads that wait for leave."""
         self.ended.set()
         for fetcher in self.fetchers:
             fetcher.close()
@@ -69,14 +69,14 @@ class Downloader:
 
         Args:
             clip: its path is the page of a video.
-            folder: where a file may be put; the caller deletes it.
-            trail: is told who asked, and how often.
+            folder: for the file; the caller deletes it.
+            trail: receives the identity and the number of attempts.
             whole: do not answer with a section.
 
         Raises:
             ClipError: the clip cannot be had.
-            Elsewhere: nobody may ask from this machine any more.
-            UserError: nobody may ask any more, or nothing can be fetched on this machine.
+            Elsewhere: no identity of this machine may ask any more.
+            UserError: no identity may ask any more, or nothing can be fetched on this machine.
         """
         trouble = 0
         while True:
@@ -99,7 +99,7 @@ class Downloader:
                     raise
                 except (IdentityFault, EnvironmentFault) as fault:
                     self._blame(fault, identity, fetcher)
-                    trail.attempts -= 1  # it was not the clip's
+                    trail.attempts -= 1  # the clip was not to blame
                 else:
                     self.governor.call(Governor.answered, identity.name, "ok")
                     return media
@@ -107,30 +107,23 @@ class Downloader:
     def _lease(self) -> Identity:
         """Wait for leave, one thread of a worker at a time: a governor has many workers."""
         with self.asking:
-            return self._wait_for_leave()
-
-    def _wait_for_leave(self) -> Identity:
-        while True:
-            if self.ended.is_set():
-                raise InterruptedError("the download was called off")
-            lease = self.governor.call(Governor.lease, list(self.identities))
-            if lease.elsewhere:
-                raise Elsewhere("every identity of this machine is stopped")
-            if lease.stop:
-                raise UserError(f"{lease.stop}; what was got is kept, run the same command again")
-            if lease.identity:
-                return self.identities[lease.identity]
-            # Not all at the same moment, and not so late that a run cannot be stopped.
-            self.ended.wait(min(lease.wait_s, 30) * random.uniform(1, 1.1) + 0.01)
+            while True:
+                if self.ended.is_set():
+                    raise InterruptedError("the download was called off")
+                lease = self.governor.call(Governor.lease, list(self.identities))
+                if lease.elsewhere:
+                    raise Elsewhere("every identity of this machine is stopped")
+                if lease.stop:
+                    raise UserError(f"{lease.stop}; what is done is kept, run the command again")
+                if lease.identity:
+                    return self.identities[lease.identity]
+                # Not all at the same moment, and soon enough for a run to be stopped.
+                self.ended.wait(min(lease.wait_s, 30) * random.uniform(1, 1.1) + 0.01)
 
     def _blame(
         self, fault: IdentityFault | EnvironmentFault, identity: Identity, fetcher: VideoFetcher
     ) -> None:
-        """Find out whose fault it is and tell the governor.
-
-        Raises:
-            ClipError: a good video can be fetched in the same way.
-        """
+        """Find out what is to blame and tell the governor; raise ClipError if it is the clip."""
         message = str(fault)
         if isinstance(fault, BotCheck):
             self.governor.call(Governor.report_test, identity.name, Blame.REFUSED, message)
@@ -139,7 +132,7 @@ class Downloader:
         elif self.governor.call(Governor.should_test, identity.name):
             blame, said = self._test(identity, fetcher)
             if blame is Blame.ENVIRONMENT and isinstance(fault, IdentityFault):
-                blame = Blame.LIMITED  # the site said so first
+                blame = Blame.LIMITED  # the site refused first
             self.governor.call(Governor.report_test, identity.name, blame, said)
             if blame is Blame.CLIP and fault.if_clip:
                 raise fault.if_clip(message)
@@ -186,5 +179,5 @@ class Downloader:
             self.idle.put(fetcher)
 
     def _backoff(self, trouble: int) -> float:
-        """Draw a pause around the doubled one, so that workers do not come back together."""
+        """Return a pause that doubles, with jitter so that workers do not retry together."""
         return self.videos.backoff_s * 2 ** (trouble - 1) * random.uniform(0.5, 1.5)

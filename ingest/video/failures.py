@@ -1,6 +1,6 @@
 """What a failed download means: a pure function of what yt-dlp raised, as data.
 
-YouTube rewords its messages: a new one is a line in MESSAGES, and a line in the test.
+YouTube rewords its messages: add a new one to MESSAGES and to the test.
 """
 
 import errno
@@ -28,7 +28,6 @@ from ..errors import (
 
 INSTALL = 'pip install --upgrade "yt-dlp[default,deno]"'
 MESSAGE_LENGTH = 300
-"""Longest message of a row, characters."""
 Fault = ClipError | IdentityFault | EnvironmentFault
 
 MESSAGES: tuple[tuple[str, type[Fault]], ...] = (
@@ -47,7 +46,7 @@ MESSAGES: tuple[tuple[str, type[Fault]], ...] = (
     ("uploader has closed|disabled by the video owner|ID looks truncated", Unavailable),
     ("video (is not|isn't) available", Unavailable),
 )
-"""What the site says about a video, first match wins; apostrophes are straight, case is ignored."""
+"""What the site says of a video; the first match wins, straight apostrophes, any case."""
 KINDS: dict[str, type[Fault]] = {
     "GeoRestrictedError": GeoBlocked,
     "UserNotLive": NotYet,
@@ -59,14 +58,14 @@ KINDS: dict[str, type[Fault]] = {
     "NoSupportingHandlers": EnvironmentFault,
     "PostProcessingError": EnvironmentFault,
 }
-"""What the class of an exception alone says."""
+"""What the class of an exception alone means."""
 TRANSPORT = {"TransportError", "TimeoutError", "ConnectionError", "HTTPException", "gaierror"}
 TRANSPORT |= {"ContentTooShortError", "SSLError"}
 TRANSPORT_TEXT = "timed out|connection (reset|refused|aborted)|got error:|bytes read, |unreachable"
 EMPTY_TEXT = "did not get any data blocks|downloaded file is empty"
 TOOLS_TEXT = "requested format is not available|no video formats found|any player response|nsig"
 TOOLS_TEXT += "|javascript runtime|challenge solving|signature (extraction|solving)"
-"""What yt-dlp says when it got nothing to choose from; its warnings may tell why."""
+"""Messages of yt-dlp when it found nothing to choose from; its warnings may say why."""
 STATUSES: dict[str, dict[int, type[Fault]]] = {
     "page": {
         404: Unavailable,
@@ -83,7 +82,7 @@ STATUSES: dict[str, dict[int, type[Fault]]] = {
         429: RateLimited,
     },
 }
-"""What an HTTP status means; 408 and those from 500 on are trouble of the network."""
+"""What an HTTP status means; 408 and those from 500 on are network trouble."""
 TOO_EARLY = ("is_live", "is_upcoming", "post_live")
 
 
@@ -94,38 +93,36 @@ class Link:
     kinds: tuple[str, ...]
     """Names of its class and of that class's parents."""
     message: str
-    """One line."""
     status: int = 0
     """HTTP status; 0 for none."""
     errno: int = 0
-    """Number of the system's error; 0 for none."""
+    """The system's error number; 0 for none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """What is known about a download that failed or that should not be tried."""
+    """What is known of a download that failed or should not be tried."""
 
     step: str
     """setup (of yt-dlp), page, media, or driver (our own code)."""
     chain: tuple[Link, ...] = ()
     """The exceptions, outermost first; none: the page itself says why not."""
     warnings: tuple[str, ...] = ()
-    """What yt-dlp warned of on the way."""
     live_status: str = ""
     availability: str = ""
     has_drm: bool = False
     elsewhere: bool = False
     """The page leads to another video, such as a trailer."""
     audio_formats: int = 0
-    """How many formats have sound, or may have."""
+    """Number of formats that have sound, or may have."""
     video_formats: int = 0
-    """How many formats have a picture, or may have; storyboards do not count."""
+    """Number of formats that have a picture, or may have; storyboards do not count."""
     signed_in: bool = False
-    """Cookies were sent: who may see the video has been decided by the site."""
+    """Cookies were sent, so the site itself has decided who may see the video."""
 
 
 def as_failure(answer: dict[str, Any]) -> Failure:
-    """Read what the downloader's process sent."""
+    """Parse what the downloader's process sent."""
     known = {each.name for each in fields(Failure)}
     facts = {name: value for name, value in answer.items() if name in known}
     chain = [Link(**link | {"kinds": tuple(link["kinds"])}) for link in facts.get("chain", ())]
@@ -133,7 +130,7 @@ def as_failure(answer: dict[str, Any]) -> Failure:
 
 
 def unfit(failure: Failure) -> Fault | None:
-    """Say why a page that could be read is not worth a download; None if it is."""
+    """Return why a page that was read is not worth a download; None if it is."""
     if failure.live_status in TOO_EARLY:
         return NotYet(f"live_status is {failure.live_status}: days later it may be a plain video")
     if failure.elsewhere:
@@ -150,15 +147,10 @@ def unfit(failure: Failure) -> Fault | None:
 
 
 def classify(failure: Failure, folder: str = "the download") -> Exception:
-    """Turn a failure into the exception that says whose fault it is.
+    """Return the exception that says whose fault a failure is; `folder` is the download's.
 
-    Args:
-        failure: what happened.
-        folder: where the download went; a full disk is named by it.
-
-    Returns:
-        An ClipError, IdentityFault or EnvironmentFault; a RuntimeError with the whole chain for
-        what nobody foresaw, which should stop the job.
+    It is a ClipError, IdentityFault or EnvironmentFault; for an unknown failure, which should
+    stop the job, a RuntimeError with the whole chain.
     """
     links = failure.chain
     if any(link.errno in {errno.ENOSPC, errno.EDQUOT} for link in links):
@@ -180,7 +172,7 @@ def classify(failure: Failure, folder: str = "the download") -> Exception:
 
 
 def tidy(message: str, length: int = MESSAGE_LENGTH) -> str:
-    """Make one line of a message, without advice for users of a command line."""
+    """Return a message as one line, without advice for users of a command line."""
     line = " ".join(message.split())
     line = re.sub(r"^(ERROR: )?(\[[^]]*\] ([\w-]{1,20}: )?)?(Got error: )?", "", line)
     line = re.sub(r"\.? (Use --|It is recommended to|\(caused by |See +https?:).*", "", line)
@@ -213,7 +205,7 @@ def _readings(failure: Failure) -> Iterator[tuple[type[Fault], str]]:
 
 
 def _said(failure: Failure) -> Iterator[tuple[type[Fault], str]]:
-    """Read the site's own words, and yt-dlp's where the site gave it nothing to choose from."""
+    """Yield what the site's words mean, or yt-dlp's where the site offered nothing to choose."""
     said = [link.message for link in failure.chain if "YoutubeDLError" in link.kinds]
     for pattern, fault in MESSAGES:
         yield from ((fault, message) for message in said if _says(pattern, message))
@@ -223,7 +215,7 @@ def _said(failure: Failure) -> Iterator[tuple[type[Fault], str]]:
 
 
 def _tools(warnings: tuple[str, ...], message: str) -> Iterator[tuple[type[Fault], str]]:
-    """Read a message that only says that nothing was found: warnings tell what came before."""
+    """Yield what a message that nothing was found means: earlier warnings may tell."""
     for warning in warnings:
         status = _status_in(warning)
         if _says("not a bot", warning):
@@ -254,4 +246,4 @@ def _says(pattern: str, message: str) -> bool:
 
 def _unknown(failure: Failure) -> RuntimeError:
     chain = " <- ".join(f"{link.kinds[0]}: {link.message}" for link in failure.chain)
-    return RuntimeError(f"a download failed in a way that nobody foresaw ({failure.step}): {chain}")
+    return RuntimeError(f"a download failed in an unknown way ({failure.step}): {chain}")

@@ -1,4 +1,4 @@
-"""The sound behind a video's page, fetched by a process of its own that can be killed."""
+"""Fetch the sound of a video's page in a process of its own, which can be killed."""
 
 import json
 import os
@@ -24,21 +24,19 @@ from .failures import INSTALL, as_failure, classify
 from .options import Videos
 
 RUNTIMES = ("deno", "node", "bun", "qjs")
-"""Programs that run JavaScript for yt-dlp."""
 START_S = 120.0
-"""Longest time until the process is ready, s; a busy machine reads yt-dlp slowly."""
+"""Longest time until the process is ready; a busy machine loads yt-dlp slowly."""
 STDERR_TAIL = 1000
-"""How much of a dead process's last words is shown, characters."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """Who asks the site, as the site sees it."""
+    """How a request appears to the site."""
 
     name: str
-    """What the sidecar records."""
+    """Name in the sidecar."""
     proxy: str = ""
-    """URL of a proxy; "" for the machine's own way."""
+    """URL of a proxy; "" for a direct connection."""
     cookies: str = ""
     """Path of a cookie file in Netscape's format; it is read, never written."""
 
@@ -53,22 +51,17 @@ class Media:
     """Media to read a section from, with `headers` and the identity's proxy."""
     headers: dict[str, str] = field(default_factory=dict)
     version: str
-    """Name and version of what fetched it."""
     format: str
-    """What was chosen, such as "140 m4a 128 kbit/s"."""
+    """Chosen format, such as "140 m4a 128 kbit/s"."""
 
 
 def downloader_version() -> str:
-    """Name what fetches videos, for the sidecar of a clip that was not fetched."""
+    """Return the downloader's name and version, for the sidecar of a failed clip."""
     return f"yt-dlp {version('yt-dlp')}"
 
 
 def require_runtime() -> None:
-    """Check that yt-dlp and a JavaScript runtime for it are installed.
-
-    Raises:
-        EnvironmentFault: one of them is missing.
-    """
+    """Raise EnvironmentFault unless yt-dlp and a JavaScript runtime for it are installed."""
     for package in ("yt_dlp", "yt_dlp_ejs"):
         if find_spec(package) is None:
             raise EnvironmentFault(f"the package {package} is not installed: {INSTALL}")
@@ -79,7 +72,7 @@ def require_runtime() -> None:
 
 
 class VideoFetcher:
-    """Fetches videos one after the other, through one process that is started when needed."""
+    """Fetches videos one after the other in one process, which is started when needed."""
 
     def __init__(self, videos: Videos) -> None:
         self._videos = videos
@@ -94,12 +87,10 @@ class VideoFetcher:
         self.close()
 
     def fetch(self, page: str, identity: Identity, folder: Path, whole: bool = False) -> Media:
-        """Fetch the sound of a video, or say where a section of a large one can be read.
+        """Fetch the sound of a video, or return where a section of a large one can be read.
 
         Args:
-            page: the video's page.
-            identity: who asks.
-            folder: for the file and what is left of a failed download; the caller removes it.
+            folder: for the file and the rest of a failed download; the caller deletes it.
             whole: never answer with a section.
 
         Raises:
@@ -114,8 +105,16 @@ class VideoFetcher:
         return Media(version=self._version, **{name: answer[name] for name in names})
 
     def close(self) -> None:
-        """End the process and whatever it has started."""
-        self._kill()
+        """End the process and everything that it started."""
+        if process := self._process:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            for pipe in (process.stdin, process.stdout, self._stderr):
+                if pipe:
+                    with suppress(BrokenPipeError):
+                        pipe.close()
+        self._process = None
 
     def _ask(self, request: dict[str, Any], identity: Identity) -> dict[str, Any]:
         request |= self._videos.request() | {"proxy": identity.proxy, "cookies": identity.cookies}
@@ -126,8 +125,8 @@ class VideoFetcher:
             answer = self._read(process, self._videos.timeout_s)
             answered = True
         finally:
-            if not answered:  # its answer could be taken for the next one's
-                self._kill()
+            if not answered:  # its answer could be taken for that to the next request
+                self.close()
         if "failure" in answer:
             raise classify(as_failure(answer["failure"]), request["folder"] or "yt-dlp's cache")
         return answer
@@ -151,7 +150,7 @@ class VideoFetcher:
             ready = True
         finally:
             if not ready:
-                self._kill()
+                self.close()
         return process
 
     def _send(self, process: subprocess.Popen[bytes], request: dict[str, Any]) -> None:
@@ -166,7 +165,6 @@ class VideoFetcher:
             raise self._death(process) from None
 
     def _read(self, process: subprocess.Popen[bytes], limit_s: float) -> dict[str, Any]:
-        """Wait for one line."""
         assert process.stdout
         line = bytearray()
         end = time.monotonic() + limit_s
@@ -182,10 +180,10 @@ class VideoFetcher:
         return json.loads(line)
 
     def _death(self, process: subprocess.Popen[bytes]) -> Exception:
-        """Say what the end of the process means.
+        """Return the error for a process that has ended.
 
-        SIGKILL comes from outside, mostly because memory ran out; it may have been this video, and
-        to try again is cheaper than to stop the job. Any other end is a bug.
+        SIGKILL comes from outside, mostly because memory ran out, perhaps on this video; a retry is
+        cheaper than stopping the job. Any other end is a bug.
         """
         code = process.wait()
         if code == -signal.SIGKILL:
@@ -194,14 +192,3 @@ class VideoFetcher:
         self._stderr.seek(0)
         words = self._stderr.read().decode(errors="replace").strip()[-STDERR_TAIL:]
         return RuntimeError(f"the downloader ended with code {code}: {words or 'no last words'}")
-
-    def _kill(self) -> None:
-        if process := self._process:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            for pipe in (process.stdin, process.stdout, self._stderr):
-                if pipe:
-                    with suppress(BrokenPipeError):
-                        pipe.close()
-        self._process = None

@@ -1,8 +1,8 @@
 """Which identity may ask the site, and when: a token bucket and a circuit breaker for each.
 
 An identity is an address, a proxy or a cookie jar. One governor, a named Ray actor, serves all
-workers of a cluster; it never blocks: a caller that must wait is told how long. It knows nothing
-of Ray, of yt-dlp or of the wall clock, so that days of its work are simulated in seconds.
+workers of a cluster. It never blocks: a caller that must wait is told how long. It does not depend
+on Ray, yt-dlp or the wall clock, so days of its work are simulated in seconds.
 """
 
 import time
@@ -13,14 +13,14 @@ from enum import Enum
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """What an identity may ask for."""
+    """How fast an identity may ask."""
 
     per_hour: float = 300
     """Videos an hour from one address, proxy or cookie jar; a guest of YouTube gets about 300."""
     burst: float = 5
     """Videos that may follow each other at once after a rest."""
     gap_s: float = 2.0
-    """Least time between the begins of two downloads, s."""
+    """Least time between the starts of two downloads, s."""
     pause_s: float = 3600.0
     """Pause of an identity that the site limits, s."""
 
@@ -49,16 +49,16 @@ class Blame(Enum):
 
 @dataclass(frozen=True)
 class Lease:
-    """Leave to ask the site, or what stands against it."""
+    """Leave to ask the site, or the reason why not."""
 
     identity: str = ""
-    """The identity to ask as, '' if none may now."""
+    """The identity to use, '' if none may ask now."""
     wait_s: float = 0.0
     """When to ask for a lease again, s."""
     stop: str = ""
     """Why no identity may ask any more; '' while the run goes on."""
     elsewhere: bool = False
-    """No identity of this machine may ask any more, but those of others may."""
+    """No identity of this machine may ask any more, but some of other machines may."""
 
 
 @dataclass
@@ -71,29 +71,27 @@ class _Account:
     paused_until: float = 0.0
     """The breaker is open until then."""
     tested_until: float = 0.0
-    """A worker fetches the good video to learn what is to blame; others wait until then."""
+    """A worker fetches the good video to find what is to blame; others wait until then."""
     why: str = ""
-    """Why it is paused."""
     offline: int = 0
     """How often in a row it could not reach the site."""
     stopped: str = ""
     heard_at: float = 0.0
-    """When a worker last asked for it, or answered as it."""
     counts: dict[str, int] = field(default_factory=dict)
 
 
 OFFLINE_S = 30.0
-"""First pause of an identity that does not reach the site, s; it doubles up to `Pace.pause_s`."""
+"""First pause of an identity that cannot reach the site; doubles up to `Pace.pause_s`."""
 LOOK_S = 1.0
-"""How soon to ask again while a worker makes a test, s."""
+"""How soon to ask again while a worker makes a test."""
 SILENT_S = 3600.0
-"""An identity without a word for so long went away with its machine, s."""
+"""An identity that was silent for so long is gone, with its machine."""
 TEST_S = 600.0
-"""Longest time that a test may take before others go on; its worker may have been lost."""
+"""Longest wait for the result of a test; its worker may have been lost."""
 
 
 class Governor:
-    """Token bucket and breaker of every identity; one caller at a time."""
+    """Token bucket and breaker of every identity; not thread-safe."""
 
     def __init__(self, pace: Pace, clock: Callable[[], float] = time.time) -> None:
         self.pace, self.clock = pace, clock
@@ -101,13 +99,13 @@ class Governor:
         self.broken = ""
 
     def set_pace(self, pace: Pace) -> None:
-        """Take the pace of a new run, and forget what stopped the last one."""
+        """Set the pace of a new run, and forget what stopped the last one."""
         self.pace, self.broken = pace, ""
         for account in self.accounts.values():
             account.stopped, account.tested_until = "", 0.0
 
     def lease(self, identities: Sequence[str]) -> Lease:
-        """Let the first of `identities` ask that may, or say when to come again."""
+        """Grant the first of `identities` that may ask, or say when to ask again."""
         if self.broken:
             return Lease(stop=self.broken)
         now = self.clock()
@@ -129,15 +127,13 @@ class Governor:
         return Lease(name)
 
     def answered(self, identity: str, outcome: str) -> None:
-        """Note that the site answered an identity."""
+        """Count an answer of the site to an identity."""
         self._count(self._account(identity, self.clock()), outcome)
 
     def should_test(self, identity: str) -> bool:
-        """Ask whether this caller should fetch the known good video, since a fault may be its own.
+        """Tell whether this caller should fetch the known good video and call `report_test`.
 
-        Returns:
-            True: fetch it and call `report_test`. False: another caller does, or what is to blame
-            is known; ask for a new lease.
+        If not, another caller does, or what is to blame is known: ask for a new lease.
         """
         now = self.clock()
         account = self._account(identity, now)
@@ -147,13 +143,7 @@ class Governor:
         return True
 
     def report_test(self, identity: str, blame: Blame, message: str = "") -> None:
-        """Act on what a test, or the site itself, has shown.
-
-        Args:
-            identity: the one that was tested.
-            blame: what is to blame.
-            message: what the site or the tool said.
-        """
+        """Act on what a test, or the site itself, has shown; `message` is its reason."""
         account = self._account(identity, self.clock())
         account.tested_until = 0.0
         self._count(account, blame.value)
@@ -171,7 +161,7 @@ class Governor:
             self.broken = message
 
     def describe(self) -> str:
-        """Say in a few words which identities cannot ask now, '' if all can."""
+        """Return a short text on which identities cannot ask now, '' if all can."""
         now = self.clock()
         words = []
         for name, account in self.accounts.items():
@@ -181,10 +171,6 @@ class Governor:
                 until = time.strftime("%H:%M:%S", time.localtime(account.paused_until))
                 words.append(f"{name} {account.why} paused until {until}")
         return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """Return how often each identity asked, and what came of it."""
-        return {name: dict(account.counts) for name, account in self.accounts.items()}
 
     def _account(self, name: str, now: float) -> _Account:
         account = self.accounts.setdefault(name, _Account(tokens=self.pace.burst, filled_at=now))
@@ -196,7 +182,7 @@ class Governor:
         return not account.stopped and now - account.heard_at < SILENT_S
 
     def _ready_at(self, account: _Account, now: float) -> float:
-        """Fill the bucket; return when the identity may ask, the time now if at once."""
+        """Fill the bucket; return when the identity may ask, `now` if at once."""
         per_s = self.pace.per_hour / 3600
         account.tokens = min(self.pace.burst, account.tokens + (now - account.filled_at) * per_s)
         account.filled_at = now

@@ -1,4 +1,4 @@
-"""Who asks the site: the address of a machine, a proxy, a cookie jar, or a jar behind a proxy."""
+"""How requests appear to the site: a machine's address, a proxy, cookies, or both of these."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,22 +13,17 @@ from .fetcher import Identity
 
 @dataclass(frozen=True, kw_only=True)
 class Identities:
-    """The identities of a run, as they travel to its workers."""
+    """The identities of a run, as they are sent to its workers."""
 
     known: tuple[Identity, ...] = ()
     """Proxies and cookie jars; with none, each machine asks under its own address."""
     jars: tuple[str, ...] = ()
-    """Content of each jar, '' for none: a worker sees no file of the machine that drives it."""
+    """Content of each jar, '' for none: workers cannot read the driver's files."""
     one_address: bool = False
     """All machines reach the site from the same address, and count as one."""
 
     def here(self, address: str, folder: Path) -> tuple[Identity, ...]:
-        """Return the identities of one worker.
-
-        Args:
-            address: of the machine.
-            folder: where cookie jars are put; nobody else may read it.
-        """
+        """Return the identities of a worker on a machine; their cookie jars go into `folder`."""
         if not self.known:
             return (Identity(name="address" if self.one_address else f"address {address}"),)
         found = []
@@ -45,12 +40,11 @@ class Identities:
 def read_identities(
     proxies: Sequence[str], cookies: Sequence[Path], one_address: bool = False
 ) -> Identities:
-    """Make the identities of a run; their names, which are kept in sidecars, hold no password.
+    """Return the identities of a run; their names, which are kept in sidecars, hold no password.
 
     Args:
         proxies: URLs such as `socks5://user:password@host:1080`.
         cookies: Netscape cookie files. As many as proxies makes pairs, else each stands alone.
-        one_address: see `Identities`.
 
     Raises:
         UserError: a proxy is no URL, or a jar cannot be read.
@@ -86,7 +80,7 @@ def _read_jar(path: Path) -> str:
 def _name(proxy: str, cookies: Path | None) -> str:
     parts = urlsplit(proxy)
     words = [f"proxy {parts.hostname}:{parts.port}" if parts.port else f"proxy {parts.hostname}"]
-    if parts.username:  # many proxies tell sessions apart by the user; the name need not show it
+    if parts.username:  # sessions of a proxy may differ by user; the name is hashed
         words[0] += f"#{digest(parts.username, 3)}"
     words = words if proxy else []
     return " ".join(words + ([f"cookies {cookies.stem}"] if cookies else []))

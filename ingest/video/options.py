@@ -1,4 +1,4 @@
-"""How videos are got; the same names from the command line to yt-dlp's process."""
+"""How videos are fetched; options have the same names from the command line to yt-dlp's process."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -6,14 +6,13 @@ from pathlib import Path
 from .governor import Pace
 
 FORMAT = "bestaudio/best"
-"""yt-dlp's format selection."""
 SOCKET_TIMEOUT_S = 20.0
-"""Longest silence of a connection, s."""
+"""Longest silence of a connection."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Videos:
-    """How videos are got; without effect on sources that have none."""
+    """How videos are fetched; no effect on sources without videos."""
 
     cookies: tuple[Path, ...] = ()
     """Netscape cookie files, an identity each; as many as proxies makes pairs."""
@@ -24,26 +23,26 @@ class Videos:
     extractor_args: tuple[str, ...] = ()
     """Passed to yt-dlp, such as "youtube:player_client=web"."""
     pace: Pace = field(default_factory=Pace)
-    """What each identity may ask for."""
+    """How fast each identity may ask."""
     canary: str = "jNQXAC9IVRw"
     """Id of a short video that is known to be good; it tells a bad clip from a refused identity."""
     max_mb: float = 512.0
-    """Largest recording that is downloaded as a whole, MB."""
+    """Largest recording that is downloaded whole, MB."""
     section_mb: float = 32.0
     """Recordings larger than this are read in sections, MB."""
     timeout_s: float = 300.0
-    """Longest time for one video, s; what hangs is killed."""
+    """Longest time for one video, s; a download that hangs is killed."""
     tries: int = 4
-    """How often a clip is tried when the network fails."""
+    """Attempts at a clip when the network fails."""
     backoff_s: float = 2.0
-    """Pause before the second try, s; it doubles with every further one."""
+    """Pause before the second attempt, s; it doubles each time."""
 
     def at(self, page: str) -> "Videos":
-        """Return the same for a site: the canary becomes the address of its page."""
+        """Return the options for a site: the canary becomes the address of its page."""
         return replace(self, canary=self.canary if "://" in self.canary else f"{page}{self.canary}")
 
     def request(self) -> dict[str, object]:
-        """Return what yt-dlp's process is told with every video, as plain values."""
+        """Return what yt-dlp's process receives with every video, as plain values."""
         return {
             "max_bytes": round(self.max_mb * 1e6),
             "section_above": round(self.section_mb * 1e6),

@@ -1,1 +1,1 @@
-"""What every room stands on: errors, the command line, complete files, places."""
+"""Shared by all rooms: errors, the command line, complete files, places, locks, threads."""

@@ -1,7 +1,6 @@
-"""Work done in threads ahead of the caller that takes its results.
+"""Run work in threads, ahead of the caller that takes the results.
 
-What reads, decodes or waits for a network lets go of Python's lock, so threads are enough to keep
-disk and cores busy.
+Reading, decoding and waiting for a network release Python's global lock, so threads are enough.
 """
 
 import os
@@ -18,22 +17,22 @@ MOST_THREADS = 16
 
 
 def all_threads() -> int:
-    """Choose how many threads read when nothing else needs the cores."""
+    """Return how many threads should read when nothing else needs the cores."""
     return min(MOST_THREADS, os.cpu_count() or 1)
 
 
 def ahead(
     work: Callable[[Item], Result], items: Iterable[Item], threads: int, most: int
 ) -> Generator[tuple[Item, Future[Result]], None, None]:
-    """Do `work` on items in threads, and yield each item with its work, in order.
+    """Run `work` on each item in threads; yield each item with its future, in order.
 
-    A caller that stops early does not wait for what has not begun.
+    A caller that stops early does not wait for work that has not started.
 
     Args:
-        work: called once for each item; the future's `result` waits for it, or raises what it did.
-        items: taken only as far as they are worked on.
-        threads: how many work at once.
-        most: how many items may be worked on, or done, before they are asked for.
+        work: called once for each item; the future's `result` raises what it raised.
+        items: consumed only as far as needed.
+        threads: how many calls run at once.
+        most: bound on the calls that are running, or finished and not yet taken.
     """
     remaining = iter(items)
     pool = ThreadPoolExecutor(threads, "ahead")

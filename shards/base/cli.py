@@ -1,7 +1,7 @@
 """One pattern for every command line: a table of commands, each a dataclass with `run()`.
 
-A room's `command.py` lists its commands with a line of help each. What a command needs is imported
-when it is chosen, so that `--help` is quick and a stage runs without the packages of the others.
+A room's `command.py` lists its commands with a line of help each. A command's module is imported
+only when it is chosen: `--help` is quick, and a stage runs without the packages of the others.
 """
 
 import logging
@@ -22,37 +22,32 @@ from .errors import UserError
 
 
 class Command(NamedTuple):
-    """A word of a command line."""
+    """One entry of a table of commands."""
 
     text: str
-    """What it does, a line of help."""
+    """What it does, in one line of help."""
     load: Callable[[], Any]
     """Return a dataclass with `run()`, an instance of one whose values are the defaults, or a
     table of further commands."""
     run: Callable[[Any], None] = methodcaller("run")
-    """What is done with the dataclass that was made of the other words."""
+    """Called with the dataclass that was parsed from the remaining words."""
 
 
 Commands = Mapping[str, Command]
 
 
 def command(text: str, where: str) -> Command:
-    """List a command whose dataclass (or table) is imported when it is chosen.
-
-    Args:
-        text: a line of help.
-        where: its name with room and module, such as `shards.look.Ls`.
-    """
+    """Return a command; its dataclass or table (`shards.look.Ls`) is imported when it is chosen."""
     module, _, name = f"audio_barlow_twins.{where}".rpartition(".")
     return Command(text, lambda: getattr(import_module(module), name))
 
 
 def dispatch(program: str, about: str, commands: Commands, words: Sequence[str]) -> None:
-    """Run the command that the first word names, with the other words.
+    """Run the command that the first word names, with the remaining words.
 
     Raises:
-        UserError: there is no such command, or what the command raises.
-        SystemExit: help was asked for, or the other words do not fit.
+        UserError: there is no such command, or the command raised it.
+        SystemExit: help was asked for, or the remaining words do not fit.
     """
     name, *others = words or ["--help"]
     if name in ("-h", "--help"):
@@ -68,7 +63,7 @@ def dispatch(program: str, about: str, commands: Commands, words: Sequence[str])
 
 
 def parse(kind: Any, program: str, words: Sequence[str]) -> Any:
-    """Make a command from words: of a dataclass, or of an instance that holds the defaults."""
+    """Return the dataclass that the words describe; an instance supplies its own defaults."""
     if isinstance(kind, type):
         return tyro.cli(kind, prog=program, args=words)
     return tyro.cli(type(kind), prog=program, args=words, default=kind)
@@ -82,9 +77,9 @@ def _usage(program: str, about: str, commands: Commands) -> str:
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a program; turn what the user can put right into one line on stderr and exit code 2."""
+    """Run a program; print a UserError as one line on stderr and exit with code 2."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for chatty in ("botocore", "aiobotocore"):  # where they found credentials, and the like
+    for chatty in ("botocore", "aiobotocore"):  # they log where they found credentials
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         main()
@@ -95,7 +90,7 @@ def run_command(main: Callable[[], None]) -> None:
         say("interrupted; what was finished is kept, run the command again", stream=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone; a second failing flush says nothing new.
+        # The reader of our output (head, less) has exited; keep the flush at exit from failing too.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,4 +1,4 @@
-"""Where tensors lie: the device that was asked for, or a GPU if there is one."""
+"""Choose the device for tensors: the one asked for, or a GPU if there is one."""
 
 from typing import TypeVar
 
@@ -11,18 +11,14 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def device_name(device: str | None) -> str:
-    """Name the device that was asked for; for None or "auto" a GPU if there is one."""
+    """Return the device asked for; for None or "auto" a GPU if there is one, else the CPU."""
     if device in (None, "auto"):
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device or "cpu"
 
 
 def on_device(model: Model, device: str | None) -> Model:
-    """Move a model to a device; see `device_name`.
-
-    Raises:
-        UserError: there is no such device.
-    """
+    """Move a model to a device, see `device_name`; raise UserError if there is no such device."""
     try:
         return model.to(device_name(device))
     except (RuntimeError, AssertionError) as error:  # what torch raises depends on its build
@@ -31,12 +27,7 @@ def on_device(model: Model, device: str | None) -> Model:
 
 
 def on_gpu(device: str, gpus: int) -> bool:
-    """Decide whether the processes of a cluster with so many GPUs get one.
-
-    Args:
-        device: cpu, cuda, or auto, which takes a GPU if there is one.
-        gpus: how many the cluster has.
-    """
+    """Tell whether processes get a GPU each; raise UserError if there is none for cuda."""
     if device == "cuda" and not gpus:
         raise UserError(
             "device is cuda, but the Ray cluster has no GPU; add nodes, or use --device cpu or auto"

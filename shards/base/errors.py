@@ -1,11 +1,11 @@
-"""What every room raises: what the user can put right, and what is wrong with one clip."""
+"""Errors that all rooms raise: those the user can fix, and those of one clip."""
 
 from datetime import timedelta
 from typing import ClassVar
 
 
 class UserError(ValueError):
-    """Report something the user can put right: one line, no traceback, exit code 2."""
+    """Report something the user can fix: one line, no traceback, exit code 2."""
 
 
 class ClipError(Exception):
@@ -13,9 +13,9 @@ class ClipError(Exception):
 
     slug: ClassVar[str]
     retry_after: ClassVar[timedelta | None] = None
-    """When it is worth while to try again; None: it does not pass by itself."""
+    """Time after which a retry is worthwhile; None: the failure is permanent."""
 
 
 def first_line(error: BaseException) -> str:
-    """Say what an error says in its first line, or else what kind it is."""
+    """Return the first line of an error's message, or its type if it has none."""
     return (str(error).splitlines() or [""])[0].strip() or type(error).__name__

@@ -21,11 +21,11 @@ SCRATCH = "shards-upload-"
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield a local scratch path; put it in place, complete, only if the block succeeds.
+    """Yield a local scratch path that becomes `target` only if the block succeeds.
 
-    A local `target` is replaced in one step and on disk. A remote one is uploaded as one object,
-    which appears when the last byte is there. A process that is killed inside the block leaves
-    `target` as it was; `remove_scratch` clears what it leaves behind.
+    A local `target` is replaced atomically and synced to disk. A remote one is uploaded as one
+    object, which is invisible until it is complete. A process that is killed inside the block
+    leaves `target` unchanged; `remove_scratch` deletes its leftovers.
 
     Raises:
         UserError: a disk is full, or a remote place cannot be written.
@@ -50,11 +50,9 @@ def replacing(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming_full_disk(folder: Path) -> Iterator[None]:
-    """Turn a full disk or an exhausted quota into one line.
+    """Turn a full disk or an exhausted quota into a UserError that names a folder.
 
-    Args:
-        folder: where the block writes. If the error does not tell, the fuller one of it and the
-            folder for temporary files is named.
+    Where the error names no file, it is the fuller of `folder` and the temporary folder.
     """
     try:
         yield
@@ -77,7 +75,7 @@ def _free_bytes(folder: Path) -> int:
 
 
 def remove_scratch(folder: Path) -> None:
-    """Delete what killed processes left behind in a finished set: files, or begun uploads."""
+    """Delete what killed processes left in a finished set: scratch files, or open uploads."""
     if is_remote(folder):
         _abort_uploads(folder, f"{_key(folder)}/")
         return
@@ -87,7 +85,7 @@ def remove_scratch(folder: Path) -> None:
 
 @contextmanager
 def _upload_scratch() -> Iterator[Path]:
-    """Yield a local file, locked while it is used, so that what a killed process left shows."""
+    """Yield a local file, locked while in use to tell it from what a killed process left."""
     _remove_orphans(Path(tempfile.gettempdir()))
     with tempfile.NamedTemporaryFile(prefix=SCRATCH, suffix=".tmp", delete=False) as file:
         scratch = Path(file.name)
@@ -100,34 +98,33 @@ def _upload_scratch() -> Iterator[Path]:
 
 def _remove_orphans(folder: Path) -> None:
     for path in folder.glob(f"{SCRATCH}*.tmp"):
-        # Gone meanwhile, somebody else's, or in use: then it is not ours to remove.
+        # Already gone, owned by another user, or in use.
         with suppress(FileNotFoundError, PermissionError, BlockingIOError), path.open("rb") as file:
             if time.time() - path.stat().st_mtime > ORPHAN_AGE_S:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
 
 
-def _upload(scratch: Path, target: Path) -> None:
-    """Put a file in place as one object: large ones in parts that only their completion shows."""
+def _upload(scratch: Path, target: Any) -> None:
     done = False
     try:
         with reaching(target):
-            _file_system(target).put_file(str(scratch), _address(target))
+            target.fs.put_file(str(scratch), _address(target))
         done = True
     finally:
         if not done:
             _abort_uploads(target, _key(target))
 
 
-def _abort_uploads(where: Path, prefix: str) -> None:
+def _abort_uploads(where: Any, prefix: str) -> None:
     """Abort the uploads of objects whose key begins with `prefix`; their parts are invisible."""
-    file_system, bucket = _file_system(where), _address(where).partition("/")[0]
+    file_system, bucket = where.fs, _address(where).partition("/")[0]
     if not hasattr(file_system, "call_s3"):
         return  # other stores drop the parts of a broken upload themselves
     with reaching(where):
         begun = file_system.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix)
         for upload in begun.get("Uploads") or []:
-            with suppress(FileNotFoundError):  # its own client was faster
+            with suppress(FileNotFoundError):  # its own client has aborted it
                 file_system.call_s3(
                     "abort_multipart_upload",
                     Bucket=bucket,
@@ -136,12 +133,7 @@ def _abort_uploads(where: Path, prefix: str) -> None:
                 )
 
 
-def _file_system(where: Any) -> Any:
-    return where.fs
-
-
 def _address(where: Any) -> str:
-    """Return bucket and key, as fsspec names them."""
     return where.path.rstrip("/")
 
 

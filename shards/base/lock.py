@@ -1,4 +1,4 @@
-"""One process at a time: an exclusive lock that the kernel frees when its holder dies."""
+"""An exclusive lock between processes, which the kernel releases when its holder dies."""
 
 import logging
 from collections.abc import Iterator
@@ -12,13 +12,10 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def alone(path: Path, why: str = "") -> Iterator[None]:
-    """Hold the lock `path` while the block runs; wait for another process that has it.
+    """Hold the lock file `path` while the block runs; wait for another process that holds it.
 
-    The file stays: removing it would let two processes hold two files of one name.
-
-    Args:
-        path: the lock file, beside what it guards.
-        why: what the other process does, logged if it must be waited for.
+    `why` is logged before a wait: what the other process does. The file stays: if it were
+    removed, two processes could hold two files of one name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)

@@ -1,4 +1,4 @@
-"""Where a shard set lies: a local folder, or a URL that fsspec opens."""
+"""Where a shard set is: a local folder, or a URL that fsspec opens."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,21 +9,20 @@ from .ahead import ahead
 from .errors import UserError, first_line
 
 THREADS = 16
-"""Remote files that are read at the same time."""
+"""Remote files read at the same time."""
 CONNECT_S, ANSWER_S = 10, 60
-"""Longest wait for an S3 server to take a connection, and to answer a request."""
+"""Longest wait for an S3 server to accept a connection, and to answer a request."""
 
 Result = TypeVar("Result")
 
 
 def place(where: str | Path) -> Path:
-    """Turn a path or an fsspec URL, such as `s3://bucket/set`, into an object with Path's methods.
+    """Return a `pathlib.Path`, or for an fsspec URL such as `s3://bucket/set` a `upath.UPath`.
 
-    Returns:
-        A local `pathlib.Path`, or for a URL a `upath.UPath`. It is typed as what both are used as.
+    A UPath has Path's methods, and is typed as one.
 
     Raises:
-        UserError: what opens this kind of URL is not installed, or nothing does.
+        UserError: the scheme is unknown, or the package that opens it is not installed.
     """
     if not isinstance(where, str):
         return where
@@ -34,7 +33,7 @@ def place(where: str | Path) -> Path:
 
 
 def is_remote(where: Path) -> bool:
-    """Tell a URL from a local path, which never holds two slashes one behind the other."""
+    """Tell a URL from a local path, which never holds two slashes in a row."""
     return "://" in str(where)
 
 
@@ -54,9 +53,9 @@ def _remote_place(url: str, scheme: str) -> Path:
             f"{url} has a scheme that fsspec does not know ({error}); "
             "name a folder, or for S3 a URL such as s3://bucket/set (extra `s3`)"
         ) from error
-    # Other processes write there: a listing that is kept would soon be wrong.
+    # Other processes write there, so a cached listing would go stale.
     settings: dict[str, Any] = {"use_listings_cache": False}
-    if scheme == "s3":  # s3fs tries five times for no answer, botocore for a server's error, too
+    if scheme == "s3":  # s3fs retries a missing answer, botocore a server's error too
         settings["config_kwargs"] = {
             "connect_timeout": CONNECT_S,
             "read_timeout": ANSWER_S,
@@ -67,10 +66,10 @@ def _remote_place(url: str, scheme: str) -> Path:
 
 @contextmanager
 def reaching(where: Path) -> Iterator[None]:
-    """Turn a failure to reach a remote place, after its client's own retries, into one line.
+    """Turn a failure of a remote place, after its client's own retries, into a UserError.
 
     Raises:
-        UserError: no answer, no bucket, no permission.
+        UserError: no answer, no such bucket, or no permission.
     """
     if not is_remote(where):
         yield
@@ -86,7 +85,6 @@ def reaching(where: Path) -> Iterator[None]:
 
 
 def _client_errors() -> tuple[type[Exception], ...]:
-    """Return what a file system's client raises: OSError, and for S3 its library's own."""
     try:
         from botocore.exceptions import BotoCoreError
     except ImportError:
@@ -95,10 +93,10 @@ def _client_errors() -> tuple[type[Exception], ...]:
 
 
 def read_each(read: Callable[[Path], Result], paths: Sequence[Path]) -> Iterator[Result]:
-    """Apply `read` to every path and yield what it returns, in order.
+    """Apply `read` to every path and yield the results, in order.
 
-    Remote files are read by several threads, a few ahead; local ones in this thread, which for
-    small files is faster.
+    Remote files are read in several threads, a few ahead; local ones in this thread, which is
+    faster for small files.
     """
     if not paths or not is_remote(paths[0]):
         yield from map(read, paths)

@@ -1,1 +1,1 @@
-"""Work fanned out over Ray: tasks, shared objects, processes that work as one."""
+"""Fan work out over Ray: tasks, shared objects, distributed workers."""

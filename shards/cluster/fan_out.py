@@ -32,8 +32,7 @@ class Tally(Protocol):
     """What a finished task reports for the progress bar."""
 
     @property
-    def clips(self) -> int:
-        """Clips that were handled."""
+    def clips(self) -> int: ...
 
     @property
     def outcomes(self) -> dict[str, int]:
@@ -47,19 +46,17 @@ Result = TypeVar("Result", bound=Tally)
 def cluster(slots: int | None = None) -> Iterator[int]:
     """Join the Ray cluster of RAY_ADDRESS, or start a local one; yield its number of CPUs.
 
-    Inside another such block, or a Ray task, it is the cluster that is there already. Nodes of a
-    RAY_ADDRESS need what our code depends on, and credentials for remote places, but no checkout.
-
-    Args:
-        slots: CPUs of a local Ray; default: all of this machine.
+    A local one has `slots` CPUs, by default all of this machine. Inside another such block, or a
+    Ray task, the cluster that is there is used. The nodes of a RAY_ADDRESS need our dependencies,
+    and credentials for remote places, but no checkout.
     """
     if ray.is_initialized():
         yield _cpus()
         return
     address = os.environ.get("RAY_ADDRESS")
-    # Ray's own answer to a task that dies for lack of memory is to try again for ever.
+    # By default Ray retries a task that runs out of memory without end.
     os.environ.setdefault("RAY_task_oom_retries", "3")
-    # A driver that waits for the first workers waits for ever if one of them dies at its start
+    # A driver that waits for its first workers hangs if one of them dies while it starts
     # (ray-project/ray issue 40131); tasks start the workers that they need.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     if address:
@@ -75,7 +72,7 @@ def cluster(slots: int | None = None) -> Iterator[int]:
         )
     except ConnectionError as error:
         raise UserError(
-            f"the Ray cluster at RAY_ADDRESS={address} does not let us in; if it was started with "
+            f"the Ray cluster at RAY_ADDRESS={address} refuses us; if it was started with "
             "a token, set RAY_AUTH_MODE=token and copy its ~/.ray/auth_token (docs/cluster.md)"
         ) from error
     try:
@@ -89,10 +86,7 @@ def _cpus() -> int:
 
 
 def _our_code() -> dict[str, Any] | None:
-    """Describe our package to Ray, for it to give it to its nodes.
-
-    A job that came by `ray job submit` has brought its own code.
-    """
+    """Tell Ray to ship our package to its nodes; `ray job submit` has shipped it already."""
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:
         return None
     folder = Path(audio_barlow_twins.__file__).parent
@@ -100,7 +94,7 @@ def _our_code() -> dict[str, Any] | None:
 
 
 def _require_answer(address: str) -> None:
-    """Knock at the cluster's door; Ray itself would wait there for minutes."""
+    """Raise UserError if no cluster answers; Ray itself would wait for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():  # such as auto, which Ray looks up itself
         return
@@ -114,7 +108,7 @@ def _require_answer(address: str) -> None:
 
 
 class _Queue(Generic[Task]):
-    """Tasks that wait, read from their list as they are taken; those in `first` go before it."""
+    """Waiting tasks: those in `first`, then the given ones, read only when they are taken."""
 
     def __init__(self, tasks: Iterable[Task]) -> None:
         self.first, self._rest = deque[Task](), iter(tasks)
@@ -137,16 +131,16 @@ def fan_out(
 ) -> Iterator[Result]:
     """Run `work` on every task, at most two tasks a slot in flight; yield results as they finish.
 
-    A task whose worker or node is lost runs again elsewhere, so `work` must be idempotent. What it
-    raises stops the run and is raised here. Closing the iterator early cancels what still runs.
+    A task whose worker or node is lost runs again elsewhere, so `work` must be idempotent. An
+    exception in it stops the run and is raised here. Closing the iterator cancels what is running.
 
     Args:
         work: importable function of one argument.
         tasks: consumed as slots become free, so a long list costs nothing.
-        total_clips: what the progress bar counts up to.
+        total_clips: end of the progress bar.
         slots: CPUs of a local Ray; default: all.
         num_cpus, num_gpus: what a task takes; less than 1 CPU if it mostly waits.
-        describe: asked once a second for a text that is shown beside the progress bar.
+        describe: called once a second for a text beside the progress bar.
         follow: returns the tasks that a result makes possible; they go before the others.
     """
     queue = _Queue(tasks)
@@ -167,14 +161,11 @@ def fan_out(
 
 
 def _finished(
-    work: Callable[[Task], Result],
-    queue: _Queue[Task],
-    num_cpus: float,
-    num_gpus: float,
+    work: Callable[[Task], Result], queue: _Queue[Task], num_cpus: float, num_gpus: float
 ) -> Generator[list[ray.ObjectRef], None, None]:
-    """Keep two tasks a slot in flight; yield those that have ended, every second at least."""
+    """Keep two tasks a slot in flight; yield those that have ended, at least every second."""
     running: list[ray.ObjectRef] = []
-    # Spread: else a task that was given back returns to the node that gave it back, forever.
+    # SPREAD: otherwise a task that a node gave back may return to that node forever.
     resources = {"num_cpus": num_cpus, "num_gpus": num_gpus}
     remote = ray.remote(work).options(**resources, max_retries=5, scheduling_strategy="SPREAD")
     try:
@@ -194,7 +185,7 @@ def _finished(
 
 
 class _Board:
-    """Outcomes so far, and what the caller has to say, beside the progress bar."""
+    """The text beside the progress bar: outcomes so far, and what the caller describes."""
 
     def __init__(self, bar: tqdm, describe: Callable[[], str] | None) -> None:
         self.bar, self.describe = bar, describe
@@ -218,10 +209,10 @@ class _Board:
 
 
 def _cancel(references: list[ray.ObjectRef]) -> None:
-    """End the tasks on a cluster that goes on without us; our own ends and takes them with it.
+    """Cancel tasks on a cluster that outlives this run; a cluster of our own ends with them.
 
-    Not by force: a driver dies if a task ends in the moment that it is forced to (Ray 2.60, check
-    failed in task_manager.cc). What does not end in time is killed when the driver leaves.
+    Not by force: the driver crashes if a task ends while it is being killed (Ray 2.60, check
+    failed in task_manager.cc). Tasks that do not end in time are killed when the driver exits.
     """
     if not references or not ray.is_initialized() or "RAY_ADDRESS" not in os.environ:
         return
@@ -231,7 +222,7 @@ def _cancel(references: list[ray.ObjectRef]) -> None:
 
 
 class Shared:
-    """A handle to an object that lives in one process of the cluster; it can be sent to tasks."""
+    """A handle to an object that lives in one process of the cluster; tasks may receive it."""
 
     def __init__(self, name: str, actor: Any) -> None:
         self.name, self._actor = name, actor
@@ -239,10 +230,10 @@ class Shared:
     def call(
         self, method: Callable[Concatenate[Any, P], Answer], *args: P.args, **kwargs: P.kwargs
     ) -> Answer:
-        """Call a method of its class there and return the answer; calls run one at a time.
+        """Call a method of the object there and return the answer; calls run one at a time.
 
-        After a lost node the object is made anew and the call repeated. An exception in the
-        method is raised here as what it was.
+        If its node is lost, the object is made anew and the call repeated. An exception in the
+        method is raised here with its own type.
 
         Raises:
             UserError: the object is gone, because the run that made it has ended.
@@ -259,8 +250,6 @@ class Shared:
 
 
 class _Host:
-    """The process that holds a shared object."""
-
     def __init__(self, factory: Callable[..., Any], args: tuple[Any, ...]) -> None:
         self.held = factory(*args)
 
@@ -271,12 +260,9 @@ class _Host:
 def host(name: str, factory: Callable[..., Any], *args: Any) -> Shared:
     """Make `factory(*args)` in a process of its own, or find the one of that name.
 
-    Called inside a `cluster` block. All runs on a cluster share the object; it ends with the run
-    that made it.
-
-    Args:
-        name: what tasks and other runs find it by.
-        factory: importable; must be able to make the object anew after a lost node.
+    Must be called inside a `cluster` block. All runs on a cluster share the object, by its name;
+    it ends with the run that made it. `factory` must be importable, and able to make the object
+    anew after the loss of a node.
     """
     actor = ray.remote(_Host).options(
         name=name,
@@ -290,7 +276,7 @@ def host(name: str, factory: Callable[..., Any], *args: Any) -> Shared:
 
 
 def node_address() -> str:
-    """Return the address of the machine that this code runs on, as its cluster knows it."""
+    """Return the address of this machine, as its cluster knows it."""
     return ray.util.get_node_ip_address()
 
 

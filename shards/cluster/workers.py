@@ -1,4 +1,4 @@
-"""Run processes that work as one on a Ray cluster: Ray Train joins, replaces and recounts them."""
+"""Run distributed workers on a Ray cluster; Ray Train connects, restarts and rescales them."""
 
 import signal
 import sys
@@ -19,17 +19,17 @@ from ..base.errors import UserError
 from .fan_out import CANCEL_S, Shared, host
 
 LISTEN_S = 0.3
-"""Time between two looks at what the workers say and at our own signals."""
+"""Interval at which the workers' output and our own signals are checked."""
 STOP_S = 120.0
 """Longest wait for workers that were asked to stop."""
 SPEAK_S = 0.5
-"""Time between two sendings of a progress bar, which writes ten times a second."""
+"""Least interval between updates of a progress bar, which writes ten times a second."""
 
 T = TypeVar("T")
 
 
 class SignalledError(Exception):
-    """Report that workers which were asked to stop did not, and that they are gone."""
+    """Report that workers were asked to stop, did not, and are gone."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -38,20 +38,20 @@ class SignalledError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Team:
-    """Workers to be had from a cluster."""
+    """How many workers to run, and what each of them gets."""
 
     workers: int
-    """Processes, when the cluster has room for all; with room for one it begins."""
+    """Number of workers once the cluster has room for all; it starts with room for one."""
     restarts: int
-    """Times that all are started again after one was lost."""
+    """How often all workers are restarted after one was lost."""
     use_gpu: bool
-    """A GPU for each, else an equal part of the CPUs."""
+    """A GPU for each, else an equal share of the CPUs."""
     scratch: Path
-    """Empty folder that all nodes share, for Ray's notes."""
+    """Empty folder that all nodes share, for Ray's own files."""
 
 
 class _Messages:
-    """What is said on the cluster, kept until the driver has listened."""
+    """Output of the workers, kept until the driver collects it."""
 
     def __init__(self) -> None:
         self.said: list[tuple[str, str]] = []
@@ -69,7 +69,7 @@ class _Messages:
 
 
 class _Voice(TextIOBase):
-    """A text stream in a worker that comes out at the driver."""
+    """A text stream in a worker whose text the driver prints."""
 
     def __init__(self, messages: Shared, stream: str) -> None:
         self.messages, self.stream = messages, stream
@@ -85,14 +85,13 @@ class _Voice(TextIOBase):
         return len(text)
 
     def speak(self) -> None:
-        """Send what was written since the last time."""
         if self.text:
             self.messages.call(_Messages.say, self.stream, self.text)
         self.text, self.spoke_at = "", time.monotonic()
 
 
 def count_gpus() -> int:
-    """Return the number of GPUs of the cluster that this process has joined."""
+    """Return the number of GPUs of the joined cluster."""
     return int(ray.cluster_resources().get("GPU", 0))
 
 
@@ -102,21 +101,19 @@ def run_workers(
     team: Team,
     ask_to_stop: Callable[[int], object],
 ) -> T:
-    """Run `function` in processes that Ray Train has joined; return what the first one returned.
+    """Run `function` in workers that Ray Train connects; return what the first one returned.
 
-    Called inside a `cluster` block. It is elastic: it begins with as many workers as there is room
-    for, grows when nodes join (Ray looks once a minute) and goes on with fewer when one is lost.
-    Each time all begin anew, so `function` must go on from what it has saved. What the first
-    worker writes to stdout and stderr comes out here.
+    Must be called inside a `cluster` block. It is elastic: it starts with as many workers as fit,
+    grows when nodes join (Ray checks once a minute) and goes on with fewer when one is lost. Each
+    change restarts all workers, so `function` must resume from what it has saved. The stdout and
+    stderr of the first worker are printed here.
 
     Args:
         function: importable; a `UserError` in any worker ends the run.
-        arguments: for every worker the same.
-        team: how many workers, and what each of them gets.
-        ask_to_stop: gets SIGTERM or SIGINT; `function` should then return within STOP_S.
+        ask_to_stop: called with SIGTERM or SIGINT; `function` should then return within STOP_S.
 
     Raises:
-        UserError: of a worker, or workers were lost more often than they may be.
+        UserError: a worker raised it, or workers were lost more often than `team.restarts`.
         SignalledError: the workers did not stop in time; what they had not saved is lost.
     """
     messages = host(f"messages of {uuid4().hex}", _Messages)
@@ -141,12 +138,7 @@ def run_workers(
 def cpus_each(nodes: list[int], workers: int) -> int:
     """Return the largest number of CPUs that every worker can have; 1 if not all have room.
 
-    Args:
-        nodes: CPUs of each node; a worker lives on one of them.
-        workers: how many are to be placed.
-
-    Raises:
-        UserError: there is no CPU at all.
+    `nodes` are the CPUs of each node. Raises UserError if there is no CPU at all.
     """
     if not any(nodes):
         raise UserError("the Ray cluster has no CPU to work with; add nodes, see `ray status`")
@@ -156,7 +148,7 @@ def cpus_each(nodes: list[int], workers: int) -> int:
 
 @contextmanager
 def _noting_signals() -> Iterator[list[int]]:
-    """Note SIGTERM and SIGINT; a second one ends all at once."""
+    """Yield the list of SIGTERM and SIGINT caught so far; a second one interrupts."""
     caught: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -175,7 +167,7 @@ def _noting_signals() -> Iterator[list[int]]:
 def _listen(
     reference: ray.ObjectRef, messages: Shared, caught: list[int], ask: Callable[[int], object]
 ) -> None:
-    """Pass on what the workers say until they have ended; ask them to, once a signal came."""
+    """Print the workers' output until they end; after a signal, ask them to stop."""
     asked_at = 0.0
     while not ray.wait([reference], timeout=LISTEN_S)[0]:
         _pass_on(messages)
@@ -188,11 +180,7 @@ def _listen(
 
 
 def _pass_on(messages: Shared) -> None:
-    """Write here what was said there.
-
-    Raises:
-        UserError: a worker has given up.
-    """
+    """Print the workers' output; raise the UserError of one that has given up."""
     said, reason = messages.call(_Messages.listen)
     for stream, text in said:
         getattr(sys, stream).write(text)
@@ -202,7 +190,7 @@ def _pass_on(messages: Shared) -> None:
 
 
 def _end(reference: ray.ObjectRef) -> None:
-    """Let Ray Train take its workers down; it does so when its driver is interrupted."""
+    """Stop the workers: Ray Train does it when its driver is cancelled."""
     if not ray.wait([reference], timeout=0)[0]:
         ray.cancel(reference)
         ray.wait([reference], timeout=CANCEL_S)
@@ -211,7 +199,7 @@ def _end(reference: ray.ObjectRef) -> None:
 def _fit(
     function: Callable[..., T], arguments: tuple[Any, ...], team: Team, cpus: int, messages: Shared
 ) -> T:
-    """Drive Ray Train, in a task: it logs much, and it takes SIGINT for itself."""
+    """Run Ray Train, in a task of its own because it logs a lot and handles SIGINT itself."""
     import ray.train.torch
 
     api: Any = ray.train  # its second version, which ray.train picks when it is imported
@@ -240,7 +228,7 @@ def _fit(
         what = _explain(error.worker_failures)[0]
     except api.ControllerError as error:
         what = f"Ray could not start the workers: {_last_line(error)}"
-    except SystemExit:  # Ray Train's answer to an interrupt: it has taken its workers down
+    except SystemExit:  # what Ray Train raises when interrupted; its workers have ended
         raise KeyboardInterrupt from None
     raise UserError(
         f"{what}, and --restarts {team.restarts} are used up; what was saved is kept: see the "
@@ -249,7 +237,7 @@ def _fit(
 
 
 def _telling_losses(restarts: int, messages: Shared) -> Any:
-    """Make the part of Ray Train that tells the driver of every loss."""
+    """Return a Ray Train callback that reports every lost worker to the driver."""
     import ray.train
 
     api: Any = ray.train
@@ -268,9 +256,9 @@ def _telling_losses(restarts: int, messages: Shared) -> Any:
 
 
 def _explain(failures: dict[int, Any]) -> tuple[str, str]:
-    """Say why workers have ended, by rank, in one line; and the traceback if it was a bug.
+    """Return in one line why workers ended, and the traceback if it was a bug.
 
-    Where one is lost the others fail as well, because it does not answer.
+    If one is lost the others fail as well, because it does not answer.
     """
     lost = [rank for rank, error in failures.items() if hasattr(error, "health_check_failure")]
     if lost:
@@ -286,7 +274,7 @@ def _last_line(error: Exception) -> str:
 def _speaking(
     function: Callable[..., T], arguments: tuple[Any, ...], messages: Shared, aloud: bool
 ) -> T:
-    """Run a worker's part; the driver hears the first one, and of any one that gives up."""
+    """Run a worker's function; send a UserError, and if `aloud` all output, to the driver."""
     voices = [_Voice(messages, stream) for stream in ("stdout", "stderr")] if aloud else []
     with ExitStack() as stack:
         for voice, redirect in zip(voices, (redirect_stdout, redirect_stderr), strict=False):

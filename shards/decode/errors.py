@@ -1,4 +1,4 @@
-"""What can be wrong with a sound file."""
+"""Failures of one sound file."""
 
 from datetime import timedelta
 
@@ -6,7 +6,7 @@ from ..base.errors import ClipError
 
 
 class BadAudio(ClipError):
-    """The file is there, but there is no sound in it that could be stored."""
+    """The file exists, but holds no sound that can be stored."""
 
     slug = "bad_audio"
 

@@ -1,4 +1,4 @@
-"""Any audio file to 16 kHz mono PCM16, with ffmpeg; the one module that runs it."""
+"""Decode any audio file to 16 kHz mono PCM16 with ffmpeg, which only this module runs."""
 
 import subprocess
 from collections.abc import Callable
@@ -22,25 +22,25 @@ FORMATS = (
     "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,ogg,rm,tta,"
     "w64,wav,wv"
 )
-"""ffmpeg's demuxers of files that hold sound themselves; a playlist could name any other file."""
+"""ffmpeg's demuxers of files that hold sound themselves; a playlist could name other files."""
 SEEK_FROM_S = 10.0
-"""A piece that begins earlier is reached by decoding from the start, which costs less."""
+"""Pieces that begin earlier are decoded from the start of the file, which costs less."""
 LARGEST_BLOCK = 256 * 2**20
-"""Most that ffmpeg may allocate at a time, bytes; the index of a day of sound needs 200 MB."""
+"""Largest allocation of ffmpeg, bytes: enough for the index of a day of sound."""
 STALL_S = 20
-"""Longest pause of a server, s."""
+"""Longest silence of a server, s."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeLimits:
-    """What one file may cost."""
+    """Bounds on one file."""
 
     min_samples: int = 513
     """Shortest clip, samples at 16 kHz; below it log-mel cannot pad by reflection."""
     max_s: float = 1200.0
     """Longest clip, s."""
     timeout_s: float = 300.0
-    """Longest time that ffmpeg may take, s."""
+    """Longest run of ffmpeg, s."""
 
 
 @dataclass(frozen=True)
@@ -50,27 +50,26 @@ class Cut:
     start_s: float
     end_s: float
     perhaps_done: bool = False
-    """A file no longer than the piece and a second is the piece already, and is taken whole."""
+    """The file may be the piece already; it is, if it is at most a second longer."""
 
     @property
     def samples(self) -> tuple[int, int]:
-        """First sample, and the one after the last, at 16 kHz."""
+        """First sample and end (exclusive), at 16 kHz."""
         return round(self.start_s * SAMPLE_RATE), round(self.end_s * SAMPLE_RATE)
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A recording behind a URL (http or https), of which a piece is read where it lies."""
+    """A recording behind a URL (http or https), of which only a piece is read."""
 
     url: str
     headers: dict[str, str] = field(default_factory=dict)
     proxy: str = ""
-    """URL of an HTTP proxy, "" for none."""
 
 
 @lru_cache(maxsize=1)
 def ffmpeg_path() -> str:
-    """Find ffmpeg: the one on the PATH, else the one of the imageio-ffmpeg wheel."""
+    """Return the path of ffmpeg: on the PATH, else in the imageio-ffmpeg wheel."""
     if found := which("ffmpeg"):
         return found
     from imageio_ffmpeg import get_ffmpeg_exe
@@ -80,7 +79,7 @@ def ffmpeg_path() -> str:
 
 @lru_cache(maxsize=1)
 def decoder_version() -> str:
-    """Name the tools that make the samples, for the sidecar."""
+    """Return the versions of ffmpeg and soxr, for the sidecar."""
     out = subprocess.run([ffmpeg_path(), "-version"], capture_output=True, text=True, check=True)
     return f"ffmpeg {out.stdout.split()[2]}, soxr {soxr.__version__}"
 
@@ -88,23 +87,23 @@ def decoder_version() -> str:
 def decode(source: str | Stream, limits: DecodeLimits, cut: Cut | None = None) -> np.ndarray:
     """Decode a recording's first audio stream to exactly round(duration x 16000) samples.
 
-    ffmpeg decodes and mixes down at the file's own rate; soxr (HQ) resamples, so that the length
-    is exact. Whatever ffmpeg calls an error refuses the file: a decoder would conceal it with
-    silence, and a container would leave the damaged part out.
+    ffmpeg decodes and mixes down at the file's own rate; soxr (HQ) resamples, so the length is
+    exact. Any error that ffmpeg reports refuses the file: a decoder would replace the damage with
+    silence, and a demuxer would skip it.
 
     Args:
         source: path of a file, or a stream; a stream needs a cut.
-        limits: what it may cost.
-        cut: the piece to take: samples round(start x 16000) to round(end x 16000) of what the
-            whole recording decodes to; fewer if the recording ends earlier.
+        limits: bounds on the file.
+        cut: the piece to return: samples round(start x 16000) to round(end x 16000) of the whole
+            decoded recording; fewer if the recording ends earlier.
 
     Returns:
         int16 [samples] at 16 kHz.
 
     Raises:
-        Unreadable: the file is gone, or may not be read; any other trouble with the disk is not
-            the clip's fault and stops the job.
-        BadAudio: there is no sound in it that could be stored, or the stream cannot be read so.
+        Unreadable: the file is missing or may not be read; other disk errors are not the clip's
+            fault and stop the job.
+        BadAudio: there is no sound that can be stored, or the stream cannot be read in pieces.
     """
     if isinstance(source, str):
         _require_readable(source)
@@ -143,7 +142,7 @@ def _too_long(limits: DecodeLimits) -> BadAudio:
 def _piece(source: str | Stream, limits: DecodeLimits, cut: Cut) -> np.ndarray:
     length_s = cut.end_s - cut.start_s
     if not 0 <= cut.start_s < cut.end_s:
-        raise BadAudio(f"no sound lies between {cut.start_s:g} s and {cut.end_s:g} s")
+        raise BadAudio(f"there is no sound between {cut.start_s:g} s and {cut.end_s:g} s")
     if length_s > limits.max_s:
         raise _too_long(limits)
     if cut.perhaps_done and isinstance(source, str):
@@ -160,22 +159,17 @@ def _piece(source: str | Stream, limits: DecodeLimits, cut: Cut) -> np.ndarray:
 
 
 def _sought(source: str | Stream, limits: DecodeLimits, cut: Cut) -> Track:
-    """Seek to some time before the piece, so that the decoder is warm when it begins.
-
-    Raises:
-        SeekError: it cannot be told which samples these would be, or something is wrong with them;
-            a seek can land where a decoder must complain.
-    """
+    """Decode a piece after a seek to some time before it, so that the decoder has settled."""
     try:
         layout = _layout(source, limits)
         begin, end = layout.boundary(floor(cut.start_s) - 2), layout.boundary(ceil(cut.end_s) + 1)
         track = _reach(source, limits, cut, layout, begin, end)
         if track.position < end:
-            # Either the recording ends here, or the seek went too far, and the begin is missing.
+            # Either the recording ends here, or the seek went too far and the start is missing.
             end = layout.boundary(floor(cut.start_s) - 1)
             if _reach(source, limits, cut, layout, begin, end).position < end:
-                raise SeekError("nothing was found there")
-    except BadAudio as error:
+                raise SeekError("no sound was found after it")
+    except BadAudio as error:  # a seek can land where a decoder must complain
         raise SeekError(str(error)) from error
     return track
 
@@ -183,7 +177,7 @@ def _sought(source: str | Stream, limits: DecodeLimits, cut: Cut) -> Track:
 def _reach(
     source: str | Stream, limits: DecodeLimits, cut: Cut, layout: Layout, begin: int, end: int
 ) -> Track:
-    """Seek and decode from one boundary to another, native samples."""
+    """Seek, then decode from sample `begin` to `end`, counted at the native rate."""
     seek = {"ss": begin / layout.rate - 0.5, "noaccurate_seek": None}
     command = _command(source, seek, layout.only(begin, end))
     track = _listen(command, limits, cut, position=begin)
@@ -193,7 +187,6 @@ def _reach(
 
 
 def _layout(source: str | Stream, limits: DecodeLimits) -> Layout:
-    """Look at packets and frames of the first second."""
     options = {"c:a:0": "copy", "c:a:1": "pcm_s16le", "f": "framecrc", "copyts": None}
     command = _compile(source, {"t": 1}, options, maps=2)
     with closing(output_of(command, limits.timeout_s)) as blocks:
@@ -207,7 +200,7 @@ def _listen(
     position: int = 0,
     until: Callable[[Track], bool] = lambda track: False,
 ) -> Track:
-    """Run ffmpeg to the end of its output, or until enough has been heard."""
+    """Run ffmpeg to the end of its output, or until `until` holds."""
     with closing(output_of(command, limits.timeout_s)) as blocks:
         rate, samples = read_au(blocks)
         track = Track(rate, *(cut.samples if cut else EVERYTHING), position)
@@ -220,8 +213,7 @@ def _listen(
 
 
 def _command(source: str | Stream, seek: dict[str, Any] | None = None, only: str = "") -> list[str]:
-    """Write the command that decodes and mixes down at the file's own rate."""
-    # Weights of a mix add up to 1; without this stereo is 3 dB too loud, and clipped. Few large
+    # The weights of a mix must add up to 1, else stereo is 3 dB too loud and clips. Few large
     # frames pass between ffmpeg's threads faster than many small ones.
     chain = [only, "aresample=rematrix_maxval=1", "asetnsamples=n=16384:p=0"]
     options = {"ac": 1, "f": "au", "c:a": "pcm_f32be", "af": ",".join(filter(None, chain))}
@@ -231,8 +223,8 @@ def _command(source: str | Stream, seek: dict[str, Any] | None = None, only: str
 def _compile(
     source: str | Stream, before: dict[str, Any], after: dict[str, Any], maps: int = 1
 ) -> list[str]:
-    """Write a command: options of the input, those of the output, how often sound goes into it."""
-    # `file:` keeps a colon or a leading dash in a name from meaning something to ffmpeg.
+    """Return a command line; `maps` is how often the sound goes into the output."""
+    # `file:` keeps ffmpeg from interpreting a colon or a leading dash in a name.
     name, access = f"file:{source}", {"protocol_whitelist": "file"}
     if isinstance(source, Stream):
         name, access = source.url, _web_access(source)
@@ -241,18 +233,17 @@ def _compile(
     )["a:0"]
     command = (
         ffmpeg.output(*[audio] * maps, "pipe:1", **after)
-        # Not -xerror: it refuses a WAV whose header does not know its length, as pipes leave it.
+        # Not -xerror: it refuses a WAV without a length in its header, as pipes write it.
         .global_args("-nostdin", "-v", "error", "-filter_threads", "1")
         .global_args("-max_alloc", str(LARGEST_BLOCK))
         .compile(cmd=ffmpeg_path())
     )
-    # Put in here, because ffmpeg-python cannot take a name that is not valid UTF-8.
+    # Inserted here, because ffmpeg-python cannot take a name that is not valid UTF-8.
     command[command.index("SOURCE")] = name
     return command
 
 
 def _web_access(stream: Stream) -> dict[str, Any]:
-    """Write the options of an input behind a URL; it can lead to the web only."""
     headers = "".join(f"{name}: {value}\r\n" for name, value in stream.headers.items())
     if not stream.url.startswith(("http://", "https://")):
         raise BadAudio("only http and https can be read in pieces")

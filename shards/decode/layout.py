@@ -1,16 +1,16 @@
-"""Which sample of a recording a timestamp means, so that a seek is exact to the sample."""
+"""Which sample of a recording a timestamp stands for, so that a seek is exact to the sample."""
 
 import re
 from dataclasses import dataclass
 
 SOUGHT = ("aac", "flac", "mp3", "opus", "pcm_", "vorbis")
-"""Codecs whose place after a seek is tested to the sample; others are decoded from the start."""
+"""Codecs whose seeks are tested to the sample; others are decoded from the start."""
 _ABOUT = re.compile(r"^#(\w+ [01]): (\S+)", re.MULTILINE)
 _FRAME = re.compile(r"^1, *-?\d+, *(-?\d+), *(\d+),", re.MULTILINE | re.ASCII)
 
 
 class SeekError(Exception):
-    """Seeking in this recording does not lead to a known sample."""
+    """Report that a seek in this recording does not lead to a known sample."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,17 @@ class Layout:
     """Samples of every other frame; 0 if timestamps are exact, so that it does not matter."""
 
     def boundary(self, second: int) -> int:
-        """Return the first sample at or after this time that a seek can tell."""
+        """Return the first sample at or after this time that a seek can identify."""
         if not self.frame:
             return second * self.rate
         return self.first + -(-(second * self.rate - self.first) // self.frame) * self.frame
 
     def only(self, begin: int, end: int) -> str:
-        """Write ffmpeg's filter that lets the samples from one boundary to another through."""
+        """Return the ffmpeg filter that passes the samples from `begin` to `end`."""
         start, stop = self.origin + begin, self.origin + end
         if not self.frame:
             return f"atrim=start_pts={start}:end_pts={stop}"
-        # Rounded timestamps still tell one frame from the next; atrim is there to end the reading.
+        # Rounded timestamps still tell one frame from the next; atrim only ends the reading.
         half = self.frame // 2
         return (
             f"atrim=end_pts={stop + self.frame},"
@@ -46,13 +46,9 @@ class Layout:
 
 
 def read_layout(framecrc: str) -> Layout:
-    """Read what ffmpeg's framecrc says of a recording's beginning.
+    """Return the layout of a recording; SeekError if timestamps do not tell what a frame holds.
 
-    Args:
-        framecrc: packets as stream 0, the frames that they decode to as stream 1.
-
-    Raises:
-        SeekError: timestamps do not tell which samples a frame holds.
+    `framecrc` lists packets as stream 0, the frames that they decode to as stream 1.
     """
     about = dict(_ABOUT.findall(framecrc))
     frames = [(int(pts), int(size)) for pts, size in _FRAME.findall(framecrc)]

@@ -1,4 +1,4 @@
-"""What ffmpeg writes, as it comes: bounded in time, and ended by its first complaint."""
+"""Stream ffmpeg's output, bounded in time and stopped at its first error message."""
 
 import os
 import re
@@ -13,11 +13,10 @@ _READ = 2**16
 
 
 def output_of(command: list[str], timeout_s: float) -> Generator[bytes, None, None]:
-    """Run a command and yield its output; it is killed when the generator is closed.
+    """Run a command and yield its output; closing the generator kills it.
 
     Raises:
-        BadAudio: it wrote a line of errors, failed, or was not done in time, however much it
-            wrote.
+        BadAudio: it printed an error, failed, or took too long.
     """
     until = time.monotonic() + timeout_s
     with (
@@ -44,7 +43,6 @@ def output_of(command: list[str], timeout_s: float) -> Generator[bytes, None, No
 def _blocks(
     child: subprocess.Popen[bytes], selector: PollSelector, until: float
 ) -> Iterator[bytes]:
-    """Yield blocks of the output until both pipes are closed."""
     complaint = b""
     for pipe, name in ((child.stderr, "errors"), (child.stdout, "output")):
         selector.register(pipe, EVENT_READ, name)  # type: ignore[arg-type]
@@ -52,7 +50,7 @@ def _blocks(
         ready = {key.data: key.fd for key, _ in selector.select(until - time.monotonic())}
         if time.monotonic() > until:
             raise TimeoutError
-        # Errors first, so that what is yielded was not known to be wrong.
+        # Errors first, so that no block is yielded after its error has arrived.
         for name in sorted(ready):
             block = os.read(ready[name], _READ)
             if not block:
@@ -66,6 +64,6 @@ def _blocks(
 
 
 def _reason(stderr: bytes) -> str:
-    """Keep the first thing that was said, without the memory addresses of its parts."""
+    """Return the first line of the errors, without memory addresses."""
     first = stderr.decode(errors="replace").strip().split("\n")[0]
     return re.sub(r"\[[^]]* @ 0x[0-9a-f]+\] ?", "", first).strip()[:300] or "it said nothing"

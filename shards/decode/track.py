@@ -1,4 +1,4 @@
-"""Sound at its native rate, block by block, to a piece of 16 kHz mono PCM16."""
+"""Resample sound block by block and keep one piece of it, as 16 kHz mono PCM16."""
 
 import struct
 from collections.abc import Iterator
@@ -13,25 +13,21 @@ from .errors import BadAudio
 
 SAMPLE_RATE = 16000
 RATES = range(1000, 384_001)
-"""Native rates that are resampled, Hz; others are no sound, or a trap for the resampler."""
+"""Native rates that are resampled, Hz; others are no sound, or overload the resampler."""
 EVERYTHING = (0, 2**62)
-"""The piece that is the whole recording, samples."""
 _AU_HEADER = struct.Struct(">4s5I")
 
 
 def read_au(blocks: Iterator[bytes]) -> tuple[int, Iterator[np.ndarray]]:
-    """Read a mono float AU as it arrives.
-
-    Returns:
-        The rate, Hz, and the samples, float32, block by block.
+    """Return the rate (Hz) of a mono float AU and its samples, float32, block by block.
 
     Raises:
-        BadAudio: there is no sample in it, or its rate is none of RATES.
+        BadAudio: it holds no sample, or its rate is none of RATES.
     """
     head = b""
     while len(head) < _AU_HEADER.size:
         if not (block := next(blocks, b"")):
-            raise BadAudio("there is no sample in it")
+            raise BadAudio("it holds no sample")
         head += block
     magic, begin, _, encoding, rate, channels = _AU_HEADER.unpack_from(head)
     if (magic, encoding, channels) != (b".snd", 6, 1):
@@ -42,7 +38,6 @@ def read_au(blocks: Iterator[bytes]) -> tuple[int, Iterator[np.ndarray]]:
 
 
 def _samples(blocks: Iterator[bytes], skip: int) -> Iterator[np.ndarray]:
-    """Yield the samples behind the first `skip` bytes."""
     rest = b""
     for block in blocks:
         rest += block
@@ -53,45 +48,34 @@ def _samples(blocks: Iterator[bytes], skip: int) -> Iterator[np.ndarray]:
 
 
 class Track:
-    """What has been heard of a recording, and the piece that is kept of it."""
+    """A recording that is resampled as it arrives; it keeps the samples of one piece."""
 
     def __init__(self, rate: int, lo: int, hi: int, position: int = 0) -> None:
-        """Keep samples `lo` to `hi` of the 16 kHz signal.
+        """Keep samples `lo` to `hi` (exclusive) of the 16 kHz signal.
 
-        The resampler starts half a second before the piece, where both rates have a sample.
-
-        Args:
-            rate: native rate, Hz.
-            lo: first sample to keep, at 16 kHz.
-            hi: the sample after the last one to keep, at 16 kHz.
-            position: place in the recording of the first native sample that will be added.
+        `position` counts the native samples before the first one that will be added. The resampler
+        starts half a second before the piece, where both rates have a sample.
         """
         self.rate, self.lo, self.hi, self.position = rate, lo, hi, position
         block = rate // gcd(rate, SAMPLE_RATE)
         warm = max(lo * rate // SAMPLE_RATE - rate // 2, 0)
         self.begin = max(warm // block, -(-position // block)) * block
         self.ended = False
-        """Whether the recording's end has been heard."""
         self._next = self.begin * SAMPLE_RATE // rate
         self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
         self._parts: list[np.ndarray] = []
 
     @property
     def seconds(self) -> float:
-        """How much has been heard, with what was skipped."""
+        """Length so far, with what was skipped."""
         return self.position / self.rate
 
     @property
     def full(self) -> bool:
-        """Whether the piece is complete."""
         return self._next >= self.hi
 
     def add(self, samples: np.ndarray) -> None:
-        """Hear on: float32 [samples] at the native rate.
-
-        Raises:
-            BadAudio: a sample is not a number.
-        """
+        """Add float32 [samples] at the native rate; raise BadAudio unless all are finite."""
         skip = max(self.begin - self.position, 0)
         self.position += len(samples)
         if skip < len(samples):
@@ -100,25 +84,21 @@ class Track:
             self._keep(self._stream.resample_chunk(samples[skip:]))
 
     def end(self) -> None:
-        """Hear the recording's end."""
+        """Note the end of the recording and flush the resampler."""
         self.ended = True
         if self.position > self.begin:
             self._keep(self._stream.resample_chunk(np.zeros(0, np.float32), last=True))
 
     def pcm(self) -> np.ndarray:
-        """Return the piece, int16 [samples].
-
-        Raises:
-            BadAudio: the recording ends before it begins.
-        """
+        """Return the piece, int16 [samples]; raise BadAudio if the recording ends too early."""
         total = round(self.position * SAMPLE_RATE / self.rate) if self.ended else self.hi
         if not self.position:
-            raise BadAudio("there is no sample in it")
+            raise BadAudio("it holds no sample")
         if self.lo and total <= self.lo:
             raise BadAudio(f"the recording ends at {self.seconds:.2f} s, before the clip begins")
         wanted = min(self.hi, total) - self.lo
         kept = np.concatenate([*self._parts, np.zeros(0, np.int16)])[:wanted]
-        # Resamplers disagree about the odd sample.
+        # The resampler may deliver a sample more or less.
         return np.pad(kept, (0, wanted - len(kept)))
 
     def _keep(self, wave: np.ndarray) -> None:

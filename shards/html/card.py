@@ -1,4 +1,4 @@
-"""A sound to hear and to see, and pages of such cards."""
+"""Cards that play and draw one sound, and pages of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class Card:
 
     title: str
     lines: Sequence[str]
-    """What is known of it; the first line also names player and picture."""
+    """What is known of it; the first line also labels player and picture."""
     notes: Sequence[str] = ()
-    """What cannot be heard or seen, and why."""
+    """What cannot be played or drawn, and why."""
     samples: np.ndarray | None = None
     """int16 [T]; without them there is no player."""
     sample_rate: int = 16000
@@ -33,7 +33,7 @@ class Card:
 
     @property
     def wav(self) -> str:
-        """URI of the sound as a WAV file; '' without samples."""
+        """Data URI of the sound as a WAV file; '' without samples."""
         if self.samples is None:
             return ""
         form = Form("wave", {"sample_rate": self.sample_rate})
@@ -41,8 +41,10 @@ class Card:
 
 
 def card_of(title: str, line: str, wave: np.ndarray, log_mel: "LogMel") -> Card:
-    """Return the card of a waveform, float [T] in [-1, 1), at the rate of a front-end."""
-    from ..stored.logmel import stored_logmel  # torch, which a page of stored clips does without
+    """Return the card of a waveform, float [T] in [-1, 1), at the front-end's sample rate."""
+    from ..stored.logmel import (
+        stored_logmel,
+    )  # imports torch, which a page of stored clips does not need
 
     front_end, samples = log_mel.front_end, to_pcm16(wave)
     drawn = np.pad(samples, (0, max(front_end.least_samples - len(samples), 0)))
@@ -56,9 +58,9 @@ def card_of(title: str, line: str, wave: np.ndarray, log_mel: "LogMel") -> Card:
 def sound_page(
     title: str, subtitle: str, groups: Sequence[tuple[str, str, Sequence[Card]]], intro: str = ""
 ) -> str:
-    """Build a page of groups of cards; each has a heading, a line below it or '', and cards.
+    """Return a page of groups of cards; a group is a heading, a line below it or '', and its cards.
 
-    Links to the groups follow the introduction, if there is one.
+    An `intro` is followed by links to the groups.
     """
     template = TEMPLATES / "cards.html"
     return render(template, title=title, subtitle=subtitle, groups=groups, intro=intro)

@@ -1,4 +1,4 @@
-"""Charts as data: where lines, boxes, bars and ticks lie and what they say. Templates draw."""
+"""Charts as data: where lines, boxes, bars and ticks are, and their texts. Templates draw."""
 
 import math
 import sys
@@ -13,22 +13,20 @@ FULL = 1000
 """Both axes of a plot go from 0 to this, y downwards."""
 BINS = 40
 LEVELS = 64
-"""Colours of a spectrogram."""
 Ticks = Sequence[tuple[float, str]]
-"""Place in percent of the axis, and text."""
+"""Position in percent of the axis, and text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """One value with its name, for the macro `bar_chart`."""
+    """A named value, for the macro `bar_chart`."""
 
     name: str
     value: float
     text: str
-    """The value as it is written."""
     std: float | None = None
     kind: str = "ours"
-    """How it is filled: "ours", "random", "run" or "published"."""
+    """Its colour: "ours", "random", "run" or "published"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +34,12 @@ class Plot:
     """A line, boxes or a picture over two axes, for the macro `plot`."""
 
     x_label: str
-    """What x is, with its unit."""
+    """Quantity and unit."""
     y_label: str
     x_ticks: Ticks
     y_ticks: Ticks
     alt: str
-    """What is shown, for those who do not see it."""
+    """What the plot shows, for readers who cannot see it."""
     line: str = ""
     """Path of an SVG, drawn above a filled area."""
     boxes: Sequence[tuple[float, float, float, float, str]] = ()
@@ -51,14 +49,14 @@ class Plot:
 
 
 def number(value: float) -> str:
-    """Write a number for people: thousands apart, four digits of a fraction."""
+    """Format a number for people: commas between thousands, four digits of a fraction."""
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}"
 
 
 def share(value: float, full: float) -> str:
-    """Write a place on an axis from 0 to `full`; what is not on it, or no number, goes to its end.
+    """Return a place on an axis from 0 to `full` in percent, clipped to the axis; 0 for NaN.
 
     A value of one clip beside a million stays visible.
     """
@@ -68,7 +66,7 @@ def share(value: float, full: float) -> str:
 
 
 def line_chart(x: np.ndarray, y: np.ndarray, x_label: str, y_label: str, alt: str) -> Plot:
-    """Draw y, not negative, over x, rising: float [N] each, N > 0."""
+    """Return a line of y, not negative, over x, rising: float [N] each, N > 0."""
     low, high, top = float(x[0]), float(x[-1]), 1.05 * float(y.max()) or 1
     points = zip(FULL * (x - low) / (high - low or 1), FULL - FULL * y / top, strict=True)
     return Plot(
@@ -79,18 +77,16 @@ def line_chart(x: np.ndarray, y: np.ndarray, x_label: str, y_label: str, alt: st
 
 
 def histogram(values: np.ndarray, x_label: str, alt: str, start: float | None = None) -> Plot:
-    """Count clips in some 40 bins or fewer, whose edges are round numbers.
+    """Count clips in about 40 bins or fewer, whose edges are round numbers.
 
     Args:
-        values: one of each clip, float [N], N > 0.
-        x_label: what they are, with their unit.
-        alt: what is shown, for those who do not see it.
-        start: least value that could be, where the axis begins; the least one if None.
+        values: one for each clip, float [N], N > 0.
+        start: where the axis begins; None: at the least value.
     """
     low, high = float(values.min()) if start is None else start, float(values.max())
     step = _round_step(max(high - low, 1), BINS)
     edges = step * np.arange(math.floor(low / step), math.floor(high / step) + 2)
-    # The last edge may lie one rounding below the largest value.
+    # Rounding can put the last edge just below the largest value.
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
     most, width = int(counts.max()), FULL / len(counts)
     boxes = []
@@ -107,13 +103,11 @@ def histogram(values: np.ndarray, x_label: str, alt: str, start: float | None = 
 
 
 def spectrogram(log_mel: np.ndarray, frames_per_s: float, alt: str, span: float = 18.4) -> Plot:
-    """Show a log-mel: time to the right, low bins at the bottom.
+    """Return the picture of a log-mel: time to the right, low bins at the bottom.
 
     Args:
         log_mel: natural log of power, float [T, F].
-        frames_per_s: how many of the T frames make a second.
-        alt: what is shown, for those who do not see it.
-        span: what lies this far below the loudest value is black; 18.4 is 80 dB.
+        span: values this far below the loudest are black; 18.4 is 80 dB.
     """
     values = np.nan_to_num(log_mel.astype(np.float32), nan=-1e4, posinf=1e4, neginf=-1e4)
     scaled = np.clip((values - values.max() + span) / span, 0, 1)
@@ -127,7 +121,7 @@ def spectrogram(log_mel: np.ndarray, frames_per_s: float, alt: str, span: float 
 
 
 def _round_step(span: float, most: int) -> float:
-    """Return the least of 1, 2 or 5 times a power of ten that divides `span` into `most` steps."""
+    """Return the least 1, 2 or 5 times a power of ten that cuts `span` into `most` steps."""
     rough = span / most
     power = 10.0 ** math.floor(math.log10(rough))
     return next(power * by for by in (1, 2, 5, 10) if power * by >= rough * 0.999)

@@ -14,19 +14,18 @@ from .chart import number, share, spectrogram
 TEMPLATES = Path(__file__).with_name("templates")
 _UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 MOST_CHARACTERS = 300
-"""The filter `short` cuts longer text."""
+"""The filter `short` cuts text that is longer."""
 
 
 def render(template: Path, **content: Any) -> str:
-    """Fill in a template; in one of HTML, all text of `content` is escaped.
+    """Fill in a template and return the text; a template of HTML escapes all text of `content`.
+
+    Control characters and lone surrogates become U+FFFD. A page's content policy forbids scripts
+    and network access.
 
     Args:
-        template: its file; what it extends and imports lies beside it or in `TEMPLATES`.
+        template: its file; templates that it extends or imports are beside it or in `TEMPLATES`.
         content: every name that the template uses; a page needs `title` and `subtitle`.
-
-    Returns:
-        Text in which control characters and lone surrogates have become U+FFFD. A page runs no
-        script and loads nothing: its own policy forbids both.
     """
     environment = Environment(
         loader=FileSystemLoader([template.parent, TEMPLATES]),

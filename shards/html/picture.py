@@ -1,4 +1,4 @@
-"""Pictures as PNG files, and the colours that numbers become in them."""
+"""PNG pictures, and the colour map for their values."""
 
 import base64
 import struct
@@ -19,7 +19,7 @@ def colours(levels: int = 256) -> np.ndarray:
 
 
 def png(image: np.ndarray, palette: np.ndarray) -> bytes:
-    """Write a picture, uint8 [height, width], as a PNG file in colours, uint8 [n, 3]."""
+    """Return a picture, uint8 [height, width], as a PNG file with a palette, uint8 [n, 3]."""
     if image.dtype != np.uint8 or image.ndim != 2 or not image.size:
         raise ValueError(f"a picture is uint8 [h, w], got {image.dtype} {image.shape}")
     lines = np.pad(image, ((0, 0), (1, 0)))  # each line begins with its filter, 0
@@ -33,5 +33,5 @@ def png(image: np.ndarray, palette: np.ndarray) -> bytes:
 
 
 def data_uri(kind: str, data: bytes) -> str:
-    """Write a file of a media type as a URI that holds all of it."""
+    """Return a file of a media type as a data URI."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,4 +1,4 @@
-"""The tars of a local set, and how a file is read that may lie in memory or not."""
+"""The tars of a local set, and reads that use the page cache."""
 
 import os
 import resource
@@ -16,11 +16,7 @@ from .order import Crops
 
 
 class LocalTars:
-    """The tars of a local set, all of them open; one thread reads, crop after crop.
-
-    Raises:
-        UserError: a tar is missing or has another size than its sidecar says.
-    """
+    """The open tars of a local set; raises UserError if one is missing or has the wrong size."""
 
     def __init__(self, shard_set: ShardSet) -> None:
         allow_files(len(shard_set.names))
@@ -33,44 +29,33 @@ class LocalTars:
         self._files = np.array(files)
 
     def opened(self, crops: Crops) -> list[int]:
-        """Return a file descriptor for each crop.
-
-        Raises:
-            ValueError: the tars were closed.
-        """
+        """Return a file descriptor for each crop; ValueError if the tars are closed."""
         if not len(self._files):
             raise closed_early()
         return self._files[crops.shards].tolist()
 
     def borrow(self, crops: Crops) -> Iterator[tuple[slice, list[int]]]:
-        """Yield crops in parts, each once its tars are open, and a file descriptor for each crop.
+        """Yield slices of the crops, once their tars are open, and a file descriptor for each crop.
 
-        The descriptors are valid until the next part is asked for.
-
-        Raises:
-            ValueError: the tars were closed.
+        The descriptors are valid until the next slice is requested.
         """
         yield slice(None), self.opened(crops)
 
     def close(self) -> None:
-        """Close every file; the thread that reads has ended."""
+        """Close every file; the reading thread must have ended."""
         self._files = np.empty(0, np.int64)
         self._opened.close()
 
 
 def closed_early() -> ValueError:
-    """Return what is raised where a batch is asked for that will never be read."""
+    """Return the error for a request of a batch that will never be read."""
     return ValueError(
         "the reader was closed while its batches were read, or has begun to read from another step"
     )
 
 
 def allow_files(wanted: int) -> None:
-    """Raise this process's limit of open files if that many tars need it.
-
-    Raises:
-        UserError: the system does not allow it.
-    """
+    """Raise the limit of open files if `wanted` tars need it; UserError if that is forbidden."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + len(os.listdir("/dev/fd")) + 512
     if soft == resource.RLIM_INFINITY or needed <= soft:
@@ -103,13 +88,7 @@ def read_at_random(file: int) -> None:
 
 
 def announce(files: Sequence[int], offsets: Sequence[int], size: int) -> None:
-    """Tell the kernel which `size` bytes of each file are read next, so that it fetches them all.
-
-    Args:
-        files: descriptors; a file may come several times.
-        offsets: first byte, for each of `files`.
-        size: bytes of each piece.
-    """
+    """Ask the kernel to prefetch `size` bytes at each offset of its file descriptor."""
     if hasattr(os, "posix_fadvise"):  # not on macOS
         advice = repeat(os.POSIX_FADV_WILLNEED)
         deque(map(os.posix_fadvise, files, offsets, repeat(size), advice), maxlen=0)
@@ -118,13 +97,13 @@ def announce(files: Sequence[int], offsets: Sequence[int], size: int) -> None:
 def read_cached(
     files: Sequence[int], rows: Sequence[list[memoryview]], offsets: Sequence[int]
 ) -> int:
-    """Fill `rows` from what the system holds in memory; return the bytes, -1 if some are not there.
+    """Fill `rows` from the page cache; return the number of bytes, or -1 if some are not cached.
 
-    What is warm costs one call; without it each crop would be announced and read.
+    Cached crops cost one call; without this, each would be announced and then read.
     """
     if not hasattr(os, "RWF_NOWAIT"):  # not on macOS
         return -1
     try:
         return sum(map(os.preadv, files, rows, offsets, repeat(os.RWF_NOWAIT)))
-    except OSError:  # it would wait, or the file system cannot tell; the plain read says what else
+    except OSError:  # it would block, or is not supported; a plain read reports any other error
         return -1

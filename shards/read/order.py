@@ -18,20 +18,18 @@ from ..stored.shardset import ShardSet
 
 
 class Crops(NamedTuple):
-    """Where some crops lie, in the order of reading; int64 [N] each."""
+    """Where some crops are, in reading order; int64 [N] each."""
 
     clips: np.ndarray
     epochs: np.ndarray
     starts: np.ndarray
     """First frame of each crop in its clip."""
     lengths: np.ndarray
-    """Frames of each clip."""
     shards: np.ndarray
     offsets: np.ndarray
     """First byte of each crop in its tar."""
 
     def part(self, rows: slice) -> "Crops":
-        """Return some of the crops."""
         return Crops(*(values[rows] for values in self))
 
 
@@ -41,7 +39,7 @@ class Order:
     Args:
         shard_set: its fingerprint and sizes key the order.
         frames: length of a crop, in frames.
-        seed: another seed, another order.
+        seed: selects the order.
         block_shards: shards whose clips are mixed with each other; 0 means all.
     """
 
@@ -90,7 +88,7 @@ class Order:
         return blocks
 
     def _blocks(self, epoch: int) -> np.ndarray:
-        """Return which block of an epoch holds each shard, counted from 0: int64 [shards]."""
+        """Return the block of each shard in an epoch, counted from 0: int64 [shards]."""
         if self.n_blocks == 1:
             return np.zeros(len(self.shard_set.names), np.int64)
         shards = np.arange(len(self.shard_set.names), dtype=np.uint64)
@@ -121,7 +119,7 @@ class ShardRequest(NamedTuple):
 
 
 def shard_requests(order: Order, block: int) -> list[ShardRequest]:
-    """Tell when each shard is needed next, from `block` on: the one that is needed first is first.
+    """Return when each shard is needed next, from `block` on, in the order of need.
 
     An epoch needs each shard in one of its blocks; shards without clips are never needed.
     """
@@ -134,11 +132,7 @@ def shard_requests(order: Order, block: int) -> list[ShardRequest]:
 
 
 def require_room(order: Order, max_bytes: int) -> bool:
-    """Refuse a cache that does not hold every block; tell whether it holds the next one as well.
-
-    Raises:
-        UserError: the largest shards that may meet in a block are larger than `max_bytes`.
-    """
+    """Raise UserError if a cache is too small for a block; tell whether it has room for two."""
     sizes = np.array(order.shard_set.tar_bytes)[np.diff(order.shard_set.first) > 0]
     sizes = np.cumsum(np.sort(sizes)[::-1])
     mixed = min(order.block_shards, len(sizes))

@@ -1,4 +1,4 @@
-"""Read training crops: one `preadv` a crop, straight into the batch that goes to the device."""
+"""Read training crops: one `preadv` a crop, straight into the batch for the device."""
 
 import os
 import threading
@@ -26,12 +26,12 @@ from .remote.folder import CacheOptions
 from .remote.prefetch import CachedTars
 
 PLAN_STEPS = 64
-"""Steps that are planned at once, which costs little more than one; a thread plans the next."""
+"""Steps planned at once, which costs little more than one; a thread plans the next."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch; its memory is refilled once `hold` further batches were asked for."""
+    """One batch; its memory is reused once `hold` further batches have been requested."""
 
     crops: Tensor
     """float16 [N, frames, n_mels] (logmel) or int16 [N, frames] (wave); pinned where CUDA is."""
@@ -44,20 +44,19 @@ class Batch:
 
 
 class CropReader:
-    """Deliver the crops of a shard set in the order of `shards.read.order`.
+    """Read the crops of a shard set in the order of `shards.read.order`.
 
     Args:
-        shards: a folder, a URL, or an open set. What lies behind a URL is read through a cache.
+        shards: a folder, a URL, or an open set. A URL is read through a cache.
         frames: length of a crop; shorter clips are padded with zeros at the end.
-        batch: crops a step, of all processes that share a batch.
+        batch: crops a step, over all processes that share a batch.
         rows: which crops of each batch this process reads; default: all.
-        seed: another seed, another order.
+        seed: selects the order.
         ahead: batches that are read, or announced to the kernel, while one is used.
         hold: batches that stay valid at a time, the newest included.
-        block_shards: see `Order`. Another number is another order, for a local set and for a
-            remote one alike; the cache has no say in it.
-        cache: the cache of a remote set, default `CacheOptions()`. It must hold a block of shards;
-            if it holds two, the next one comes while one is read.
+        block_shards: see `Order`; it sets the order of local and remote sets alike.
+        cache: cache of a remote set, default `CacheOptions()`. It must hold a block of shards;
+            if it holds two, the next block is fetched while one is read.
         run: readers of the same run and order share a cache, see `CacheFolder`.
 
     Raises:
@@ -100,7 +99,7 @@ class CropReader:
     def batches(self, first_step: int = 0, n_steps: int | None = None) -> Iterator[Batch]:
         """Yield the batches of steps first_step, first_step + 1, ...; endless without `n_steps`.
 
-        One sequence is read at a time: asking an earlier one for more is a ValueError.
+        One sequence is read at a time: a request to an earlier one raises ValueError.
         """
         self._end()
         self._stop.clear()
@@ -122,17 +121,16 @@ class CropReader:
                 self._end()
 
     def _end(self) -> None:
-        """End the sequence that is read, as soon as what is being read is read."""
+        """End the sequence in progress, after the read in progress."""
         self._stop.set()
         self._pool.shutdown()
 
     def _read(self, first_step: int, n_steps: int | None, lag: int) -> Iterator[Batch]:
         """Read batch after batch, in the thread of the pool.
 
-        A batch that lies in memory is read when it begins. Else the kernel is told its ranges, and
-        it is read when `lag` further ones have begun: by then most of it has come, so that one
-        thread has the disk's whole speed. Step k refills the memory of step k - len(buffers), which
-        is out of its hold by then.
+        A batch in the page cache is read at once. Otherwise the kernel is asked to prefetch it, and
+        it is read `lag` batches later, when most of it has arrived: one thread gets the disk's full
+        speed. Step k reuses the memory of step k - len(buffers), whose hold has ended by then.
         """
         buffers = [_Buffer(len(self.rows), self.order) for _ in range(self.ahead + self.hold)]
         begun: deque[_Buffer] = deque()
@@ -146,7 +144,6 @@ class CropReader:
                 yield buffer.finish(self._tars)
 
     def _planned(self, first_step: int) -> Generator[Crops]:
-        """Work out where the crops of each step lie."""
         rows, n = np.array(self.rows), len(self.rows)
 
         def plan(first: int) -> Crops:
@@ -159,7 +156,7 @@ class CropReader:
                 yield from (crops.part(slice(i, i + n)) for i in range(0, PLAN_STEPS * n, n))
 
     def close(self) -> None:
-        """Close the tars; a batch that is asked for after it is a ValueError."""
+        """Close the tars; a later request for a batch raises ValueError."""
         self._end()
         self._finish()
 
@@ -171,12 +168,7 @@ class CropReader:
 
 
 class _Buffer:
-    """Memory of a batch, and how far its reading is.
-
-    Args:
-        n: crops.
-        order: of the crops.
-    """
+    """Memory for a batch of `n` crops, and the state of its reading."""
 
     def __init__(self, n: int, order: Order) -> None:
         self.shard_set, self.frames, form = order.shard_set, order.frames, order.shard_set.form
@@ -192,12 +184,7 @@ class _Buffer:
         self._whole_rows = [[flat[i * size : (i + 1) * size]] for i in range(n)]
 
     def begin(self, crops: Crops, files: list[int] | None) -> None:
-        """Read the batch if it lies in memory; else announce it.
-
-        Args:
-            crops: where it lies.
-            files: a descriptor for each; None: not all are open.
-        """
+        """Read the batch if it is cached, else announce it; no `files`: not all are open."""
         self.crops, self.announced, self.whole = crops, files is not None, False
         self.sizes = np.minimum(crops.lengths, self.frames) * self.frame_bytes
         self.rows, wanted = self._whole_rows, self.sizes.sum()
@@ -212,7 +199,7 @@ class _Buffer:
                 announce(files, offsets, self.size)
 
     def finish(self, tars: LocalTars | CachedTars) -> Batch:
-        """Read what is not read yet; return the batch."""
+        """Read what is missing; return the batch."""
         crops = self.crops
         missing: Iterable[tuple[slice, list[int]]] = () if self.whole else tars.borrow(crops)
         for part, files in missing:
@@ -225,7 +212,7 @@ class _Buffer:
         return Batch(self.tensor, *tensors)
 
     def _explain(self, crops: Crops, files: list[int], rows: list[list[memoryview]]) -> None:
-        """Say which clip cannot be read whole."""
+        """Raise UserError for the clip that cannot be read whole."""
         of, name = self.shard_set.folder, self.shard_set.names
         for i, (file, row) in enumerate(zip(files, rows, strict=True)):
             if os.preadv(file, row, crops.offsets[i]) < len(row[0]):

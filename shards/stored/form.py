@@ -1,4 +1,4 @@
-"""The two kinds of stored clip: how one array becomes a tar member and where its frames begin."""
+"""The two kinds of stored clip: how an array becomes a tar member, and where its frames begin."""
 
 import io
 import wave as wave_file
@@ -7,8 +7,9 @@ from typing import Literal
 
 import numpy as np
 
+from ..base.digest import digest_of
 from ..base.errors import UserError
-from .front_end import PCM16_SCALE, FrontEnd, parameters_difference, parameters_digest
+from .front_end import PCM16_SCALE, FrontEnd, parameters_difference
 
 FORMAT_VERSION = 2
 
@@ -22,12 +23,12 @@ class Form:
     kind: Literal["wave", "logmel"]
     """wave: int16 [samples] as `.wav`; logmel: float16 [T, n_mels] as `.npy`."""
     parameters: dict[str, str | int | float] = field(default_factory=dict)
-    """Everything that defines the numbers; its hash guards the reader."""
+    """Everything that defines the numbers."""
 
     @property
     def digest(self) -> str:
-        """Hash of the parameters, 32 hex digits."""
-        return parameters_digest(self.parameters)
+        """Hash of the parameters, 32 hex digits; sets with other hashes do not mix."""
+        return digest_of(self.parameters)
 
     @property
     def dtype(self) -> np.dtype:
@@ -41,21 +42,18 @@ class Form:
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one step along time."""
         return self.dtype.itemsize * int(np.prod(self.frame_shape, dtype=int))
 
     @property
     def suffix(self) -> str:
-        """Ending of the tar member."""
         return "wav" if self.kind == "wave" else "npy"
 
     @property
     def frames_per_s(self) -> float:
-        """Steps along time per second."""
         return float(self.parameters["sample_rate"]) / float(self.parameters.get("hop", 1))
 
     def encode(self, array: np.ndarray) -> bytes:
-        """Write one clip as the bytes of its file; the frames are its last bytes."""
+        """Return one clip as the bytes of its file; the frames are the last bytes."""
         if array.dtype != self.dtype or array.shape[1:] != self.frame_shape:
             raise ValueError(
                 f"a {self.kind} clip is {self.dtype} [T, *{self.frame_shape}], "
@@ -73,7 +71,7 @@ class Form:
         return buffer.getvalue()
 
     def require(self, wanted: "Form", where: str) -> None:
-        """Refuse a set of another kind or front-end, naming what differs."""
+        """Raise UserError, naming what differs, if this is another kind or front-end."""
         if self.kind != wanted.kind:
             raise UserError(f"{where} holds {self.kind} clips, wanted {wanted.kind}")
         if self.digest != wanted.digest:

@@ -68,11 +68,11 @@ class FrontEnd:
             raise UserError("window, hop and n_mels must be at least 1, and the window even")
 
     def parameters(self) -> dict[str, str | int | float]:
-        """Return everything that defines the numbers, as plain values for files."""
+        """Return everything that defines the numbers, as plain values."""
         # 60 and 60.0 are equal, but not as text, which the digest hashes.
         own: dict[str, str | int | float] = asdict(self)
         own |= {name: float(own[name]) for name in _FLOATS}
-        # What was not a parameter once is left out at its default, so that older hashes hold.
+        # Parameters that were added later are left out at their default: older hashes stay valid.
         for name, default in (("mel_eps", LOG_EPS), ("power_eps", 0.0)):
             if own[name] == default:
                 del own[name]
@@ -84,15 +84,15 @@ class FrontEnd:
         return self.window // 2 + 1
 
     def digest(self) -> str:
-        """Return the hash that sidecars and checkpoints carry, 32 hex digits."""
-        return parameters_digest(self.parameters())
+        """Return the hash kept in sidecars and checkpoints, 32 hex digits."""
+        return digest_of(self.parameters())
 
     @classmethod
     def from_parameters(cls, parameters: dict[str, str | int | float]) -> "FrontEnd":
         """Rebuild from `parameters()`.
 
         Raises:
-            UserError: a property that this code cannot change differs, for instance the padding.
+            UserError: they differ in what this code cannot change, for instance the padding.
         """
         own = {name: parameters[name] for name in asdict(cls()) if name in parameters}
         front_end = cls(**own)  # type: ignore[arg-type]
@@ -101,13 +101,8 @@ class FrontEnd:
         return front_end
 
 
-def parameters_digest(parameters: dict[str, str | int | float]) -> str:
-    """Hash plain parameters independently of their order, 32 hex digits."""
-    return digest_of(parameters)
-
-
 def parameters_difference(wanted: dict, found: dict) -> str:
-    """Name every parameter that differs, '' if none does."""
+    """Return a text that names every parameter that differs, '' if none does."""
     names = sorted(wanted.keys() | found.keys())
     return ", ".join(
         f"{name} is {found.get(name, 'missing')}, wanted {wanted.get(name, 'none')}"

@@ -9,16 +9,16 @@ from ..base.errors import UserError
 from .front_end import PCM16_SCALE, FrontEnd
 
 BLOCK = 64
-"""Frames that are transformed at a time on the CPU."""
+"""Frames transformed at a time on the CPU."""
 
 
 class LogMel(nn.Module):
     """Waveform to log-mel, float32 whatever autocast says.
 
-    A full-scale sine has power (window / 4)^2 = 65,536, above float16's largest number.
-    On a device nnAudio's convolutions do the transform; on the CPU, where they are several times
-    slower, an FFT in float64 gives the same numbers. The two differ where a mel bin lies some
-    100 dB under the loudest one of its frame: there nnAudio's float32 kernels round (docs: README).
+    A full-scale sine has power (window / 4)^2 = 65,536, above float16's largest number. On a device
+    nnAudio's convolutions do the transform. They are slow on the CPU, where an FFT in float64 gives
+    the same numbers. The two differ only in mel bins far below the loudest of their frame, where
+    nnAudio's float32 kernels round (see README).
     """
 
     def __init__(self, front_end: FrontEnd | None = None) -> None:
@@ -61,7 +61,7 @@ class LogMel(nn.Module):
         return floor
 
     def _power(self, wave: Tensor) -> Tensor:
-        """Mel power by nnAudio's convolutions without TensorFloat-32, float32 [N, n_mels, T]."""
+        """Return mel power by nnAudio without TensorFloat-32, float32 [N, n_mels, T]."""
         matmul = torch.backends.cuda.matmul
         allowed, matmul.allow_tf32 = matmul.allow_tf32, False
         try:
@@ -71,17 +71,16 @@ class LogMel(nn.Module):
             matmul.allow_tf32 = allowed
 
     def _power_fft(self, wave: Tensor) -> Tensor:
-        """Mel power by FFT in float64, returned as float32 [N, n_mels, T].
+        """Return mel power by FFT in float64, as float32 [N, n_mels, T].
 
-        Some frames at a time: what is between the steps stays in the cache, which makes it three
-        times as fast as one large transform.
+        It takes a block of frames at a time: intermediate results then stay in the CPU's cache.
         """
         size, hop = self.front_end.window, self.front_end.hop
         basis = self.reference.get_buffer("mel_basis").double().T.contiguous()
         margin = (size // 2, size // 2)
         padded = pad(wave.double()[:, None], margin, mode="reflect")[:, 0]
         framed = padded.unfold(-1, size, hop)
-        # What traces the module cannot unroll a loop over a number of frames that it does not know.
+        # A tracer cannot unroll a loop over an unknown number of frames.
         blocks = [framed] if torch.compiler.is_compiling() else framed.split(BLOCK, dim=1)
         power = []
         for frames in blocks:
@@ -91,13 +90,13 @@ class LogMel(nn.Module):
 
 
 def stored_logmel(log_mel: LogMel, samples: np.ndarray) -> np.ndarray:
-    """Compute what a log-mel set stores of one clip: int16 [samples] to float16 [T, n_mels]."""
+    """Return what a log-mel set stores of a clip, int16 [samples], as float16 [T, n_mels]."""
     with torch.inference_mode():
         return log_mel(torch.from_numpy(samples)[None])[0].numpy().astype(np.float16)
 
 
 def _nnaudio(front_end: FrontEnd) -> nn.Module:
-    from nnAudio.features.mel import MelSpectrogram  # 66 MB with SciPy, which readers do not need
+    from nnAudio.features.mel import MelSpectrogram  # large, with SciPy; readers need neither
 
     return MelSpectrogram(
         sr=front_end.sample_rate,

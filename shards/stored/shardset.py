@@ -1,4 +1,4 @@
-"""A shard set opened for reading: where every clip's frames lie, held in a few flat arrays."""
+"""A shard set opened for reading: where every clip's frames are, in a few flat arrays."""
 
 import re
 from array import array
@@ -22,14 +22,12 @@ class ShardSet:
     """The index of a set: 12 bytes a clip. Clips are numbered by shard name, then row."""
 
     folder: Path
-    """Where it lies; see `shards.base.place`."""
     form: Form
     names: list[str]
     """Stems of the shards, in `name_order`."""
     first: np.ndarray
     """Number of each shard's first clip, and the total: int64 [shards + 1]."""
     tar_bytes: list[int]
-    """Size of each shard's tar."""
     offsets: np.ndarray
     """First byte of each clip's frames in its tar, int64 [clips]."""
     n_frames: np.ndarray
@@ -47,18 +45,17 @@ class ShardSet:
 
     @property
     def hours(self) -> float:
-        """Length of all clips together."""
         return int(self.n_frames.sum(dtype=np.int64)) / self.form.frames_per_s / 3600
 
     @cached_property
     def keys(self) -> list[str]:
-        """Names of all clips, read from the sidecars on first use."""
+        """Keys of all clips, read from the sidecars on first use."""
         paths = [self.folder / f"{name}.parquet" for name in self.names]
         return [key for keys in read_each(_read_keys, paths) for key in keys]
 
 
 def sidecar_paths(folder: Path | str) -> list[Path]:
-    """List a set's sidecars by name: shard, then its supplements, by their numbers.
+    """List a set's sidecars: each shard followed by its supplements, in the order of their numbers.
 
     Raises:
         UserError: the set is missing or holds no finished shard.
@@ -73,7 +70,7 @@ def sidecar_paths(folder: Path | str) -> list[Path]:
 
 
 def name_order(name: str) -> tuple[list[str | int], str]:
-    """Return what sorts shard-000002-r10 behind shard-000002-r9, and both behind shard-000002."""
+    """Return a sort key: shard-000002 before shard-000002-r9 before shard-000002-r10."""
     parts = re.split(r"(\d+)", name)
     return [int(part) if i % 2 else part for i, part in enumerate(parts)], name
 
@@ -82,15 +79,14 @@ def open_shards(folder: Path | str, wanted: Form | None = None) -> ShardSet:
     """Read a set's sidecars into an index.
 
     Args:
-        folder: the shard set, a folder or a URL.
-        wanted: refuse a set of another kind or front-end.
+        wanted: form that the set must have; default: any.
 
     Raises:
         UserError: no finished shard, another front-end, or shards that do not belong together.
     """
     folder = place(folder)
     paths = sidecar_paths(folder)
-    offsets, n_frames = array("q"), array("i")  # they grow in place: nothing is held twice
+    offsets, n_frames = array("q"), array("i")  # they grow in place, without a second copy
     summaries: list[Summary] = []
     checksums = []
     for path, (summary, table) in zip(paths, read_each(_read_index, paths), strict=True):
@@ -118,7 +114,6 @@ def open_shards(folder: Path | str, wanted: Form | None = None) -> ShardSet:
 
 
 def _read_index(path: Path) -> tuple[Summary, pa.Table]:
-    """Read a sidecar's footer and where its clips lie."""
     sidecar = Sidecar(path)
     return sidecar.summary(), sidecar.present("offset", "n_frames")
 

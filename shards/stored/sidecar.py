@@ -50,7 +50,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What is known about one planned clip; the lower half is None for a clip that failed."""
+    """What is known of one planned clip; from `record_offset` on None for a clip that failed."""
 
     key: str
     """Name inside the tar: no dot, no slash, unique in the set."""
@@ -59,15 +59,14 @@ class Row:
     failure: str | None = None
     """Class of the failure, such as `bad_audio`."""
     message: str | None = None
-    """Why, for people."""
+    """Reason, for people."""
     attempts: int = 1
-    """How often the clip was tried."""
     tried_at: datetime | None = None
-    """When it was last tried: UTC, whole seconds; see `now`."""
+    """Time of the last try: UTC, whole seconds; see `now`."""
     identity: str = ""
-    """Which address, proxy or cookie jar fetched it, '' where none was needed."""
+    """Address, proxy or cookie jar that fetched it, '' where none was needed."""
     source: str
-    """Which source delivered it: folder, demo, ..."""
+    """Name of the source that delivered it: folder, demo, ..."""
     source_version: str
     """The tool that decoded it, with its version."""
     origin: str
@@ -75,11 +74,10 @@ class Row:
     labels: list[str]
     """Class labels, in the source's order."""
     events: list[dict[str, Any]] = field(default_factory=list)
-    """Strong labels: `label`, `start_s` and `end_s`, in seconds from the begin of the clip."""
+    """Strong labels: `label`, `start_s` and `end_s`, in seconds from the start of the clip."""
     start_s: float | None = None
-    """Begin of the clip in its origin, seconds."""
+    """Start of the clip in its origin, seconds."""
     end_s: float | None = None
-    """End of the clip in its origin, seconds."""
     record_offset: int | None = None
     """First byte of the clip's members in the tar, their headers included."""
     record_bytes: int | None = None
@@ -98,32 +96,31 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a sidecar says about its whole shard, kept in the Parquet footer."""
+    """What a sidecar's Parquet footer says about the whole shard."""
 
     form: Form
     plan: str
     """Hash of the clips that were planned for the shard."""
     tar_bytes: int
-    """Size of the tar."""
     n_ok: int
-    """Clips that are in the tar."""
+    """Clips in the tar."""
     checksum: str
     """Hash over the keys and checksums of all rows."""
     statistics: Statistics
 
 
 def now() -> datetime:
-    """Return the time as rows keep it: UTC, whole seconds."""
+    """Return the current time as rows keep it: UTC, whole seconds."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
 def rows_checksum(rows: Sequence[Row]) -> str:
-    """Hash keys and clip checksums in their order, 32 hex digits."""
+    """Return a hash of keys and clip checksums in their order, 32 hex digits."""
     return digest("".join(f"{row.key}\0{row.checksum or row.failure}\n" for row in rows))
 
 
 def write_sidecar(path: Path, rows: Sequence[Row], summary: Summary) -> None:
-    """Commit a shard: write its sidecar in one atomic step."""
+    """Commit a shard: write its sidecar atomically."""
     metadata = {
         "format_version": FORMAT_VERSION,
         "kind": summary.form.kind,
@@ -147,11 +144,7 @@ def _integrity(metadata: Mapping[str, Any], rows: Sequence[Row]) -> str:
 
 
 class Sidecar:
-    """A sidecar to read from: a local file in place, a remote one fetched whole, once.
-
-    Raises:
-        UserError: a remote place does not answer.
-    """
+    """A sidecar to read from: a local file in place, a remote one fetched whole, once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -184,15 +177,11 @@ class Sidecar:
             raise UserError(f"{path} has a damaged footer ({first_line(error)})") from error
 
     def count(self) -> int:
-        """Tell from the footer how many clips were planned."""
+        """Return the number of planned clips, from the footer."""
         return pq.read_metadata(self._source()).num_rows
 
     def rows(self) -> list[Row]:
-        """Read every row.
-
-        Raises:
-            UserError: the file is damaged.
-        """
+        """Read every row; raise UserError if the file is damaged."""
         try:
             table = pq.read_table(self._source())
             if table.schema == SCHEMA:
@@ -206,27 +195,23 @@ class Sidecar:
         return pq.read_table(self._source(), columns=list(columns)).drop_null()
 
     def is_intact(self, rows: Sequence[Row]) -> bool:
-        """Tell whether the footer and `rows` are what was written, by their own hash."""
+        """Tell whether footer and `rows` match the sidecar's own hash."""
         metadata = _values(pq.read_schema(self._source()).metadata)
         return metadata.pop("integrity", None) == _integrity(metadata, rows)
 
 
 def read_summary(path: Path) -> Summary:
-    """Read a sidecar's footer alone; raises as `Sidecar.summary`."""
+    """Read a sidecar's footer alone; see `Sidecar.summary`."""
     return Sidecar(path).summary()
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read every row of a sidecar; raises as `Sidecar.rows`."""
+    """Read every row of a sidecar; see `Sidecar.rows`."""
     return Sidecar(path).rows()
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
-    """Read some columns of every row of a sidecar.
-
-    Raises:
-        UserError: the file is damaged.
-    """
+    """Read some columns of every row; raise UserError if the file is damaged."""
     try:
         return pq.read_table(Sidecar(path)._source(), columns=list(columns))
     except (pa.ArrowException, OSError) as error:
@@ -260,7 +245,7 @@ def _values(metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
 
 
 def read_clip(tar: BinaryIO, row: Row, form: Form) -> np.ndarray:
-    """Read the whole array of one clip from its open tar: [n_frames, *frame_shape].
+    """Read the array of one clip from its open tar: [n_frames, *frame_shape].
 
     Raises:
         UserError: the tar ends before the clip does.
@@ -273,8 +258,3 @@ def read_clip(tar: BinaryIO, row: Row, form: Form) -> np.ndarray:
         name = getattr(tar, "name", None) or getattr(tar, "path", "the tar")  # a file, an object
         raise UserError(f"{name} ends inside clip {row.key}; run `abt shards verify`")
     return np.frombuffer(data, form.dtype).reshape(-1, *form.frame_shape).copy()
-
-
-def record_checksum(record: bytes) -> str:
-    """Hash a clip's members as they stand in the tar, 32 hex digits."""
-    return digest(record)

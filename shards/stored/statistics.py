@@ -1,4 +1,4 @@
-"""Mean and deviation that merge: one clip's, one shard's, one data set's."""
+"""Mean and deviation that can be merged: of a clip, a shard, a data set."""
 
 import math
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ class Statistics:
 
     @classmethod
     def of(cls, values: np.ndarray) -> "Statistics":
-        """Summarise an array of any shape in float64."""
+        """Summarise an array of any shape, in float64."""
         flat = values.astype(np.float64).ravel()
         mean = float(flat.mean()) if flat.size else 0.0
         return cls(flat.size, mean, float(np.square(flat - mean).sum()))

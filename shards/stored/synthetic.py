@@ -1,4 +1,4 @@
-"""Shard sets of noise, to measure with."""
+"""Shard sets of noise, for benchmarks."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Check a shard set byte by byte against its sidecars, naming the shard and the clip."""
+"""Check a shard set byte by byte against its sidecars; findings name the shard and the clip."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from ..base.digest import digest
 from ..base.errors import UserError
 from ..base.place import reaching
 from .form import Form
 from .shardset import sidecar_paths
-from .sidecar import Row, Sidecar, Summary, record_checksum
+from .sidecar import Row, Sidecar, Summary
 
 
 @dataclass(frozen=True)
@@ -18,21 +19,19 @@ class Finding:
     """One thing that is wrong."""
 
     shard: str
-    """Stem of the shard's files."""
     key: str
-    """The clip, '' where the whole shard is concerned."""
+    """The clip, '' for the whole shard."""
     problem: str
-    """What is wrong, for people."""
 
     def __str__(self) -> str:
         return f"{self.shard} {self.key or '(whole shard)'}: {self.problem}"
 
 
 def verify(folder: Path | str, threads: int = 4) -> Iterator[list[Finding]]:
-    """Yield the findings of each shard in the order of names; an empty list is a sound shard.
+    """Yield the findings of each shard in the order of names; none for a sound shard.
 
     Every shard must have the form of the first readable sidecar. A clip may be planned again in
-    a later shard, a supplement, but it is in one tar only.
+    a later shard, a supplement, but must be in one tar only.
     """
     paths = sidecar_paths(folder)
     stored: dict[str, str] = {}
@@ -46,7 +45,7 @@ def verify(folder: Path | str, threads: int = 4) -> Iterator[list[Finding]]:
 
 
 def _check_keys(shard: str, rows: list[Row], stored: dict[str, str]) -> Iterator[Finding]:
-    """Find clips that come twice; `stored`, the shard of every clip so far, is filled in."""
+    """Find duplicate clips; adds the shard of every stored clip to `stored`."""
     listed: set[str] = set()
     for row in rows:
         ok = row.status == "ok"
@@ -59,7 +58,6 @@ def _check_keys(shard: str, rows: list[Row], stored: dict[str, str]) -> Iterator
 
 
 def _check(path: Path) -> tuple[Summary | None, list[Row], list[Finding]]:
-    """Check one shard for itself."""
     shard = path.stem
     try:
         sidecar = Sidecar(path)
@@ -88,18 +86,18 @@ def _check_records(shard: str, file: BinaryIO, size: int, rows: list[Row]) -> It
     for row in rows:
         if row.record_offset is None or row.record_bytes is None:
             continue
-        # Records lie one behind the other; anything else is a damaged sidecar, no place to read.
+        # Records follow each other without a gap, unless the sidecar is damaged.
         if row.record_offset != end or row.record_bytes < 0:
             yield Finding(shard, row.key, "the sidecar puts this clip in a wrong place")
             return
         end += row.record_bytes
         if end > size:
             yield Finding(shard, row.key, "the tar ends inside this clip")
-        elif record_checksum(file.read(row.record_bytes)) != row.checksum:
+        elif digest(file.read(row.record_bytes)) != row.checksum:
             yield Finding(shard, row.key, "the bytes of this clip do not match its checksum")
     file.seek(min(end, size))
     if any(file.read()):
-        yield Finding(shard, "", "there is something behind the last clip")
+        yield Finding(shard, "", "there is data after the last clip")
 
 
 def _check_form(sidecar: Path, summary: Summary, form: Form) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Write one shard: a tar whose bytes depend on its clips alone, then the sidecar, its commit."""
+"""Write one shard: a tar whose bytes depend only on its clips, then the sidecar that commits it."""
 
 import json
 from collections import Counter
@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import webdataset
 
+from ..base.digest import digest
 from ..base.errors import UserError
 from ..base.files import naming_full_disk, replacing
 from ..base.place import reaching, read_each
 from .form import Form
 from .front_end import PCM16_SCALE
-from .sidecar import Row, Summary, read_summary, record_checksum, rows_checksum, write_sidecar
+from .sidecar import Row, Summary, read_summary, rows_checksum, write_sidecar
 from .statistics import Statistics
 
 KEY_BYTES = 95
@@ -32,11 +33,10 @@ def shard_name(number: int, supplement: int = 0) -> str:
 
 @dataclass(frozen=True)
 class ShardReport:
-    """What became of the clips of one shard."""
+    """How many clips of one shard had which outcome: ok, or the class of the failure."""
 
     clips: int
     outcomes: dict[str, int]
-    """Clips by outcome: ok, or the class of the failure."""
 
 
 class ShardWriter:
@@ -51,7 +51,7 @@ class ShardWriter:
         """Store one clip; its place and statistics are filled into the row.
 
         Raises:
-            ValueError: stock WebDataset would not find the clip again under its key.
+            ValueError: stock WebDataset would not find the clip under its key.
             UserError: the disk is full.
         """
         if not 0 < len(row.key.encode()) <= KEY_BYTES or set(row.key) & set("./"):
@@ -84,7 +84,7 @@ class ShardWriter:
         )
 
     def fail(self, row: Row) -> None:
-        """Store the row of a clip that is not there."""
+        """Record a clip that failed."""
         self.rows.append(row)
 
     def report(self) -> ShardReport:
@@ -98,9 +98,7 @@ def writing_shard(folder: Path, name: str, form: Form, plan: str) -> Iterator[Sh
     """Yield a writer; leaving the block without an error commits the tar, then its sidecar.
 
     Args:
-        folder: the shard set, see `shards.base.place`.
         name: stem of the two files, see `shard_name`.
-        form: what the clips are.
         plan: hash of the planned clips, kept in the sidecar.
 
     Raises:
@@ -123,18 +121,14 @@ def writing_shard(folder: Path, name: str, form: Form, plan: str) -> Iterator[Sh
             checksum=rows_checksum(rows),
             statistics=writer.statistics,
         )
-        # From here on the old sidecar, if there is one, would describe another tar.
+        # The old sidecar, if there is one, would describe another tar.
         with reaching(sidecar):
             sidecar.unlink(missing_ok=True)
     write_sidecar(sidecar, rows, summary)
 
 
 def is_committed(folder: Path, name: str, form: Form, plan: str) -> bool:
-    """Tell whether a shard is finished, so that its stage need not make it again.
-
-    Raises:
-        UserError: the folder holds a shard of this name made of other clips or another front-end.
-    """
+    """Tell whether a shard is finished; raise UserError if its clips or front-end are others."""
     sidecar = folder / f"{name}.parquet"
     with reaching(folder):
         if not (sidecar.exists() and sidecar.with_suffix(".tar").exists()):
@@ -144,7 +138,7 @@ def is_committed(folder: Path, name: str, form: Form, plan: str) -> bool:
 
 
 def committed_plans(folder: Path, form: Form) -> dict[str, str]:
-    """Return the plan of every finished shard by its name; {} for a folder that is not there.
+    """Return the plan of every finished shard by its name; {} if the folder is missing.
 
     Raises:
         UserError: the folder holds a shard of another front-end, or a damaged sidecar.
@@ -161,11 +155,7 @@ def committed_plans(folder: Path, form: Form) -> dict[str, str]:
 
 
 def require_plan(folder: Path, name: str, found: str, wanted: str) -> None:
-    """Refuse a finished shard that was made of other clips.
-
-    Raises:
-        UserError: it was.
-    """
+    """Raise UserError if a finished shard was made from other clips."""
     if found != wanted:
         raise UserError(
             f"{folder / name}.parquet was made from another list of clips or another shard size; "
@@ -180,11 +170,11 @@ def _plan_of(sidecar: Path, form: Form) -> str:
 
 
 def _with_checksums(tar_path: Path, rows: list[Row]) -> list[Row]:
-    """Read back what was written, in order, and add each clip's checksum."""
+    """Read back the records in order and add each clip's checksum to its row."""
     with tar_path.open("rb") as file:
         return [
             row
             if row.record_bytes is None
-            else replace(row, checksum=record_checksum(file.read(row.record_bytes)))
+            else replace(row, checksum=digest(file.read(row.record_bytes)))
             for row in rows
         ]

@@ -14,7 +14,6 @@ from .task import write_task
 
 HERE = Path(__file__).parent
 TASK = "demo_sounds-v1.0-full"
-"""Name of the labelled task that the corpus carries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,22 +34,20 @@ class Demo(Source):
             raise UserError("the demo's labelled task is cut from its waveforms: leave --wave on")
 
     def clips(self) -> list[Clip]:
-        """List the clips."""
         return demo_clips()
 
     def finish(self, out: Path) -> None:
-        """Write the labelled task, where evaluation can read it: on a disk."""
+        """Write the labelled task, if `out` is on a disk, where evaluation can read it."""
         if not is_remote(out):
             write_task(out / "wave", out / "tasks" / TASK, demo_folds())
 
 
 def demo_clips() -> list[Clip]:
-    """List the corpus."""
     clips = folder_clips(HERE / "audio", HERE / "clips.csv")
     return [replace(clip, source="demo") for clip in clips]
 
 
 def demo_folds() -> dict[str, str]:
-    """Return the fold of every clip that belongs to the labelled task, by its origin."""
+    """Return the fold of every clip of the labelled task, by its origin."""
     with (HERE / "clips.csv").open(newline="", encoding="utf-8") as file:
         return {row["path"]: row["split"] for row in csv.DictReader(file) if row["split"]}

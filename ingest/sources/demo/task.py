@@ -15,12 +15,11 @@ SCORES = ["top1_acc", "mAP"]
 
 
 def write_task(wave: Path, folder: Path, folds: dict[str, str]) -> None:
-    """Write a k-fold multiclass scene task, complete or not at all; leave a current one alone.
+    """Write a k-fold multiclass scene task, complete or not at all; keep one that is up to date.
 
     Args:
-        wave: the wave set that holds the clips, see `shards.base.place`.
         folder: the task folder to make, local.
-        folds: fold of each clip by its origin; a clip whose decoding failed is left out.
+        folds: fold of each clip by its origin; a clip that failed is left out.
 
     Raises:
         UserError: the task folder is a URL.

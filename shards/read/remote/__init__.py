@@ -1,1 +1,1 @@
-"""A set behind a URL, read through a bounded folder of whole shards."""
+"""A set behind a URL, read through a bounded cache of whole shards."""

@@ -1,4 +1,4 @@
-"""A remote store of shards: bounded requests, retried; every clip is checked when it arrives."""
+"""Fetch shards from a remote store: bounded requests with retries, every clip checked."""
 
 import asyncio
 import io
@@ -20,9 +20,9 @@ from ...base.errors import UserError, first_line
 from ...stored.shardset import ShardSet
 
 PART_BYTES = 8 * 2**20
-"""What one request asks for: a slow line brings it in time, and it is soon asked for again."""
+"""Size of one request: it arrives in time over a slow line, and a retry costs little."""
 TRIES = 5
-"""How often a request is made before it is reported."""
+"""Attempts at a request before it fails."""
 TIMEOUT_S = 30.0
 """Longest wait for the answer to one request."""
 POLL_S = 0.1
@@ -35,12 +35,7 @@ class Stopped(Exception):
 
 
 class StoreClient:
-    """The shards of a remote set, as whole files.
-
-    Args:
-        shard_set: a set behind a URL.
-        stopped: is set when no answer is needed any more.
-    """
+    """Fetch the shards of a remote set as whole files, until `stopped` is set."""
 
     def __init__(self, shard_set: ShardSet, stopped: threading.Event) -> None:
         self.shard_set, self._stopped = shard_set, stopped
@@ -51,10 +46,10 @@ class StoreClient:
         """Write a shard's tar to `file` and compare every clip with its checksum.
 
         Raises:
-            UserError: the store does not answer, or what it holds is not what was written.
+            UserError: the store does not answer, or a shard is not what was written.
             Stopped: the answer is not needed any more.
         """
-        for _ in range(2):  # a second time in case it was damaged on its way
+        for _ in range(2):  # a second time in case it was damaged in transit
             records = self._records(shard)
             self._copy(shard, file)
             if (damaged := _first_damaged(file, records)) is None:
@@ -82,7 +77,7 @@ class StoreClient:
         file.flush()
 
     def _records(self, shard: int) -> pa.Table:
-        """Fetch where a shard's clips lie in its tar and what their bytes hash to."""
+        """Fetch where a shard's clips are in its tar, and their checksums."""
         sidecar = self._place(shard, "parquet")
         columns = ["key", "record_offset", "record_bytes", "checksum", "offset"]
         content = self._ask(sidecar, "cat_file")
@@ -99,12 +94,7 @@ class StoreClient:
         return records
 
     def _ask(self, where: Path, method: str, **options: Any) -> Any:
-        """Make one request, again after a while if it fails.
-
-        Raises:
-            UserError: it failed TRIES times, or the object is not there or not for us.
-            Stopped: the answer is not needed any more.
-        """
+        """Make a request with retries; raise UserError if it fails, Stopped if not needed."""
         begin = time.monotonic()
         for attempt in range(1, TRIES + 1):
             try:
@@ -122,7 +112,7 @@ class StoreClient:
                         f"({reason}); check the store and the network, then run the same command "
                         "again"
                     ) from error
-                # Jitter: many readers that lost one store shall not all come back at once.
+                # Jitter, so that many readers of one store do not all retry at the same moment.
                 pause = 2 ** (attempt - 2) * random.uniform(0.5, 1.5)
                 log.warning("%s, try %d of %d: %s", where, attempt, TRIES, reason)
                 if self._stopped.wait(pause):
@@ -130,7 +120,7 @@ class StoreClient:
         raise AssertionError("the last try returns or raises")
 
     def _ask_once(self, where: Any, method: str, options: dict[str, Any]) -> Any:
-        """Wait for one answer; a file system that is not asynchronous keeps its own time."""
+        """Wait for one answer; a synchronous file system has timeouts of its own."""
         if self._stopped.is_set():
             raise Stopped
         client = self._client
@@ -150,7 +140,7 @@ class StoreClient:
 
 
 def _client(where: Any) -> Any:
-    """Make a client for S3 whose own retries do not multiply with ours; else take what is there."""
+    """Return an S3 client whose own retries do not multiply ours; others unchanged."""
     if not hasattr(where.fs, "call_s3"):
         return where.fs
     config = {
@@ -167,7 +157,7 @@ def _client(where: Any) -> Any:
 
 
 def _troubles() -> tuple[type[Exception], ...]:
-    """Return what a client raises when a store is dead, slow or overworked."""
+    """Return what a client raises when a store is dead, slow or overloaded."""
     try:
         from aiohttp import ClientError
         from botocore.exceptions import BotoCoreError
@@ -177,7 +167,7 @@ def _troubles() -> tuple[type[Exception], ...]:
 
 
 def _first_damaged(file: BinaryIO, records: pa.Table) -> str | None:
-    """Return the key of the first clip whose bytes are not those that were written."""
+    """Return the key of the first clip whose bytes do not match their checksum."""
     for record in records.to_pylist():
         content = os.pread(file.fileno(), record["record_bytes"], record["record_offset"])
         if digest(content) != record["checksum"]:

@@ -1,10 +1,10 @@
-"""A bounded folder of whole shards, used by the processes of one run.
+"""A bounded cache folder of whole shards, shared by the processes of one run.
 
-The file locks are the whole state: who reads a tar holds a shared lock on it, who fetches one an
-exclusive lock on its scratch file, who is in a block a shared lock on a file of its number, and the
-kernel frees all of them when a process dies. One more lock, on the folder, makes "count, make room,
-reserve" one step. A scratch file has its final size from its first moment, so what is on its way
-counts.
+The file locks are the whole state: a reader of a tar holds a shared lock on it, a fetch an
+exclusive lock on its scratch file, a process in a block a shared lock on a file of that number, and
+the kernel releases all of them when a process dies. One more lock, on the folder, makes "count,
+make room, reserve" one step. A scratch file has its final size from its first moment, so shards
+that are being fetched count.
 """
 
 import fcntl
@@ -28,13 +28,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CacheOptions:
-    """Where the shards of a remote set are kept; a local set needs none of it."""
+    """Where the shards of a remote set are cached; local sets need no cache."""
 
     folder: Path | None = None
-    """Where they are kept between runs; default: audio-barlow-twins in the user's cache folder. A
-    second run at the same time keeps its own beside it, in FOLDER-2."""
+    """The cache, kept between runs; default: audio-barlow-twins in the user's cache folder. A
+    second run at the same time uses its own beside it, FOLDER-2."""
     max_bytes: int = 64 * 10**9
-    """Most that the folder holds, shards on their way included; it keeps other sets if it can."""
+    """Largest size of the folder, bytes, with shards on their way; other sets stay if they fit."""
 
     def __post_init__(self) -> None:
         if self.max_bytes < 1:
@@ -45,9 +45,8 @@ class CacheFolder:
     """The tars of one set in a folder that may hold other sets too.
 
     Args:
-        shard_set: a set behind a URL.
         options: the folder; if another run uses it, the next free one of FOLDER-2, FOLDER-3, ...
-        run: what all processes of a run say alike, and no other run; they share the folder.
+        run: a name that all processes of a run share, and no other run; they share the folder.
 
     Raises:
         UserError: the folder cannot be made or written.
@@ -71,7 +70,6 @@ class CacheFolder:
             ) from error
 
     def close(self) -> None:
-        """Leave the folder to other runs."""
         self.enter(None)
         os.close(self._run)
 
@@ -85,7 +83,7 @@ class CacheFolder:
                 fcntl.flock(file, fcntl.LOCK_SH)
 
     def open(self, shard: int) -> int | None:
-        """Open a shard's tar, so that it stays until it is closed; None if it is not there."""
+        """Open a shard's tar, which keeps it from eviction; return None if it is not cached."""
         path = self._path(shard)
         with suppress(FileNotFoundError):
             file = os.open(path, os.O_RDONLY)
@@ -104,19 +102,16 @@ class CacheFolder:
         requests: Callable[[int], Sequence[ShardRequest]],
         fetch: Callable[[int, BinaryIO], None],
     ) -> bool:
-        """Put the shard that is needed first into the folder, complete and checked.
+        """Fetch the missing shard that is needed first; tell whether one was missing and had room.
 
         Args:
             urgent: shards that are needed before all others.
-            requests: tells from a block on which shard is needed when, in the order of need. It is
-                asked from the block of the process that is last, so that all agree on what goes.
+            requests: returns from a block on when each shard is needed, in the order of need. It is
+                called with the block of the slowest process, so all processes evict alike.
             fetch: writes a shard's tar.
 
-        Returns:
-            whether there was a shard to bring, and room for it.
-
         Raises:
-            UserError: the disk is full, or what `fetch` raises.
+            UserError: the disk is full, or `fetch` raised it.
         """
         with ExitStack() as locked, ExitStack() as stack:
             with self._alone():
@@ -130,17 +125,17 @@ class CacheFolder:
                 file.truncate(self.shard_set.tar_bytes[shard])
             fetch(shard, file)
             os.fsync(lock)
-            with self._alone():  # who counts sees the scratch file or the tar, not both or none
+            with self._alone():  # a count sees either the scratch file or the tar
                 stack.close()
         return True
 
     def trim(self, requests: Sequence[ShardRequest]) -> None:
-        """Remove what an earlier run with a larger budget left, what is needed last first."""
+        """Evict what an earlier run with a larger limit left, what is needed last first."""
         with self._alone():
             self._make_room(self._sizes(), 0, requests[::-1])
 
     def _choose(self, urgent: set[int], requests: Sequence[ShardRequest]) -> int | None:
-        """Find the shard that is needed first and neither here nor on its way; make room for it."""
+        """Return the missing shard that is needed first, once there is room for it."""
         sizes = self._sizes()
         taken = {p.name.lstrip(".").split(".")[0] for p in sizes if p.parent == self.folder}
         for shard, needed_at in sorted(requests, key=lambda r: r.shard not in urgent):
@@ -151,10 +146,10 @@ class CacheFolder:
         return None
 
     def _sizes(self) -> dict[Path, int]:
-        """List the tars of all sets and what is on its way; remove dead scratch files."""
+        """Return the sizes of all sets' tars and live scratch files; remove dead ones."""
         sizes = {}
         for path in self.root.glob("*/*shard-*.t[am][rp]"):
-            with suppress(FileNotFoundError):  # a transfer that failed meanwhile
+            with suppress(FileNotFoundError):  # its transfer has just failed
                 if not (path.suffix == ".tmp" and _remove_unlocked(path)):
                     sizes[path] = path.stat().st_size
         return sizes
@@ -162,7 +157,7 @@ class CacheFolder:
     def _make_room(
         self, sizes: dict[Path, int], size: int, expendable: Sequence[ShardRequest]
     ) -> bool:
-        """Remove the tars of other sets, then `expendable` ones, until `size` bytes fit."""
+        """Evict tars of other sets, then `expendable` ones, until `size` bytes fit."""
         excess = sum(sizes.values()) + size - self.max_bytes
         others = [path for path in sizes if path.suffix == ".tar" and path.parent != self.folder]
         for path in (*others, *(self._path(shard) for shard, _ in expendable)):
@@ -173,7 +168,7 @@ class CacheFolder:
         return excess <= 0
 
     def _last_block(self) -> int:
-        """Return the block of the process that is last."""
+        """Return the block of the slowest process."""
         blocks = [path for path in self.folder.glob(".block-*") if not _remove_unlocked(path)]
         return min((int(path.name.removeprefix(".block-")) for path in blocks), default=0)
 
@@ -181,7 +176,7 @@ class CacheFolder:
         return self.folder / f"{self.shard_set.names[shard]}.tar"
 
     def _claim(self, run: str) -> bool:
-        """Take the folder for a run, or join its processes; tell whether it was free for that."""
+        """Take the folder for a run, or join its processes; False if another run has it."""
         self._run = os.open(self.root / ".run", os.O_RDWR | os.O_CREAT, 0o666)
         with self._alone():
             if _lock(self._run, fcntl.LOCK_EX):
@@ -195,7 +190,6 @@ class CacheFolder:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep other threads and processes from counting and making room."""
         lock = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -210,7 +204,7 @@ def _default_root() -> Path:
 
 
 def _remove_unlocked(path: Path) -> bool:
-    """Remove a file that no living process uses; tell whether it is gone."""
+    """Remove a file that no living process has locked; tell whether it is gone."""
     with suppress(FileNotFoundError), path.open("rb") as file:
         if not _lock(file.fileno(), fcntl.LOCK_EX):
             return False
@@ -219,7 +213,7 @@ def _remove_unlocked(path: Path) -> bool:
 
 
 def _lock(file: int, kind: int) -> bool:
-    """Take a lock on an open file if it is free."""
+    """Lock an open file unless another process has; tell whether that worked."""
     with suppress(BlockingIOError):
         fcntl.flock(file, kind | fcntl.LOCK_NB)
         return True

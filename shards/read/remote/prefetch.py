@@ -1,23 +1,23 @@
-"""The tars of a remote set: those of the block in use lie open, the next ones are on their way.
+"""The tars of a remote set: those of the current block are open, the next ones are fetched.
 
 A shard is in one of four states. Each is a file and a lock of the kernel, so all ranks of a run see
 the same state, and a process that dies leaves none behind:
 
     REMOTE      no file
-      |  reserve: it is needed before all others that are missing, and there is room for it, or
-      |  will be without CACHED shards that are needed later (those are evicted: REMOTE)
+      |  reserve: it is needed before all others that are missing, and there is room for it, if
+      |  need be after CACHED shards that are needed later were evicted (REMOTE)
       v
     FETCHING    a scratch file of the final size, locked by its prefetch thread
-      |  commit: it is whole and every clip has its checksum; on an error, or if the process
-      |  dies, it is REMOTE again
+      |  commit: it is complete and every checksum matches; on an error, or if the process dies,
+      |  it is REMOTE again
       v
     CACHED      a tar
       |  ^  open: a batch is read from it; close: its block is done, or the reader waits for
-      v  |  another shard: who waits holds nothing, so that another rank can have the room
+      v  |  another shard: it then pins nothing, so that another rank can use the room
     IN USE      a tar with a shared lock
 
-All ranks fetch and evict by one list of what is needed when, which begins at the block of the rank
-that is last. Nothing that this rank needs next is evicted, so it always gets on, and then the
+All ranks fetch and evict by one list of what is needed when, which begins at the block of the
+slowest rank. What this rank needs next is never evicted, so it always makes progress, and then the
 others do.
 """
 
@@ -39,11 +39,10 @@ from .client import Stopped, StoreClient
 from .folder import CacheFolder, CacheOptions
 
 THREADS = 8
-"""Shards that are fetched at the same time."""
 POLL_S = 0.05
-"""How often a reader that waits looks for what other processes brought or released."""
+"""How often a waiting reader checks what other processes fetched or released."""
 WARN_S = 60.0
-"""How often a reader that waits says so."""
+"""How often a waiting reader logs that it waits."""
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +51,11 @@ class CachedTars:
     """The tars of a remote set, fetched block by block into a bounded folder.
 
     Args:
-        order: tells which shards will be read when.
-        options: the folder and its size.
         run: see `CacheFolder`; "" stands for all runs in this order.
-        stop: is set to end a wait for shards.
+        stop: ends a wait for shards when it is set.
 
     Raises:
-        UserError: the budget does not hold a block, or the folder cannot be used.
+        UserError: the cache is too small for a block, or the folder cannot be used.
     """
 
     def __init__(
@@ -86,7 +83,7 @@ class CachedTars:
         self._wanted: set[int] = set()
         """Shards that the reader waits for."""
         self._failed: set[int] = set()
-        """Shards that could not be had; the next block, or a reader that waits, tries again."""
+        """Shards whose fetch failed; the next block, or a reader that waits, retries them."""
         self._error: BaseException | None = None
         self._name = f"prefetch {id(self)}"
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=self._name)
@@ -112,9 +109,9 @@ class CachedTars:
             yield slice(begin, end), files
 
     def close(self) -> None:
-        """Close every file and end all transfers."""
+        """Close every file and cancel all transfers."""
         self._closed.set()
-        # The garbage collector may close a forgotten reader, and in any thread.
+        # The garbage collector may close a forgotten reader in any thread.
         ours = threading.current_thread().name.startswith(self._name)
         self._pool.shutdown(wait=not ours, cancel_futures=True)
         self._release()
@@ -127,7 +124,7 @@ class CachedTars:
         self._prefetch()
 
     def _wait_for(self, shards: set[int]) -> None:
-        """Wait until shards of the block lie open; they are fetched before all others."""
+        """Wait until some shards of the block are open; they are fetched before all others."""
         warn_at = time.monotonic() + WARN_S
         with self._changed:
             self._wanted, self._error = shards, None
@@ -147,7 +144,7 @@ class CachedTars:
             self._wanted = set()
 
     def _open(self, shards: set[int]) -> bool:
-        """Open tars, all or none; tell which."""
+        """Open all of some tars, or close every one; tell which."""
         for shard in shards:
             if self._files[shard] < 0:
                 if (file := self._folder.open(shard)) is None:
@@ -163,14 +160,14 @@ class CachedTars:
         self._files[:] = -1
 
     def _prefetch(self) -> None:
-        """Begin one more transfer; it begins the next one, while there is something to fetch."""
+        """Start a transfer; it starts the next one while there is something to fetch."""
         with self._changed:
             if len(self._coming) >= THREADS or self._closed.is_set():
                 return
             try:
                 bring = self._folder.bring
                 future = self._pool.submit(bring, self._wanted, self._requests, self._fetch)
-            except RuntimeError:  # the interpreter ends, and the reader was not closed
+            except RuntimeError:  # the interpreter exits with the reader still open
                 self._closed.set()
                 return
             self._coming.add(future)

@@ -300,7 +300,7 @@ class TestNumbers:
         found = tally(sidecar_paths(run / "wave")).durations
         np.testing.assert_allclose(np.sort(found), lengths)
         low, middle, high = (f"{lengths[i]:.3g}" for i in (9, 18, 27))  # of 37
-        text = f"Median {middle} s; half of the clips lie from {low} to {high} s."
+        text = f"Median {middle} s; half of the clips are from {low} to {high} s."
         assert text in text_of(page)
 
     def test_digital_silence_has_a_level(self, tmp_path: Path) -> None:

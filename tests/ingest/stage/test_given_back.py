@@ -172,7 +172,7 @@ def test_the_run_ends_when_the_last_machine_is_stopped_and_what_was_got_is_kept(
     shard = planned(8)[0]
     town.may_ask = {HERE: 3, THERE: 2}
     town.make(HERE, shard)
-    with pytest.raises(UserError, match=r"no identity is left .*Sign in .*run the same command"):
+    with pytest.raises(UserError, match=r"no identity is left .*Sign in .*run the command again"):
         town.make(THERE, shard)
     assert town.files() == []
     town.may_ask = {HERE: 10**6, THERE: 0}

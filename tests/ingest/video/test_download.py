@@ -158,7 +158,7 @@ def test_a_bot_check_stops_the_identity_without_a_test_and_the_last_one_the_run(
 
 def test_a_broken_environment_stops_the_run_with_its_advice() -> None:
     run = Run(raising(EnvironmentFault("pip install deno"), good_too=True))
-    with pytest.raises(UserError, match="pip install deno; what was got is kept"):
+    with pytest.raises(UserError, match="pip install deno; what is done is kept"):
         run.get()
 
 

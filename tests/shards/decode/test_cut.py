@@ -105,7 +105,7 @@ def test_a_piece_may_be_cut_from_a_recording_above_the_longest_length(
 def test_a_piece_without_length_is_refused(
     recordings: dict[str, Path], start_s: float, end_s: float
 ) -> None:
-    with pytest.raises(BadAudio, match="no sound lies between"):
+    with pytest.raises(BadAudio, match="there is no sound between"):
         decode(str(recordings["wav"]), LIMITS, Cut(start_s, end_s))
 
 

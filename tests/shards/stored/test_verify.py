@@ -136,7 +136,7 @@ def test_something_appended_is_found(damaged: Path) -> None:
     with (damaged / f"{SHARD}.tar").open("ab") as file:
         file.write(b"more")
     assert {finding.problem.split(",")[0] for finding in findings_of(damaged)} == {
-        "there is something behind the last clip",
+        "there is data after the last clip",
         f"{SHARD}.tar has {os.path.getsize(damaged / f'{SHARD}.tar')} bytes",
     }
 
