@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class Journal:
-    """Write down how a run goes.
+    """Log the progress of a run.
 
     Args:
-        folder: of the run; None writes nothing, in every process but the first.
+        folder: of the run; None in every process but the first, which then writes nothing.
         step: steps that were taken before.
         total_steps: of the run.
     """
@@ -39,7 +39,7 @@ class Journal:
             self.board.close()
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        """Write a line of metrics.jsonl, with the same values for TensorBoard and the bar."""
+        """Write metrics to metrics.jsonl, TensorBoard and the progress bar."""
         if not self.folder:
             return
         self.folder.write(step, **metrics)
@@ -53,7 +53,7 @@ class Journal:
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
-    """Return the most memory that this process has held so far."""
+    """Return the peak memory of this process so far, GB."""
     if device.type == "cuda":
         return {"peak_device_gb": torch.cuda.max_memory_allocated(device) / 1e9}
     unit = 1 if sys.platform == "darwin" else 1024
@@ -61,10 +61,9 @@ def peak_memory(device: torch.device) -> dict[str, float]:
 
 
 def _tensorboard(folder: RunFolder, step: int) -> "SummaryWriter | None":
-    """Open the events; those of steps after `step` are dropped, they are taken again."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         log.warning("no TensorBoard events: install tensorboard (extra `train`)")
         return None
-    return SummaryWriter(str(folder.path), purge_step=step + 1)
+    return SummaryWriter(str(folder.path), purge_step=step + 1)  # later steps are taken again
