@@ -57,12 +57,12 @@ class RunFolder:
             return None
         if not resume:
             raise UserError(
-                f"{self.path} holds a run already; go on with it by --resume, "
+                f"{self.path} holds a run already; continue it by --resume, "
                 "or name another folder with --run"
             )
         if change := find_change(json.loads(self.config_path.read_text()), config, _FREE):
             raise UserError(
-                f"{self.path} was started with {change}; a run goes on as it began, or name "
+                f"{self.path} was started with {change}; keep its settings to resume it, or name "
                 "another folder with --run"
             )
         try:
