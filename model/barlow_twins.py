@@ -110,7 +110,10 @@ def cross_correlation(a: Tensor, b: Tensor, eps: float = 1e-5) -> Tensor:
 def loss_of(correlation: Tensor, lambda_: float = 0.005) -> BarlowTerms:
     """Return the loss of a cross-correlation [P, P], which is lowest at the identity."""
     on_diagonal = (1 - correlation.diagonal()).square().sum()
-    off_diagonal = _off_diagonal(correlation).square().sum()
+    size = len(correlation)
+    # All elements except the diagonal, as a view [P - 1, P].
+    others = correlation.flatten()[:-1].view(size - 1, size + 1)[:, 1:]
+    off_diagonal = others.square().sum()
     return BarlowTerms(on_diagonal + lambda_ * off_diagonal, on_diagonal, off_diagonal)
 
 
@@ -121,9 +124,3 @@ def sum_over_processes(x: Tensor) -> Tensor:
     from torch.distributed.nn.functional import all_reduce
 
     return all_reduce(x.contiguous())
-
-
-def _off_diagonal(square: Tensor) -> Tensor:
-    """View every element of a contiguous square matrix but the diagonal: [P, P] to [P - 1, P]."""
-    size = len(square)
-    return square.flatten()[:-1].view(size - 1, size + 1)[:, 1:]

@@ -19,12 +19,7 @@ Stride = tuple[int, int]
 
 
 class ResNet18(nn.Module):
-    """Embed normalised log-mel as one vector per clip with residual convolutions.
-
-    Args:
-        n_mels: mel bins of the input.
-        regp_nrf: build the ReGP-NRF variant.
-    """
+    """Embed normalised log-mel as one vector per clip with residual convolutions."""
 
     def __init__(self, n_mels: int = 64, regp_nrf: bool = False) -> None:
         super().__init__()

@@ -194,7 +194,6 @@ def draw(config: Ablation, panels: Sequence[Panel], cells: Sequence[str], path: 
 
 
 def draw_panel(axes: Axes, panel: Panel, cells: Sequence[str]) -> None:
-    """Draw the bars of one panel, each with its score at the bottom."""
     width = 0.4 if panel.published else 0.6
     shift = width / 2 if panel.published else 0.0
     ours = [panel.ours_of(cell) for cell in cells]

@@ -53,9 +53,7 @@ def effective_rank(embeddings: Tensor) -> float:
 class Evaluation:
     """Evaluate a run at fixed steps: effective rank, cross-correlation, scores of a probe.
 
-    Args:
-        trainer: of the run.
-        folder: of the run; None in every process but the first.
+    The folder is None except on rank 0.
 
     Raises:
         AgreedError: a task of the probe cannot be used.

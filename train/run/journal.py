@@ -17,13 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Journal:
-    """Log the progress of a run.
-
-    Args:
-        folder: of the run; None in every process but the first, which then writes nothing.
-        step: steps that were taken before.
-        total_steps: of the run.
-    """
+    """Log the progress of a run from a step on; without a folder, write nothing."""
 
     def __init__(self, folder: RunFolder | None, step: int, total_steps: int) -> None:
         self.folder = folder

@@ -41,9 +41,7 @@ def start(config: TrainConfig) -> None:
 def launch(train: Train, config: TrainConfig) -> None:
     """Run `train` in `config.workers` processes, restarted from the last checkpoint if one is lost.
 
-    Args:
-        train: importable function; every process calls it with the config.
-        config: the run.
+    `train` must be importable, as every process calls it.
 
     Raises:
         UserError: the run cannot start, or more workers were lost than `config.restarts` allows.

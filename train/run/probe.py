@@ -46,13 +46,8 @@ class _Part:
 class Probe:
     """Score encoders on the test clips of scene tasks, by the first score of each task.
 
-    A frozen copy of the encoder is scored, so the run is not affected.
-
-    Args:
-        folders: the task folders.
-        kind: knn, or linear.
-        checkpoint: of the run; has the front-end of its encoders.
-        device: where to embed and score.
+    A frozen copy of the encoder is scored, so the run is not affected. All encoders must have the
+    front-end of `checkpoint`.
 
     Raises:
         UserError: a task cannot be used.
@@ -92,13 +87,8 @@ class Probe:
 class TaskClips:
     """The clips of a scene task, to be embedded by one encoder after another.
 
-    Their log-mel stays in memory, in float16 as in shards; clips for which there is no room are
-    read again each time.
-
-    Args:
-        task: the task.
-        model: has the front-end and the device of all encoders.
-        room: bytes of log-mel that may stay.
+    Their log-mel stays in memory, in float16 as in shards; clips for which `room` bytes do not
+    suffice are read again each time. `model` has the front-end and the device of all encoders.
     """
 
     def __init__(self, task: Task, model: Embedder, room: int) -> None:

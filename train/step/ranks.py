@@ -81,10 +81,6 @@ def _rows(batch: int, rank: int, world: int) -> range:
 def joined_ranks(device: str, batch: int) -> Iterator[Ranks]:
     """Join the processes that torchrun or Ray Train has started, if it has.
 
-    Args:
-        device: auto, cpu or cuda.
-        batch: clips of a global batch, at least one per process.
-
     Raises:
         UserError: device is cuda and there is no GPU, or there are more processes than clips.
     """

@@ -120,7 +120,6 @@ class Trainer:
         return feed(stream, self.device, self.clock)
 
     def checkpoint(self) -> Checkpoint:
-        """Return the current state of the run."""
         mean, std = self.views.norm.statistics()
         return Checkpoint(
             encoder=self.config.encoder,

@@ -67,7 +67,6 @@ class Bench:
             )
 
     def run(self) -> None:
-        """Measure every preset in every mode and print a block for each."""
         from audio_barlow_twins.shards.stored.synthetic import synthetic_shards
 
         device = choose_device(self.device)
@@ -218,7 +217,6 @@ def synchronise(device: torch.device) -> None:
 
 
 def chip(device: torch.device) -> str:
-    """Return the name of what is measured."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

@@ -65,11 +65,7 @@ class Show:
 
 
 def whole_clip(config: Show, shard_set: ShardSet) -> Tensor:
-    """Compute or read the clip's log-mel, float32 [T, F].
-
-    Raises:
-        UserError: there is no such file and no such key.
-    """
+    """Compute or read the clip's log-mel, float32 [T, F]."""
     if not Path(config.clip).is_file():
         return torch.from_numpy(read_key(config.clip, shard_set)).float()
     wave = read_file(Path(config.clip))

@@ -24,13 +24,12 @@ def add_at(x: Tensor, other: Tensor, snr_db: Tensor) -> Tensor:
 
 
 def coloured_noise(seeds: Tensor, slope_db: Tensor, n_samples: int) -> Tensor:
-    """Return normal noise of any level, float32 [N, T], whose power changes evenly per octave.
+    """Return normal noise of any level, float32 [N, n_samples], with nothing at 0 Hz.
 
     Args:
         seeds: key of each sample's noise, int64 [N].
         slope_db: change of the power spectral density per octave, dB [N]: 0 is white noise, -3
-            pink, -6 brown, 3 blue. At 0 Hz there is nothing.
-        n_samples: T.
+            pink, -6 brown, 3 blue.
     """
     bins = n_samples // 2 + 1
     spectrum = torch.view_as_complex(Draws(seeds).normals(2 * bins).unflatten(1, (bins, 2)))
@@ -49,7 +48,6 @@ def room_response(
         rt60_s: time in which the energy decays by 60 dB, seconds [N].
         direct_db: energy of the direct sound over that of the noise, dB [N].
         longest_s: length of the response, seconds; the noise is cut off there.
-        sample_rate: Hz.
 
     Returns:
         Responses, float32 [N, samples]; the first sample is the direct sound, 1.

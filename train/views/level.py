@@ -36,7 +36,6 @@ def compress(
         ratio: dB of input above the threshold per dB of output [N]; 1 changes nothing.
         attack_ms: time constant of a growing reduction [N].
         release_ms: time constant of a falling one, to which the attack's is added [N].
-        sample_rate: Hz.
     """
     knee = KNEE_DB * OCTAVES
     over = x.abs().clamp_min_(QUIETEST).log2_()

@@ -19,7 +19,6 @@ class SetNorm(nn.Module):
         self.mean, self.std = mean, std
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise log-mel, float32 [N, T, F]."""
         return (x - self.mean) / self.std
 
     def learn(self, x: Tensor) -> None:

@@ -40,7 +40,6 @@ class TwoViews(nn.Module):
         norm: normalises log-mel.
         shape: of a view, (T, F).
         front_end: computes log-mel from wave crops; None: crops are log-mel.
-        device: of the crops.
         gather: collects the clips of all processes in the order of the global batch.
     """
 
@@ -140,7 +139,6 @@ def apply_chain(
     """Apply views of one kind one after the other, each with its own random streams.
 
     Args:
-        chain: the views.
         x: waveforms, float32 [N, T], of which `needed_samples` are used; or log-mel [N, T, F].
         draws: streams of the N samples.
         context: its shape is that of the result, without N.

@@ -31,12 +31,9 @@ def default_views(kind: type[View] = View) -> Chain:
 
 
 def make_chain(names: Iterable[str], options: Mapping[str, View], kind: type[View] = View) -> Chain:
-    """Return views by name, in the order in which they are applied.
+    """Return views of a kind by name, in the order in which they are applied.
 
-    Args:
-        names: of the views.
-        options: views with options other than the defaults, by name.
-        kind: of views to allow.
+    Those in `options` replace the ones with default options.
 
     Raises:
         UserError: a name is unknown or given twice, or log-mel is changed before waveforms.

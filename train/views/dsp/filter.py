@@ -38,15 +38,12 @@ def second_order(
     *,
     sample_rate: int,
 ) -> Tensor:
-    """Filter waveforms, float32 [N, T].
+    """Filter waveforms, float32 [N, T]. A band-pass has 0 dB at its centre.
 
     Args:
-        x: waveforms.
-        kind: of response. A band-pass has 0 dB at its centre.
         frequency_hz: corner or centre [N], above 0; at most TOP of the sample rate.
         q: quality [N]: 0.7071 makes a pass flat; the centre divided by the bandwidth otherwise.
         gain_db: of a peak or a shelf [N].
-        sample_rate: Hz.
     """
     level_db = torch.zeros_like(q) if gain_db is None else gain_db
     return section(kind, frequency_hz, q, level_db, sample_rate=sample_rate)(x)

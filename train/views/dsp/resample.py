@@ -32,7 +32,6 @@ def read_at(x: Tensor, step: Tensor, n_out: int, most: float) -> Tensor:
     Args:
         x: waveforms, float32 [N, T]; zeros outside.
         step: input samples per output sample, float64 [N].
-        n_out: samples of the output.
         most: upper bound of the steps; a larger one costs time and changes no result.
     """
     group = len(x)

@@ -28,14 +28,8 @@ def time_stretch(x: Tensor, rate: Tensor, n_out: int, sample_rate: int) -> Tenso
     """Change the speed of waveforms, float32 [N, T] to [N, n_out], and keep their pitch.
 
     Sample n of the output sounds like sample n * rate of the input, with zeros from a window after
-    its end; `needed_samples` says how long it must be. A gliding pitch is that of the input
-    (rate - 1) / 2 synthesis hops later, 2 ms at 1.25.
-
-    Args:
-        x: waveforms.
-        rate: speed [N], above 0: 2 is twice as fast.
-        n_out: samples of the output.
-        sample_rate: Hz.
+    its end; `needed_samples` says how long it must be. The rates [N] are speeds above 0: 2 is twice
+    as fast. A gliding pitch is that of the input (rate - 1) / 2 synthesis hops later, 2 ms at 1.25.
     """
     return _stretch(x, rate, n_out, window_samples(sample_rate), None)
 
@@ -55,9 +49,7 @@ def pitch_shift(x: Tensor, cents: Tensor, sample_rate: int, limit_cents: float =
     the spectra first.
 
     Args:
-        x: waveforms.
         cents: change of pitch [N], hundredths of an equal-tempered semitone.
-        sample_rate: Hz.
         limit_cents: larger changes up are clamped to it; a larger limit costs time.
     """
     window = window_samples(sample_rate)
