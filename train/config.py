@@ -102,7 +102,7 @@ class TrainConfig:
     """How strong the augmentations are, by name; default: those of each augmentation."""
     normalise: Literal["set", "ppn"] = "set"
     """set: normalise log-mel by the shard set's mean and standard deviation. ppn: by running
-    statistics, and each batch again after the augmentations, as BYOL-A does."""
+    statistics, and each batch to mean 0 and variance 1 after the augmentations, as BYOL-A does."""
     seed: int = 0
     """For the weights, the order of the clips, the crops and the views."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -117,7 +117,7 @@ class TrainConfig:
     """Batches to prefetch. Storage of high latency needs more: as many as are used up in the time
     that one read takes."""
     log_every: int = 10
-    """Steps between two lines of metrics.jsonl; each look (`look_epochs`) adds a line. Losses are
+    """Steps between two lines of metrics.jsonl; each evaluation (`look_epochs`) adds one. Losses are
     copied from the device only when a line is written."""
     look_epochs: float = 0.0
     """Epochs between two evaluations of the encoder: effective rank of the embeddings,

@@ -21,7 +21,7 @@ from audio_barlow_twins.model.embedder import Embedder, frozen
 from audio_barlow_twins.shards.base.errors import UserError
 
 KEPT_BYTES = 2**30
-"""Log-mel of all tasks that stays in memory."""
+"""Log-mel of all tasks that stays in memory: about 23 hours of sound."""
 LINEAR = Protocol(
     name="linear",
     grid={"hidden_layers": (0,), "lr": (3.2e-3, 3.2e-4), "max_epochs": (100,), "patience": (10,)},

@@ -24,7 +24,7 @@ def agree(ranks: Ranks, stop: int, wait: float) -> Agreed:
 
 
 class Stall:
-    """Add up the time spent waiting for data; more than the share `limit` of it is a failure."""
+    """Add up the time spent waiting for data, which must not exceed the share `limit`."""
 
     def __init__(self, limit: float) -> None:
         self.limit = limit

@@ -58,7 +58,7 @@ def crop_length(config: TrainConfig, shard_set: ShardSet) -> int:
 def build_views(
     config: TrainConfig, shard_set: ShardSet, statistics: tuple[float, float], ranks: Ranks
 ) -> TwoViews:
-    """Return the augmentations of a run; `statistics` are mean and standard deviation."""
+    """Return the augmentations of a run; `statistics`: mean and deviation of its log-mel."""
 
     def gather(x: Tensor) -> Tensor:
         return ranks.gather(x, config.batch)

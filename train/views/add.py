@@ -87,7 +87,7 @@ class ColouredNoise(WaveView, name="coloured-noise"):
 
 
 class Background(WaveView, name="background"):
-    """Add an earlier clip; the first clips of a run stay unchanged."""
+    """Add an earlier clip; the first batch of a run stays unchanged."""
 
     snr_db: tuple[float, float] = span(3, 30, inside=(-60, 120), mild=40)
     """Lowest and highest ratio of the clip's energy to the other's, dB."""

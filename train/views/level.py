@@ -43,7 +43,7 @@ def compress(
     bend = over.clamp(max=knee)
     wanted = over.sub_(bend).addcmul_(bend, bend, value=0.5 / knee)
     attack, release = (t * sample_rate / 1000 for t in (attack_ms, release_ms))
-    # The envelope is linear in its input, so the ratio is applied to its result.
+    # Scaling the input scales the envelope, so the ratio is applied to its result.
     reduction = peak_envelope(wanted, release, attack).mul_((1 / ratio - 1)[:, None])
     return reduction.exp2_().mul_(x)
 

@@ -20,7 +20,7 @@ CUBIC_A = -0.75
 class Mixup(LogmelView, name="mixup"):
     """Mix every clip with an earlier one, as powers: log((1 - a) e^x + a e^z + eps).
 
-    The first clips of a run stay unchanged. eps is that of float32.
+    The first batch of a run stays unchanged. eps is that of float32.
     """
 
     alpha: float = number(0.2, inside=(0, 1))

@@ -1,4 +1,4 @@
-"""Interpolation of waveforms between their samples, at a different step for each of the batch."""
+"""Interpolation of waveforms between their samples, with a different step for each."""
 
 import numpy as np
 import torch
