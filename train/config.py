@@ -117,8 +117,8 @@ class TrainConfig:
     """Batches to prefetch. Storage of high latency needs more: as many as are used up in the time
     that one read takes."""
     log_every: int = 10
-    """Steps between two lines of metrics.jsonl; each evaluation (`look_epochs`) adds one. Losses are
-    copied from the device only when a line is written."""
+    """Steps between two lines of metrics.jsonl; each evaluation (`look_epochs`) adds one. Losses
+    are copied from the device only when a line is written."""
     look_epochs: float = 0.0
     """Epochs between two evaluations of the encoder: effective rank of the embeddings,
     correlation.png, probe. 0: twelve evaluations over the run."""
