@@ -1,7 +1,7 @@
 """Self-supervised audio encoders from AudioSet, data pipeline first.
 
-The rooms `ingest`, `shards`, `model`, `train` and `eval` are folders of the repository; here they
-are packages. `abt --help` lists what each of them does.
+The folders `ingest`, `shards`, `model`, `train` and `eval` of the repository are its subpackages.
+`abt --help` lists what each of them does.
 """
 
 from typing import TYPE_CHECKING

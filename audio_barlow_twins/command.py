@@ -1,4 +1,4 @@
-"""The command `abt`: a room, and what the room is asked to do."""
+"""The command `abt`: its subcommands, and the extra to install when a package is missing."""
 
 import sys
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from audio_barlow_twins.shards.base.cli import command, dispatch, run_command
 from audio_barlow_twins.shards.base.errors import UserError
 
 ABOUT = """Audio Barlow Twins: audio in, an encoder and its scores out.
-What was finished is kept; the same command again does what is missing.
-`abt --import MODULE COMMAND …` imports a module of yours first, such as one with a view."""
+Finished work is kept; run the same command again to do what is missing.
+`abt --import MODULE COMMAND …` first imports a module of yours, such as one that defines a view."""
 
 COMMANDS = {
     "ingest": command("Audio in, shard sets out.", "ingest.command.COMMANDS"),
     "shards": command("Look at shard sets, check them, derive one.", "shards.command.COMMANDS"),
     "train": command("Pre-train an encoder; look at views; ablate.", "train.command.COMMANDS"),
-    "eval": command("Score encoders, embed sound, pass encoders on.", "eval.command.COMMANDS"),
+    "eval": command("Score encoders, embed sound, share encoders.", "eval.command.COMMANDS"),
     "model": command("List the encoders.", "model.command.Encoders"),
     "embed": command("Short for `abt eval embed`.", "eval.embed.embed.Embed"),
     "similar": command("Short for `abt eval similar`.", "eval.share.similar.Similar"),
@@ -31,7 +31,7 @@ STAGES = {
     "similar": ("eval",),
     "export": ("eval", "export"),
 }
-"""The extras of our package that a command needs."""
+"""The extras of this package that each command needs."""
 PACKAGES = {
     **dict.fromkeys(("ray", "webdataset"), "shards"),
     **dict.fromkeys(("fsspec", "yt_dlp", "ffmpeg", "imageio_ffmpeg", "soxr"), "ingest"),
@@ -42,25 +42,25 @@ PACKAGES = {
     "huggingface_hub": "hub",
     "transformers": "wav2vec2",
 }
-"""The extra that brings a package which may be missing."""
+"""The extra that installs each optional package."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run what the command line names, or `words`."""
+    """Run the command in `words`, by default that of the command line."""
     run_command(partial(run, sys.argv[1:] if words is None else words))
 
 
 def run(words: Sequence[str]) -> None:
-    """Run what `words` name.
+    """Run the command in `words`.
 
     Raises:
-        UserError: there is no such command, a package is missing, or what the command raises.
-        SystemExit: help was asked for, or the words do not fit.
+        UserError: there is no such command, it lacks a package, or it fails with this error.
+        SystemExit: after `--help`, or if the words do not parse.
     """
     while words[:1] == ["--import"]:
         if len(words) == 1:
-            raise UserError("--import wants the name of a module")
-        sys.path.insert(0, "")  # where modules of one's own lie
+            raise UserError("--import needs the name of a module")
+        sys.path.insert(0, "")  # so that modules in the working directory are found
         import_module(words[1])
         words = words[2:]
     try:

@@ -1,4 +1,4 @@
-"""The public face of a package: names that are imported when they are first asked for."""
+"""The public names of a package, each imported when it is first used."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -6,9 +6,9 @@ from importlib import import_module
 
 
 def lazily(package: str, where: Mapping[str, str]) -> tuple[list[str], Callable[[str], object]]:
-    """Return `__all__` and `__getattr__` of a package that names things of its modules.
+    """Return `__all__` and `__getattr__` for a package that re-exports names of its modules.
 
-    Importing the package stays cheap: a module is loaded with the first name that is taken from it.
+    Importing the package stays cheap: a module is imported when one of its names is first used.
 
     Args:
         package: its `__name__`.

@@ -1,4 +1,4 @@
-"""Networks, the loss, and the self-describing checkpoint that `train` writes and `eval` reads.
+"""Networks, the loss, and the self-contained checkpoint that `train` writes and `eval` reads.
 
 log-mel [N, T, F] ─▶ encoder ─▶ y [N, D] ─▶ projector ─▶ z [N, P] ─▶ cross-correlation ─▶ loss
                      encoders, audiontt, vit, resnet      └────── barlow_twins ──────┘

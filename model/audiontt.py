@@ -1,9 +1,9 @@
 """AudioNTT, the small convolutional encoders of BYOL-A (Niizumi et al., 2021 and 2022).
 
-Version 2, which the paper uses, has two convolutional blocks and returns local beside global
-features; version 1 (AudioNTT2020) has three and returns the global ones alone.
-Parameter names and the order of the flattened features are those of the published state dicts,
-so that their weights load with `load_state_dict` once the prefix is cut off.
+Version 2, which the paper uses, has two convolutional blocks and returns local and global
+features; version 1 (AudioNTT2020) has three and returns global features only. Parameter names and
+the order of the flattened features are those of the published state dicts, so their weights load
+once the prefix is removed.
 """
 
 import torch
@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 
 class AudioNTT(nn.Module):
-    """Turn normalised log-mel into one vector per clip: features of frames, pooled over time.
+    """Embed normalised log-mel as one vector per clip: features of frames, pooled over time.
 
     Args:
-        n_mels: mel bins of the input; what 2^blocks does not divide loses the topmost bins.
+        n_mels: mel bins of the input; the topmost are dropped if 2^blocks does not divide it.
         width: units of the last layer of the per-frame MLP (the global features).
         channels: channels of the convolutions (the local features, by mel).
         dropout: probability of dropping a hidden unit of the MLP in training.
         blocks: convolutional blocks; each halves mel and time.
-        stack: whether the local features go beside the global ones.
-        hidden: units of the first layer of the MLP; as many as `width` if None.
+        stack: return the local features as well as the global ones.
+        hidden: units of the first layer of the MLP; default: `width`.
     """
 
     def __init__(
@@ -54,13 +54,9 @@ class AudioNTT(nn.Module):
         self.out_features = local * stack + width
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embed a batch of clips.
+        """Embed normalised log-mel, float [N, T, F], T at least 2^blocks, as [N, out_features].
 
-        Args:
-            x: normalised log-mel, float [N, T, F], T at least 2^blocks frames.
-
-        Returns:
-            Mean plus maximum over time of the frame features, float [N, out_features].
+        An embedding is the mean over time of the frame features plus their maximum.
         """
         frames = self.frames(x)
         return frames.mean(dim=1) + frames.amax(dim=1)
@@ -76,17 +72,14 @@ class AudioNTT(nn.Module):
                 f"AudioNTT got clips of {x.shape[1]} frames; pad them to {self.stride} or more"
             )
         maps = self.features(x.transpose(1, 2).unsqueeze(1))
-        # [N, C, F', T'] -> [N, T', F' * C]: mel-major, channel-minor, as the weights were made.
+        # [N, C, F', T'] -> [N, T', F' * C]: mel-major, channel-minor, as the weights expect.
         local = maps.permute(0, 3, 2, 1).flatten(2)
         features = self.fc(local)
         return torch.cat([local, features], dim=-1) if self.stack else features
 
 
 def _block(channels_in: int, channels_out: int) -> list[nn.Module]:
-    """List the layers of one block: it halves both axes.
-
-    The maximum is taken before the ReLU, which gives the same and costs a quarter of the ReLU.
-    """
+    # Pooling before the ReLU gives the same result, and the ReLU then has a quarter of the work.
     return [
         nn.Conv2d(channels_in, channels_out, kernel_size=3, stride=1, padding=1),
         nn.BatchNorm2d(channels_out),

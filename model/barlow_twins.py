@@ -1,14 +1,14 @@
 """The method on one page (Anton et al. 2023, after Zbontar et al. 2021): two views in, loss out.
 
-    y = encoder(view)            [N, T, F] -> [N, D]      what is kept, for both views
+    y = encoder(view)            [N, T, F] -> [N, D]      for both views; only the encoder is kept
     z = projector(y)             [N, D] -> [N, P]
     C = correlation(z_a, z_b)    [P, P]                    over the batch of all processes
     loss = sum_i (1 - C_ii)^2 + lambda * sum_{i != j} C_ij^2
 
-Every process computes the same loss from the same correlation matrix. A gradient that comes back
+Every process computes the same loss from the same correlation matrix. A gradient that flows back
 through a sum over processes is itself summed over processes, so a local embedding receives
-d(sum of all losses) / d(embedding), which is world size times the true gradient; the average that
-DistributedDataParallel takes over processes removes that factor exactly.
+d(sum of all losses) / d(embedding), which is world size times the true gradient;
+DistributedDataParallel averages over processes, which removes that factor exactly.
 """
 
 from typing import NamedTuple
@@ -27,10 +27,9 @@ class BarlowTerms(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What comes of a batch."""
+    """What the forward pass of a batch returns."""
 
     terms: BarlowTerms
-    """Loss and its terms."""
     correlation: Tensor
     """Cross-correlation of the projections, float32 [P, P], detached."""
     embeddings: Tensor
@@ -43,9 +42,9 @@ class BarlowTwins(nn.Module):
     Args:
         encoder: [N, T, F] to [N, encoder.out_features].
         hidden: width of the projector's hidden layers, 8192 in the paper.
-        layers: number of them, 1 in the paper.
         out_features: size of the projector's output, 1024 for AudioSet in the paper.
         lambda_: weight of the off-diagonal term.
+        layers: hidden layers of the projector, 1 in the paper.
     """
 
     def __init__(
@@ -64,11 +63,7 @@ class BarlowTwins(nn.Module):
         self.lambda_ = lambda_
 
     def forward(self, view_a: Tensor, view_b: Tensor) -> Outcome:
-        """Embed both views, each with batch statistics of its own, and compare them.
-
-        Args:
-            view_a, view_b: normalised log-mel, float [N, T, F].
-        """
+        """Compare two views, normalised log-mel [N, T, F]; each has its own batch statistics."""
         y_a, y_b = self.encoder(view_a), self.encoder(view_b)
         correlation = cross_correlation(self.projector(y_a), self.projector(y_b))
         terms = loss_of(correlation, self.lambda_)
@@ -90,8 +85,7 @@ def cross_correlation(a: Tensor, b: Tensor, eps: float = 1e-5) -> Tensor:
     """Correlate every feature of `a` with every feature of `b` over the batch of all processes.
 
     Args:
-        a: this process's projections of view A, float [N, P].
-        b: this process's projections of view B, float [N, P].
+        a, b: this process's projections of views A and B, float [N, P].
         eps: variance floor that keeps constant features finite.
 
     Returns:
@@ -114,29 +108,19 @@ def cross_correlation(a: Tensor, b: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 def loss_of(correlation: Tensor, lambda_: float = 0.005) -> BarlowTerms:
-    """Pull a cross-correlation, float [P, P], towards the identity.
-
-    Returns:
-        sum_i (1 - C_ii)^2 + lambda_ * sum_{i != j} C_ij^2, and the two sums.
-    """
+    """Return the loss of a cross-correlation [P, P], which is lowest at the identity."""
     on_diagonal = (1 - correlation.diagonal()).square().sum()
-    off_diagonal = _off_diagonal(correlation).square().sum()
+    size = len(correlation)
+    # All elements except the diagonal, as a view [P - 1, P].
+    others = correlation.flatten()[:-1].view(size - 1, size + 1)[:, 1:]
+    off_diagonal = others.square().sum()
     return BarlowTerms(on_diagonal + lambda_ * off_diagonal, on_diagonal, off_diagonal)
 
 
 def sum_over_processes(x: Tensor) -> Tensor:
-    """Add up `x` over all processes, differentiably; the identity in a single process.
-
-    The gradient is the sum of the processes' gradients.
-    """
+    """Sum `x` over all processes; the gradient is the sum of the processes' gradients."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return x
     from torch.distributed.nn.functional import all_reduce
 
     return all_reduce(x.contiguous())
-
-
-def _off_diagonal(square: Tensor) -> Tensor:
-    """View every element of a contiguous square matrix but the diagonal: [P, P] to [P - 1, P]."""
-    size = len(square)
-    return square.flatten()[:-1].view(size - 1, size + 1)[:, 1:]

@@ -1,6 +1,6 @@
-"""The self-describing checkpoint: what an encoder is, and what it was trained on.
+"""The self-contained checkpoint: an encoder, its weights, and what it was trained on.
 
-A file holds plain Python values and tensors alone, so reading it never runs code from it.
+A file holds only tensors and plain Python values, so reading it never runs code from it.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from .encoders import Size, build_encoder
 FORMAT = "audio-barlow-twins checkpoint"
 VERSION = 1
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""First bytes of what torch.save wrote before version 1.6, instead of a zip file."""
+"""First bytes of files that torch.save wrote before version 1.6; later ones are zip files."""
 DAMAGE = (
     *(RuntimeError, pickle.UnpicklingError, EOFError, struct.error, LookupError),
     *(ValueError, TypeError, AttributeError, AssertionError),
 )
-"""What torch.load raises of damaged files, found by changing and cutting bytes of them."""
+"""What torch.load raises for damaged files; found by changing bytes and truncating files."""
 
 
 class CheckpointError(UserError):
@@ -37,7 +37,7 @@ class CheckpointError(UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """An encoder with all that is needed to embed a clip with it, or to go on training it."""
+    """All that is needed to embed clips with an encoder, or to resume its training."""
 
     encoder: str
     """Registered name of the encoder."""
@@ -52,15 +52,15 @@ class Checkpoint:
     std: float
     """Standard deviation of the data set's log-mel, by which the input is divided."""
     fingerprint: str
-    """Fingerprint of the shard set that the encoder was trained on."""
+    """Of the shard set that the encoder was trained on."""
     step: int
     """Optimiser steps taken."""
     training: dict[str, Any] | None = None
-    """Further state of a run that can be resumed; None in an exported encoder."""
+    """What only resuming needs; None in an exported encoder."""
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, complete or not at all; an older file stays until the new one is safe."""
+    """Write a checkpoint atomically; an older file stays until the new one is complete."""
     payload = {f.name: _plain(getattr(checkpoint, f.name), f.name) for f in fields(checkpoint)}
     with replacing(Path(path)) as scratch, scratch.open("wb") as file:
         torch.save({"format": FORMAT, "version": VERSION} | payload, file)
@@ -70,16 +70,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint onto the CPU.
 
     Raises:
-        CheckpointError: the file is missing, damaged, foreign, or of another format version.
+        CheckpointError: the file is missing, damaged, another program's, or of another version.
     """
     payload = read_torch_file(path)
     if not is_own(payload):
-        raise CheckpointError(f"{path}: not a checkpoint of this project; give one train wrote")
+        raise CheckpointError(f"{path}: not a checkpoint of this project; give one from train")
     return checkpoint_of(payload, path)
 
 
 def read_torch_file(path: Path) -> Any:
-    """Read what `torch.save` wrote, onto the CPU, without running code from it.
+    """Read a file that `torch.save` wrote onto the CPU, without running code from it.
 
     Raises:
         CheckpointError: the file is missing, damaged, or holds more than tensors and plain values.
@@ -92,7 +92,7 @@ def read_torch_file(path: Path) -> Any:
     if not (legacy or zipfile.is_zipfile(path)):
         raise CheckpointError(f"{path}: not a checkpoint, or cut short; give one that train wrote")
     try:
-        # The paper authors' files hold their command line, which is a plain container.
+        # The files of the paper's authors hold their command line, which is a plain container.
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, weights_only=True, map_location="cpu")
     except DAMAGE as error:
@@ -101,12 +101,12 @@ def read_torch_file(path: Path) -> Any:
 
 
 def is_own(payload: Any) -> bool:
-    """Tell whether the content of a file is what `save_checkpoint` wrote."""
+    """Return whether the content of a file was written by `save_checkpoint`."""
     return isinstance(payload, dict) and payload.get("format") == FORMAT
 
 
 def checkpoint_of(payload: dict[str, Any], path: Path) -> Checkpoint:
-    """Make a checkpoint of the content of a file that `save_checkpoint` wrote."""
+    """Return the checkpoint in the content of a file that `save_checkpoint` wrote."""
     if payload.get("version") != VERSION:
         raise CheckpointError(
             f"{path}: checkpoint format {payload.get('version')}, but this code reads {VERSION}; "
@@ -119,7 +119,7 @@ def checkpoint_of(payload: dict[str, Any], path: Path) -> Checkpoint:
 
 
 def restore_encoder(checkpoint: Checkpoint) -> nn.Module:
-    """Build the encoder of a checkpoint, load its weights and put it in evaluation mode."""
+    """Return the encoder of a checkpoint, with its weights and in evaluation mode."""
     encoder = build_encoder(checkpoint.encoder, checkpoint.sizes)
     try:
         encoder.load_state_dict(checkpoint.state)
@@ -130,7 +130,7 @@ def restore_encoder(checkpoint: Checkpoint) -> nn.Module:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """Copy nested containers into the types that a safe load accepts, or say what does not fit."""
+    """Convert nested containers to the types that a safe load accepts, or raise."""
     if isinstance(value, Tensor):
         return value.detach()
     if isinstance(value, Mapping):
@@ -143,7 +143,7 @@ def _plain(value: Any, where: str) -> Any:
         return items if isinstance(value, list) else tuple(items)
     if value is None or type(value) in (bool, bytes):
         return value
-    if isinstance(value, str):  # strips subclasses such as enums; below, such as numpy.float64
+    if isinstance(value, str):  # strips subclasses: enums here, numpy.float64 below
         return str.__str__(value)
     if isinstance(value, int):
         return int(value)

@@ -15,21 +15,20 @@ FRAMES = 96
 
 @dataclass(frozen=True, kw_only=True)
 class Encoders:
-    """List the encoders: parameters, features of an embedding, GFLOP of the forward pass of a crop.
+    """List the encoders: parameters, size of an embedding, GFLOP of one crop's forward pass.
 
-    A crop has 96 frames and 64 mel bins. A multiplication with addition counts as two; norms,
-    activations and pooling are not counted. Encoders that are named are listed with their options.
+    A crop has 96 frames and 64 mel bins. A multiply-add counts as two operations; norms,
+    activations and pooling are not counted. Name encoders to see their options, too.
     """
 
     names: Positional[tuple[str, ...]] = ()
-    """Encoders, such as audiontt; all if left out."""
+    """Encoders, such as audiontt; default: all."""
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.names) - set(ENCODERS)):
             raise UserError(f"no encoder is called {unknown[0]}; choose from {', '.join(ENCODERS)}")
 
     def run(self) -> None:
-        """Print the table."""
         row = "{:<18}{:>12}{:>11}{:>9}  {}"
         options = "options" * bool(self.names)
         say(row.format("encoder", "parameters", "embedding", "GFLOP", options).rstrip())
@@ -41,12 +40,7 @@ class Encoders:
 
 
 def encoder_costs(name: str) -> tuple[int, int, int]:
-    """Count an encoder without building it.
-
-    Returns:
-        Parameters, features of an embedding, and floating-point operations (two for a
-        multiplication with addition) of convolutions, matrix products and attention for one crop.
-    """
+    """Return parameters, embedding size and FLOPs of one crop, without allocating the weights."""
     with torch.device("meta"):
         encoder = build_encoder(name, {}).eval()
         crop = torch.empty(1, FRAMES, int(encoder.n_mels))  # type: ignore[arg-type]

@@ -1,10 +1,10 @@
-"""The frozen encoder that users want: waveform in, one vector a clip out.
+"""The frozen encoder that users want: waveforms in, one vector per clip out.
 
     model = load_model("runs/first/encoder.pt")
     embeddings = model(audio)  # audio: float [N, samples] at 16 kHz
 
-Every clip is normalised with the statistics stored in the checkpoint, and the encoder always runs
-in evaluation mode, so an embedding depends on its own clip alone.
+Clips are normalised with the statistics of the checkpoint, and the encoder always runs in
+evaluation mode, so an embedding depends only on its own clip.
 """
 
 import hashlib
@@ -24,24 +24,23 @@ from .checkpoint import Checkpoint, CheckpointError, restore_encoder
 from .foreign import load_any_checkpoint
 from .pretrained import WEIGHTS, read_folder, read_pretrained, save_pretrained
 
-# Bound on the frames of one forward pass; 128 windows of 950 ms, about 200 MB per feature map.
 FRAMES_PER_PASS = 128 * 96
+"""Bound on the frames of one forward pass, and so on its memory."""
 
 
 class Embedder(nn.Module):
-    """A frozen encoder with its own front-end and statistics: waveform in, one vector per clip out.
+    """A frozen encoder with its own front-end and statistics: waveforms in, embeddings out.
 
     Attributes:
         sample_rate: of the audio it takes, in Hz.
-        scene_embedding_size: width of a scene embedding.
-        timestamp_embedding_size: width of a timestamp embedding.
-        source: the checkpoint that it was made of, without its weights; None if there is none.
+        scene_embedding_size, timestamp_embedding_size: features of an embedding.
+        source: its checkpoint, without the weights; None if it was not loaded from one.
     """
 
     def __init__(
         self, encoder: nn.Module, out_features: int, front_end: FrontEnd, mean: float, std: float
     ) -> None:
-        """Freeze `encoder`, which takes normalised log-mel [N, T, F], returns [N, out_features]."""
+        """Freeze `encoder`, which maps normalised log-mel [N, T, F] to [N, out_features]."""
         super().__init__()
         self.front_end = front_end
         self.mean = mean
@@ -56,30 +55,29 @@ class Embedder(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the encoder runs."""
+        """The device on which the encoder runs."""
         return next(self.log_mel.buffers()).device
 
     def train(self, mode: bool = True) -> "Embedder":
-        """Stay in evaluation mode: with batch statistics, clips would depend on each other."""
+        """Stay in evaluation mode: batch statistics would make clips depend on each other."""
         super().train(False)
         return self
 
     @property
     def least_samples(self) -> int:
-        """How long a clip must be for front-end and encoder, in samples.
+        """Shortest clip that front-end and encoder take, samples.
 
-        Of the encoders only AudioNTT needs several frames: what its poolings make one of.
+        Of the encoders only AudioNTT needs several frames: those that its poolings reduce to one.
         """
         least_frames = int(getattr(self.encoder, "stride", 1))
         return max(self.front_end.least_samples, (least_frames - 1) * self.front_end.hop)
 
     @torch.no_grad()
     def forward(self, audio: Tensor) -> Tensor:
-        """Embed clips, each as a whole, in one pass.
+        """Embed whole clips in one pass.
 
         Args:
-            audio: float [N, samples] in [-1, 1]. A clip of less than `least_samples` is padded
-                with zeros at its end.
+            audio: float [N, samples] in [-1, 1]; padded with zeros to `least_samples`.
 
         Returns:
             float32 [N, D] on the encoder's device.
@@ -94,18 +92,18 @@ class Embedder(nn.Module):
         return self.encoder((log_mel - self.mean) / self.std).float()
 
     def clips_per_pass(self, n_samples: int) -> int:
-        """Tell how many clips of a length go into one forward pass; at least one."""
+        """Return how many clips of a length fit into one forward pass, at least one."""
         return max(1, FRAMES_PER_PASS // (n_samples // self.front_end.hop + 1))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write model.safetensors, config.json and a README.md; see `pretrained.py`."""
         if self.source is None:
-            raise CheckpointError(f"{folder}: not written: this is no encoder of a checkpoint")
+            raise CheckpointError(f"{folder}: not written: this encoder is not from a checkpoint")
         save_pretrained(replace(self.source, state=self.encoder.state_dict()), Path(folder))
 
     @classmethod
     def from_pretrained(cls, name: str | Path, device: str | None = None) -> "Embedder":
-        """Load what `save_pretrained` wrote, here or on the hub ("owner/name")."""
+        """Load a folder that `save_pretrained` wrote, or one on the hub ("owner/name")."""
         return frozen(read_pretrained(name), device)
 
 
@@ -115,14 +113,14 @@ def load_model(model_file_path: str | Path = "", device: str | None = None) -> E
     Args:
         model_file_path: a checkpoint written by `abt train`, a folder written by
             `save_pretrained`, or a checkpoint of BYOL-A or of the paper's authors.
-        device: where to run, such as "cpu" or "cuda:1"; by default a GPU if there is one.
+        device: such as "cpu" or "cuda:1"; default: a GPU if there is one.
 
     Raises:
         CheckpointError: there is no such file, or it cannot be used.
         UserError: there is no such device.
     """
     if not str(model_file_path):
-        raise CheckpointError("no checkpoint was named; pass the path of one that `train` wrote")
+        raise CheckpointError("no checkpoint was named; give the path of one that `train` wrote")
     return frozen(read_checkpoint(Path(model_file_path)), device)
 
 
@@ -132,7 +130,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def checkpoint_facts(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
-    """Collect what identifies a checkpoint, as plain values for reports and file headers."""
+    """Return what identifies a checkpoint, as plain values for reports and file headers."""
     with (path / WEIGHTS if path.is_dir() else path).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
@@ -148,19 +146,19 @@ def checkpoint_facts(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def frozen(checkpoint: Checkpoint, device: str | None = None) -> Embedder:
-    """Build the frozen model of a checkpoint that has been read."""
+    """Return the frozen model of a checkpoint."""
     model = wrap_encoder(restore_encoder(checkpoint), checkpoint, device)
     model.source = replace(checkpoint, state={}, training=None)
     return model
 
 
 def wrap_encoder(encoder: nn.Module, checkpoint: Checkpoint, device: str | None = None) -> Embedder:
-    """Give any encoder the front-end and the statistics of a checkpoint.
+    """Freeze any encoder behind the front-end and the statistics of a checkpoint.
 
     Args:
-        encoder: takes normalised log-mel [N, T, F]; its `out_features` is the width D it returns.
-        checkpoint: where front-end and statistics come from; its weights are not used.
-        device: where to run; by default a GPU if there is one.
+        encoder: maps normalised log-mel [N, T, F] to [N, out_features].
+        checkpoint: its weights are not used.
+        device: default: a GPU if there is one.
     """
     front_end = FrontEnd.from_parameters(checkpoint.front_end)
     width = encoder.out_features

@@ -1,4 +1,4 @@
-"""All encoders by name, how they are built, and what of them can be set by KEY=VALUE."""
+"""All encoders by name: how to build them, and their options (KEY=VALUE)."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from .resnet import ResNet18
 from .vit import STRIDES, ViT
 
 Size = int | float | str
-"""Value of a constructor's argument, as checkpoints hold it."""
+"""An argument of an encoder's constructor, as checkpoints store it."""
 
 VIT_SIZES: dict[str, dict[str, Any]] = {
     "b": {"dim": 768, "heads": 12},
@@ -23,7 +23,7 @@ VIT_SIZES: dict[str, dict[str, Any]] = {
 
 
 def _encoders() -> dict[str, partial[Any]]:
-    """List the encoders; what a name stands for is fixed, the other arguments are options."""
+    """Return the constructors; arguments that a name does not fix are options."""
     found: dict[str, partial[Any]] = {
         "audiontt": partial(AudioNTT, blocks=2, stack=True, hidden=None)
     }
@@ -41,20 +41,20 @@ def _encoders() -> dict[str, partial[Any]]:
 
 
 ENCODERS: dict[str, partial[Any]] = _encoders()
-"""Constructors by name; each takes `n_mels` and gives a module with `out_features`, which maps
+"""Constructors by name; each takes `n_mels` and returns a module with `out_features` that maps
 normalised log-mel [N, T, n_mels] to [N, out_features]."""
 
 
 def build_encoder(name: str, sizes: Mapping[str, Size]) -> nn.Module:
-    """Build an untrained encoder from its registered name and its constructor's arguments."""
+    """Return an untrained encoder, from its registered name and its constructor's arguments."""
     return _constructor(name)(**sizes)
 
 
 def encoder_options(name: str, texts: Iterable[str]) -> dict[str, Size]:
-    """Read texts such as `pool=mean` as keyword arguments of an encoder.
+    """Parse texts such as `pool=mean` into keyword arguments of an encoder.
 
     Raises:
-        ValueError: in one line, what is wrong and what there is to choose from.
+        ValueError: an option is unknown or has an unusable value; the message lists the choices.
     """
     options = _options(name)
     found: dict[str, Size] = {}
@@ -68,19 +68,18 @@ def encoder_options(name: str, texts: Iterable[str]) -> dict[str, Size]:
 
 
 def option_kinds(name: str) -> dict[str, str]:
-    """Describe the values of an encoder's options, such as `cls|mean` or `int`."""
+    """Return what each option of an encoder takes, such as `cls|mean` or `int`."""
     return {key: _kind(type_) for key, type_ in _options(name).items()}
 
 
 def _constructor(name: str) -> partial[Any]:
-    """Look up an encoder."""
     if name not in ENCODERS:
         raise ValueError(f"no encoder is called {name!r}; choose from {', '.join(ENCODERS)}")
     return ENCODERS[name]
 
 
 def _options(name: str) -> dict[str, Any]:
-    """Return the types of the arguments that a name leaves open, but for the front-end's."""
+    """Return the types of the arguments that a name does not fix, without the front-end's."""
     constructor = _constructor(name)
     arguments = inspect.signature(constructor.func, eval_str=True).parameters
     closed = {*constructor.keywords, "n_mels"}
@@ -88,12 +87,11 @@ def _options(name: str) -> dict[str, Any]:
 
 
 def _kind(type_: Any) -> str:
-    """Describe the values of a type: its choices, or its name."""
     return "|".join(get_args(type_)) if get_origin(type_) is Literal else type_.__name__
 
 
 def _read(text: str, type_: Any, what: str) -> Size:
-    """Read the value of an option; whole numbers are sizes, so 1 or more."""
+    """Parse the value of an option; whole numbers are sizes, so 1 or more."""
     kind = _kind(type_)
     if get_origin(type_) is Literal:
         if text in get_args(type_):

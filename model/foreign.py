@@ -1,17 +1,17 @@
-"""Other people's checkpoints: the published weights of BYOL-A, and the paper authors' own.
+"""Other people's checkpoints: the published weights of BYOL-A and of the paper's authors.
 
-Which one a file is follows from its keys and shapes, and so do the sizes of its encoder. The
-front-end is part of what was trained and comes with it:
-- BYOL-A v1 (a bare state dict of three blocks): Slaney mel filters with unit area; float64 eps
-  goes on the power before them, and float32 eps on the mel power after them. The statistics are
-  those of its README; its authors' evaluation takes those of each task.
+A file is recognised, and its encoder's sizes are found, by the keys and shapes of its weights. The
+front-end is the one that the weights were trained with:
+- BYOL-A v1 (a bare state dict of three blocks): Slaney mel filters with unit area; float64 eps is
+  added to the power before them, and float32 eps to the mel power after them. The statistics are
+  those of its README; its authors' evaluation uses those of each task.
 - BYOL-A v2 (a bare state dict of two blocks): the same filters, float32 eps after them only;
   statistics of its README.
 - Audio Barlow Twins (a dictionary whose `model` has keys `backbone.encoder.…`): the front-end of
   the paper; statistics of the data set in the file's arguments, AudioSet's if there are none.
-  Their mean pooling is taken to be that of the patches, [CLS] left out.
+  Their mean pooling is assumed to be that of the patches without [CLS].
 
-None of them says what it was trained on as our fingerprint does, nor for how many steps.
+None of them has a fingerprint of its training data or its number of steps.
 """
 
 from argparse import Namespace
@@ -30,7 +30,7 @@ from .encoders import ENCODERS, VIT_SIZES, Size, build_encoder
 from .vit import STRIDES, patch_shape
 
 N_MELS, FRAMES = 64, 96
-"""Input of all of them."""
+"""Size of the input of all of them."""
 
 HTK = FrontEnd(n_mels=N_MELS)
 SLANEY = FrontEnd(n_mels=N_MELS, mel_scale="slaney", mel_norm="slaney")
@@ -45,7 +45,7 @@ STATISTICS = {
 
 
 class Origin(NamedTuple):
-    """Where weights come from, and the inputs that they were trained on."""
+    """Whose weights they are, and how their inputs were made."""
 
     name: str
     front_end: FrontEnd
@@ -58,26 +58,25 @@ BYOLA_V2 = Origin("BYOL-A v2", SLANEY, -9.660292, 4.7219563)
 
 
 def load_any_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint of this project, or a known one from elsewhere.
+    """Read a checkpoint of this project, of BYOL-A or of the paper's authors.
 
     Raises:
-        CheckpointError: the file is missing or damaged, or neither.
+        CheckpointError: the file is missing, damaged or unknown.
     """
     payload = read_torch_file(path)
     return checkpoint_of(payload, path) if is_own(payload) else _foreign(payload, path)
 
 
 def load_foreign(path: Path) -> Checkpoint:
-    """Read a checkpoint of BYOL-A or of the paper's authors, for embedding with it.
+    """Read a checkpoint of BYOL-A or of the paper's authors.
 
     Raises:
-        CheckpointError: the file is missing, damaged or unknown; says what was found and wanted.
+        CheckpointError: the file is missing, damaged or unknown.
     """
     return _foreign(read_torch_file(path), path)
 
 
 def _foreign(payload: Any, path: Path) -> Checkpoint:
-    """Make a checkpoint of the content of a file from elsewhere."""
     try:
         origin, encoder, sizes, state = _recognise(payload)
         _check_fit(encoder, sizes, state)
@@ -96,7 +95,7 @@ def _foreign(payload: Any, path: Path) -> Checkpoint:
 
 
 def _recognise(payload: Any) -> tuple[Origin, str, dict[str, Size], dict[str, Tensor]]:
-    """Find the weights in a file, where they come from, and the encoder that they fit."""
+    """Return the weights' origin, the encoder that they fit, its sizes, and the weights."""
     if not isinstance(payload, Mapping):
         raise CheckpointError(f"holds a {type(payload).__name__}; wanted a dictionary of weights")
     if isinstance(payload.get("model"), Mapping):
@@ -117,7 +116,6 @@ def _recognise(payload: Any) -> tuple[Origin, str, dict[str, Size], dict[str, Te
 
 
 def _authors(arguments: Namespace) -> Origin:
-    """Name the statistics that the authors normalised their data set with."""
     dataset = getattr(arguments, "dataset", "audioset")
     if dataset not in STATISTICS:
         known = ", ".join(STATISTICS)
@@ -126,7 +124,7 @@ def _authors(arguments: Namespace) -> Origin:
 
 
 def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take the encoder's weights out of the authors' state dict, which has the projector too."""
+    """Return the encoder's weights from the authors' state dict, which has the projector, too."""
     for prefix in ("backbone.encoder.encoder.", "backbone.encoder."):
         for start in (prefix, "module." + prefix):
             if found := {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}:
@@ -135,7 +133,6 @@ def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _audiontt(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Size]]:
-    """Tell which AudioNTT has these weights, and its sizes."""
     blocks = sum(f"features.{4 * i}.weight" in state for i in range(4))
     if blocks not in (2, 3):
         raise CheckpointError(
@@ -154,10 +151,7 @@ def _audiontt(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Size]]:
 
 
 def _vit(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Size]]:
-    """Tell which ViT has these weights, and its depth.
-
-    Strides leave no trace in a convolution's weights; the number of positions does.
-    """
+    # The strides cannot be seen in the weights of convolutions, but the number of positions can.
     *_, dim = _shape(state, "cls_token", 3)
     tokens = _shape(state, "pos_embed", 3)[1] - 1
     stem = [w.shape for k, w in state.items() if k.startswith("patch_embed.proj.") and w.ndim == 4]
@@ -192,7 +186,6 @@ def _resnet(state: Mapping[str, Tensor]) -> str:
 
 
 def _check_fit(name: str, sizes: Mapping[str, Size], state: Mapping[str, Tensor]) -> None:
-    """Compare names and shapes with those of the encoder, naming what differs."""
     with torch.device("meta"):
         wanted = build_encoder(name, sizes).state_dict()
     for problem, keys in (
@@ -210,7 +203,6 @@ def _check_fit(name: str, sizes: Mapping[str, Size], state: Mapping[str, Tensor]
 
 
 def _tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Require a state dict: texts to tensors."""
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise CheckpointError(
@@ -220,7 +212,6 @@ def _tensors(state: Mapping[Any, Any]) -> dict[str, Tensor]:
 
 
 def _shape(state: Mapping[str, Tensor], key: str, ndim: int) -> torch.Size:
-    """Return the shape of a weight that must be there with a number of dimensions."""
     if key not in state or state[key].ndim != ndim:
         found = list(state[key].shape) if key in state else "missing"
         raise CheckpointError(f"{key} is {found}; wanted {ndim} dimensions")
@@ -228,5 +219,4 @@ def _shape(state: Mapping[str, Tensor], key: str, ndim: int) -> torch.Size:
 
 
 def _some(keys: Collection[str]) -> str:
-    """List the first of some keys."""
     return (", ".join(list(keys)[:4]) or "nothing") + ", …" * (len(keys) > 4)

@@ -1,6 +1,6 @@
-"""Encoders as Hugging Face users pass them on: a folder of safetensors, or a repository of the hub.
+"""Encoders in the form that Hugging Face users share: a folder or a hub repository of safetensors.
 
-Tensors and plain text alone: reading them never runs code from them.
+They hold only tensors and plain text: reading them never runs code from them.
 """
 
 import json
@@ -19,8 +19,7 @@ CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 MODEL_TYPE = "audio-barlow-twins"
 VERSION = 1
 FACTS = tuple(field.name for field in fields(Checkpoint) if field.name not in {"state", "training"})
-"""What config.json holds of a checkpoint: everything but weights and what only training needs."""
-
+"""What config.json holds of a checkpoint: all but weights and what only resuming needs."""
 
 TEXT = """\
 ---
@@ -31,9 +30,9 @@ tags: [audio, embeddings]
 
 # {encoder}, {size} features
 
-A frozen audio encoder with its front-end, as a data-pipeline-first implementation of Audio Barlow
-Twins ([Anton et al., ICASSP 2023](https://arxiv.org/abs/2209.14345)) stores it. It takes mono sound
-at {rate} Hz and gives one vector of {size} features for each clip.
+A frozen audio encoder with its front-end, written by a data-pipeline-first implementation of Audio
+Barlow Twins ([Anton et al., ICASSP 2023](https://arxiv.org/abs/2209.14345)). It takes mono sound at
+{rate} Hz and returns one vector of {size} features per clip.
 
 | | |
 | --- | --- |
@@ -51,14 +50,14 @@ model = load_model("this/folder")
 embeddings = model(audio)  # float [N, samples] at {rate} Hz -> [N, {size}]
 ```
 
-These are the facts that the weights came with; `abt eval hear` measures what they are worth.
+These facts come from the checkpoint; `abt eval hear` scores the encoder on tasks.
 """
 
 
 def save_pretrained(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a checkpoint as model.safetensors, config.json and a README.md, the model card.
+    """Write a checkpoint as model.safetensors, config.json and a README.md (the model card).
 
-    `config.json` is removed first and written last: a folder that has one is complete.
+    `config.json` is removed first and written last, so a folder that has one is complete.
 
     Raises:
         CheckpointError: the weights do not fit the encoder, the folder cannot be written, or
@@ -72,7 +71,7 @@ def save_pretrained(checkpoint: Checkpoint, folder: Path) -> None:
         "sample_rate": checkpoint.front_end["sample_rate"],
         "embedding_size": encoder.out_features,
     }
-    # safetensors refuses tensors that overlap or are laid out otherwise than row by row.
+    # safetensors refuses tensors that overlap or are not contiguous.
     state = {name: value.contiguous().clone() for name, value in checkpoint.state.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,14 +87,14 @@ def save_pretrained(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def read_folder(folder: Path) -> Checkpoint:
-    """Read what `save_pretrained` wrote, onto the CPU.
+    """Read a folder that `save_pretrained` wrote onto the CPU.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or the folder is another project's.
+        CheckpointError: a file is missing, damaged or another project's.
     """
     config, weights = _read_config(folder / CONFIG), folder / WEIGHTS
     if not weights.is_file():
-        raise CheckpointError(f"{weights}: no such file; the folder is incomplete, get it again")
+        raise CheckpointError(f"{weights}: no such file; the folder is incomplete, copy it again")
     safetensors = _safetensors()
     try:
         state = safetensors.torch.load_file(weights)
@@ -120,12 +119,11 @@ def _read_config(path: Path) -> dict[str, Any]:
             "use the release that wrote it"
         )
     if missing := [name for name in FACTS if name not in config]:
-        raise CheckpointError(f"{path}: lacks {', '.join(missing)}; it is damaged, get it again")
+        raise CheckpointError(f"{path}: lacks {', '.join(missing)}; it is damaged, copy it again")
     return config
 
 
 def _safetensors() -> Any:
-    """Import the package, which only these folders need."""
     try:
         import safetensors.torch
     except ImportError as error:
@@ -140,7 +138,7 @@ def read_pretrained(name: str | Path) -> Checkpoint:
     """Read a folder that `save_pretrained` wrote, or a repository of the Hugging Face hub.
 
     Args:
-        name: the folder, or else "owner/name", which needs huggingface_hub.
+        name: the folder, or "owner/name" on the hub, which needs huggingface_hub.
 
     Raises:
         CheckpointError: there is no such folder or repository, or it cannot be used.
@@ -150,7 +148,6 @@ def read_pretrained(name: str | Path) -> Checkpoint:
 
 
 def _card(checkpoint: Checkpoint, encoder: nn.Module) -> str:
-    """Write the README.md, with the header that the hub reads."""
     return TEXT.format(
         encoder=checkpoint.encoder,
         size=encoder.out_features,
@@ -170,22 +167,21 @@ def _listed(values: Mapping[str, object]) -> str:
 
 
 def _download(name: str) -> Path:
-    """Fetch a repository of the hub into its cache, and return the folder there."""
     if name.count("/") != 1:
         raise CheckpointError(
-            f"{name}: no such folder; give one, or owner/name of a hub repository"
+            f"{name}: no such folder; give one, or the owner/name of a hub repository"
         )
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise CheckpointError(
-            f"{name}: no such folder, and a repository of the hub needs huggingface_hub, which is "
-            "not installed: pip install huggingface_hub"
+            f"{name}: no such folder, and to load it from the hub you need huggingface_hub, which "
+            "is not installed: pip install huggingface_hub"
         ) from error
     try:
         return Path(snapshot_download(name, allow_patterns=[CONFIG, WEIGHTS]))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise CheckpointError(
-            f"{name}: no such folder, nor to be had from the hub: {reason}"
+            f"{name}: no such folder, and the hub does not give it: {reason}"
         ) from error

@@ -1,7 +1,7 @@
 """ResNet-18 for log-mel (He et al., 2015), and its ReGP-NRF variant (Niizumi et al., 2022).
 
-The paper's report names both and leaves most of them open; what is chosen here follows its
-authors' published code, whose state-dict names these are:
+The paper's report names both but specifies little; the rest, and the state-dict names, follow its
+authors' published code:
 - one input channel; a stem of three 3x3 convolutions (32, 32, 64 channels; the C of He et al.,
   2018) instead of one 7x7, then max pooling 3x3 by 2; no stochastic depth, no final linear layer;
 - ResNet-18 halves mel and time in the stem, the pooling and stages 2 to 4, 32-fold in all, and
@@ -19,12 +19,7 @@ Stride = tuple[int, int]
 
 
 class ResNet18(nn.Module):
-    """Turn normalised log-mel into one vector per clip with residual convolutions.
-
-    Args:
-        n_mels: mel bins of the input.
-        regp_nrf: build the ReGP-NRF variant.
-    """
+    """Embed normalised log-mel as one vector per clip with residual convolutions."""
 
     def __init__(self, n_mels: int = 64, regp_nrf: bool = False) -> None:
         super().__init__()
@@ -59,7 +54,7 @@ class ResNet18(nn.Module):
         return frames.mean(dim=1) + frames.amax(dim=1)
 
     def maps(self, x: Tensor) -> Tensor:
-        """Compute the last feature maps of a batch of clips: [N, T, F] to [N, 512, F', T']."""
+        """Return the last feature maps of a batch of clips: [N, T, F] to [N, 512, F', T']."""
         if x.ndim != 3 or x.shape[2] != self.n_mels or not x.shape[1]:
             raise ValueError(
                 f"ResNet-18 got an input of shape {list(x.shape)}; give it [N, T, {self.n_mels}]"
@@ -69,7 +64,7 @@ class ResNet18(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where shapes differ."""
+    """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution where shapes differ."""
 
     def __init__(self, inputs: int, channels: int, stride: Stride) -> None:
         super().__init__()
@@ -85,19 +80,17 @@ class BasicBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform maps [N, inputs, F, T] to [N, channels, F', T']."""
+        """Map [N, inputs, F, T] to [N, channels, F', T']."""
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
         return F.relu(y + self.downsample(x))
 
 
 def _stage(inputs: int, channels: int, stride: Stride) -> nn.Sequential:
-    """Build two blocks, of which the first has the stride (mel, time)."""
     return nn.Sequential(
         BasicBlock(inputs, channels, stride), BasicBlock(channels, channels, (1, 1))
     )
 
 
 def _conv_norm(inputs: int, channels: int, stride: Stride = (1, 1)) -> tuple[nn.Module, nn.Module]:
-    """Build a 3x3 convolution and its batch norm."""
     conv = nn.Conv2d(inputs, channels, kernel_size=3, stride=stride, padding=1, bias=False)
     return conv, nn.BatchNorm2d(channels)

@@ -1,7 +1,7 @@
 """Vision Transformers for log-mel: ViT_C with a convolutional stem (Xiao et al., 2021), and ViT.
 
-State-dict names, the order of the tokens (mel-major) and of the position features (time, then
-mel) are those of the paper's authors, so that their weights load by name.
+State-dict names and the order of tokens (mel-major) and position features (time, then mel) are
+those of the paper's authors, so their weights load by name.
 """
 
 from collections import OrderedDict
@@ -19,7 +19,7 @@ STRIDES: dict[Patch, tuple[tuple[int, int], ...]] = {
     "8x8": ((2, 2), (2, 2), (2, 2), (1, 1)),
     "64x2": ((2, 2), (2, 1), (2, 1), (2, 1), (2, 1), (2, 1)),
 }
-"""Strides (mel, time) of the stem's 3x3 convolutions, by patch (mel bins x frames)."""
+"""Strides (mel, time) of the stem's 3x3 convolutions by patch (mel bins x frames)."""
 
 
 def patch_shape(patch: Patch) -> tuple[int, int]:
@@ -29,12 +29,12 @@ def patch_shape(patch: Patch) -> tuple[int, int]:
 
 
 class ViT(nn.Module):
-    """Turn normalised log-mel into one vector per clip with a Transformer over patches.
+    """Embed normalised log-mel as one vector per clip with a Transformer over patches.
 
     A clip is cut into units of the length that the network was trained on, padded with zeros at
-    the end; each is embedded, and the clip's embedding is their mean (as the paper does for HEAR).
-    With `positions="interpolated"` the clip goes in as a whole instead, and the grid of position
-    encodings is stretched in time.
+    the end, and its embedding is the mean of theirs (as the paper does for HEAR). With
+    `positions="interpolated"` the clip is embedded as a whole, and the grid of position encodings
+    is stretched in time.
 
     Args:
         n_mels: mel bins of the input.
@@ -44,7 +44,7 @@ class ViT(nn.Module):
         patch: mel bins x frames of a patch.
         stem: 3x3 convolutions, or one convolution as large as a patch (plain ViT).
         unit_frames: length of a unit, frames.
-        pool: return the [CLS] token, or the mean of all others.
+        pool: return the [CLS] token, or the mean of the other tokens.
         positions: "units", or "interpolated" for whole clips.
     """
 
@@ -93,19 +93,18 @@ class ViT(nn.Module):
         return self._pooled(x.reshape(-1, self.step, self.n_mels)).unflatten(0, (n, units)).mean(1)
 
     def tokens(self, x: Tensor) -> Tensor:
-        """Encode whole patches [N, T, F] as tokens [N, 1 + patches, dim], [CLS] first."""
+        """Return the tokens of whole patches: [N, T, F] to [N, 1 + patches, dim], [CLS] first."""
         maps = self.patch_embed(x)
         patches = maps.flatten(2).transpose(1, 2) + self._patch_positions(maps.shape[3])
         first = (self.cls_token + self.pos_embed[:, :1]).expand(x.shape[0], -1, -1)
         return self.norm(self.blocks(torch.cat([first, patches], dim=1)))
 
     def _pooled(self, x: Tensor) -> Tensor:
-        """Embed whole patches, [N, T, F] to [N, dim]."""
         tokens = self.tokens(x)
         return tokens[:, 0] if self.pool == "cls" else tokens[:, 1:].mean(dim=1)
 
     def _patch_positions(self, columns: int) -> Tensor:
-        """Return the encodings of all patches in `columns` of time, [1, patches, dim]."""
+        """Return the encodings of all patches in `columns` columns of time, [1, patches, dim]."""
         encodings = self.pos_embed[:, 1:]
         if self.positions == "units":
             return encodings
@@ -114,7 +113,7 @@ class ViT(nn.Module):
         return grid.permute(0, 2, 3, 1).flatten(1, 2)
 
     def _initialise(self) -> None:
-        """Draw the weights as the authors do; the stem of convolutions keeps torch's defaults."""
+        """Draw the weights as the authors do; a convolutional stem keeps torch's defaults."""
         nn.init.normal_(self.cls_token, std=0.02)
         for module in self.blocks.modules():
             if isinstance(module, nn.Linear):
@@ -134,7 +133,6 @@ class PatchEmbed(nn.Module):
         self.proj = _conv_stem(dim, patch) if stem == "conv" else nn.Conv2d(1, dim, size, size)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embed the patches."""
         return self.proj(x.transpose(1, 2).unsqueeze(1))
 
 
@@ -150,7 +148,6 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mix the tokens."""
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = F.linear(x, self.qkv.weight, bias).unflatten(2, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()
@@ -158,7 +155,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm Transformer block whose MLP is four times as wide as its tokens."""
+    """A pre-norm Transformer block for tokens [N, L, dim], with an MLP of four times the width."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -169,13 +166,12 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(OrderedDict(layers))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Transform tokens [N, L, dim]."""
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
 
 
 def grid_positions(rows: int, columns: int, dim: int) -> Tensor:
-    """Encode a grid of patches by sines and cosines, float32 [1, 1 + rows * columns, dim].
+    """Return sine and cosine encodings of a grid of patches, float32 [1, 1 + rows * columns, dim].
 
     The first half of the features encodes the column (time), the second the row (mel); each half
     is sines, then cosines, of the index times 10000^(-i / (dim / 4)). [CLS] comes first, as zeros.
@@ -188,7 +184,7 @@ def grid_positions(rows: int, columns: int, dim: int) -> Tensor:
 
 
 def _conv_stem(dim: int, patch: Patch) -> nn.Sequential:
-    """Build the stem: 3x3 convolutions that double their channels up to `dim`, then a 1x1 one."""
+    """Return the stem: 3x3 convolutions that double their channels up to `dim`, then a 1x1 one."""
     layers: list[nn.Module] = []
     channels = 1
     for i, stride in enumerate(STRIDES[patch]):

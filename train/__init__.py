@@ -5,8 +5,8 @@
     run.launch ─▶ run.session: preflight, loop, stop, save ◀───┘
                      └▶ run folder: config.json, metrics.jsonl, loss.png, checkpoint.pt, encoder.pt
 
-One process or many: batch norm, dropout, mixup bank and correlation are those of the global batch.
-`ablation` trains and scores the settings of a grid; `tools` look at views and measure a step.
+In any number of processes, batch norm, dropout, mixup and correlation use the global batch.
+`ablation` trains and scores the settings of a grid; `tools` show views and measure a step.
 """
 
 from typing import TYPE_CHECKING

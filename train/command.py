@@ -1,4 +1,4 @@
-"""What `abt train` can do: every preset is a command, and what else this room does."""
+"""The commands of `abt train`: one for every preset, and the tools."""
 
 from dataclasses import replace
 from functools import partial
@@ -30,9 +30,9 @@ COMMANDS: Commands = {
         for name, (text, preset) in PRESETS.items()
     },
     "views": command("Draw pairs of views of one clip.", "train.tools.show.Show"),
-    "listen": command("Write a page to hear every view of waveforms.", "train.tools.listen.Listen"),
+    "listen": command("Write a page to hear views of waveforms.", "train.tools.listen.Listen"),
     "bench": command("Measure training steps on this machine.", "train.tools.bench.Bench"),
     "ablation": Command(
-        "Train and score one encoder a setting: ablation PRESET …", lambda: ABLATIONS
+        "Train and score one encoder per setting: ablation PRESET …", lambda: ABLATIONS
     ),
 }

@@ -1,4 +1,4 @@
-"""What a training run is; a field's text is its --help. The run folder keeps it as config.json."""
+"""The config of a training run; a field's text is its --help. Stored as config.json in the run."""
 
 import math
 from dataclasses import dataclass, field
@@ -16,7 +16,6 @@ from .views.registry import PAPER, default_views, make_chain, view_names
 
 
 def _listing(kind: type[View]) -> Any:
-    """Let `--help` list the views of a kind, among them those that `abt --import` has brought."""
     return arg(metavar=f"[{{{','.join(view_names(kind))}}} [...]]")
 
 
@@ -27,12 +26,12 @@ _LEAST = {
     "batch": 2, "projector_hidden": 1, "projector_out": 1, "crop_frames": 1, "reader_ahead": 1,
     "log_every": 1, "workers": 1, "block_shards": 0, "projector_layers": 0, "restarts": 0,
 }  # fmt: skip
-"""What a setting must be at least."""
+"""The smallest value that each setting accepts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimiserConfig:
-    """As the paper trains AudioNTT; learning rates are for a batch of 128 and scale with it."""
+    """The optimiser, by default as the paper trains AudioNTT; learning rates scale with batch."""
 
     kind: Literal["lars", "adamw"] = "lars"
     """LARS for convolutions, AdamW for transformers, as in the paper."""
@@ -41,14 +40,14 @@ class OptimiserConfig:
     lr_biases: float = 0.0048
     """Learning rate of biases and norms at batch 128."""
     momentum: float = 0.9
-    """LARS: share of the last step that is kept."""
+    """LARS: share of the last step that is added to the next."""
     trust: float = 0.001
     """LARS: trust coefficient, the length of an adapted step relative to its weight."""
     weight_decay: float = 1e-5
-    """Of weights alone. LARS: added to the gradient, times the weight. AdamW: part of a weight that
-    goes in each step, times the learning rate."""
+    """Only for weights. LARS adds this times the weight to the gradient; AdamW takes this times the
+    learning rate times the weight off the weight in each step."""
     warmup_epochs: float = 1.0
-    """Length of the linear warm-up; a cosine to 0 follows."""
+    """Length of the linear warm-up, after which the rate falls to 0 as a cosine."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup_epochs < math.inf:
@@ -60,27 +59,27 @@ class TrainConfig:
     """Pre-train an encoder with Audio Barlow Twins."""
 
     shards: str = "data/demo/logmel"
-    """Shard set to train on: a folder, or a URL such as s3://bucket/set. Of waves the log-mel is
-    made on the device, after the augmentations of waveforms."""
+    """Shard set to train on: a folder, or a URL such as s3://bucket/set. For a wave set, log-mel is
+    computed on the device, after the augmentations of waveforms."""
     block_shards: int = 0
-    """Shards whose clips are mixed with each other; 0: all of the set. A set behind a URL that the
-    cache cannot hold needs blocks of which it holds two. Another number is another order."""
+    """Shards whose clips are shuffled together; 0: all of the set. If the cache is smaller than a
+    remote set, it must hold two such blocks. Another number gives another order of the clips."""
     cache: CacheOptions = field(default_factory=CacheOptions)
-    """Where the shards behind a URL are kept."""
+    """Where remote shards are kept."""
     front_end: FrontEnd = field(default_factory=FrontEnd)
-    """The log-mel that the shards must hold, or that is made of waves; a set of another one is
-    refused."""
+    """Log-mel parameters: what log-mel shards must have been made with, or how to make log-mel from
+    wave shards."""
     statistics: str = ""
-    """Log-mel shard set whose mean and standard deviation normalise; default: the set's own, for
-    waves those of a few thousand of its crops."""
+    """Log-mel shard set whose mean and standard deviation normalise the input; default: the set's
+    own, or for a wave set those of a few thousand of its crops."""
     run: Path = Path("runs/demo")
     """Run folder: config.json, metrics.jsonl, TensorBoard events, checkpoints, loss.png."""
     resume: bool = False
-    """Go on with the run in the run folder if there is one."""
+    """Resume the run in the run folder if there is one."""
     encoder: str = "audiontt"
     """Network; `abt model` lists them."""
     encoder_options: tuple[str, ...] = ()
-    """What of the network can be set, as KEY=VALUE; `abt model NAME` lists it."""
+    """Options of the network, as KEY=VALUE; `abt model NAME` lists them."""
     projector_hidden: int = 8192
     """Width of the projector's hidden layers."""
     projector_layers: int = 1
@@ -92,7 +91,7 @@ class TrainConfig:
     crop_frames: int = 96
     """Length of a crop, frames of 10 ms."""
     batch: int = 128
-    """Clips a step."""
+    """Clips per step."""
     epochs: float = 100.0
     """Passes over the shard set."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
@@ -100,47 +99,47 @@ class TrainConfig:
     views: ViewNames = PAPER
     """The augmentations, in the order in which they are applied."""
     ranges: Chain = field(default_factory=default_views)
-    """How strong the augmentations are, by name; those that are left out have their defaults."""
+    """How strong the augmentations are, by name; default: those of each augmentation."""
     normalise: Literal["set", "ppn"] = "set"
-    """set: log-mel by the shard set's mean and standard deviation. ppn: by running statistics, and
-    after the augmentations each batch to mean 0 and variance 1, as BYOL-A does."""
+    """set: normalise log-mel by the shard set's mean and standard deviation. ppn: by running
+    statistics, and each batch to mean 0 and variance 1 after the augmentations, as BYOL-A does."""
     seed: int = 0
-    """Of the weights, the order of the clips, the crops and the views."""
+    """For the weights, the order of the clips, the crops and the views."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; auto takes a GPU if there is one."""
+    """Where to train; auto: a GPU if there is one."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
-    """bf16: encoder and projector under bfloat16 autocast, the loss stays float32. auto: bf16
-    where the device computes in it (recent GPUs, CPUs with AVX-512 BF16 or AMX), else float32."""
+    """bf16: encoder and projector under bfloat16 autocast, the loss in float32. auto: bf16 where
+    the device supports it (recent GPUs, CPUs with AVX-512 BF16 or AMX), else float32."""
     compile: Literal["no", "default", "reduce-overhead", "max-autotune"] = "no"
-    """Mode of torch.compile for views and network; reduce-overhead replays the network's kernels as
-    CUDA graphs, which pays at small batches. Takes a minute or more at the start."""
+    """Mode of torch.compile for views and network; reduce-overhead uses CUDA graphs, which helps
+    with small batches. Compiling delays the start by a minute or more."""
     reader_ahead: int = 4
-    """Batches that are read, or announced to the disk, ahead of their use. Storage of high latency
-    needs more: the clips that it delivers in the time of one answer, in batches."""
+    """Batches to prefetch. Storage of high latency needs more: as many as are used up in the time
+    that one read takes."""
     log_every: int = 10
-    """Steps between two lines of metrics.jsonl; each look (`look_epochs`) adds a line. Losses are
-    copied from the device only when a line is written."""
+    """Steps between two lines of metrics.jsonl; each evaluation (`look_epochs`) adds one. Losses
+    are copied from the device only when a line is written."""
     look_epochs: float = 0.0
-    """Epochs from one look to the next at what was learnt so far: effective rank of the embeddings,
-    correlation.png, probe. 0: twelve looks over the run."""
+    """Epochs between two evaluations of the encoder: effective rank of the embeddings,
+    correlation.png, probe. 0: twelve evaluations over the run."""
     probe_tasks: tuple[Path, ...] = ()
-    """HEAR task folders, of scene tasks, on which every look scores the encoder: `probe_TASK` in
-    metrics.jsonl and the curve. The scores are those of the test clips."""
+    """HEAR task folders (scene tasks) on whose test clips every evaluation scores the encoder:
+    `probe_TASK` in metrics.jsonl and loss.png."""
     probe: Literal["knn", "linear"] = "knn"
-    """How they are scored. knn: votes of the nearest clips, nothing is trained. linear: one layer
-    is trained on the embeddings."""
+    """How the tasks are scored. knn: votes of the nearest clips, without training. linear: one
+    layer trained on the embeddings."""
     checkpoint_every_s: float = 300.0
-    """Seconds between checkpoints; one more is written at the end and on SIGTERM."""
+    """Seconds between checkpoints; one is also written at the end and on SIGTERM."""
     workers: int = 1
-    """Processes that share every batch, one a GPU: here, or on the Ray cluster of RAY_ADDRESS,
-    whose nodes must see run folder and local shards at the same paths. Started by torchrun, a run
-    takes its processes from there."""
+    """Processes that share every batch, one per GPU: on this machine, or on the Ray cluster of
+    RAY_ADDRESS, whose nodes must see the run folder and local shards at the same paths. Under
+    torchrun the processes are torchrun's."""
     restarts: int = 3
-    """Times that all workers are started again from the last checkpoint after one was lost."""
+    """How often all workers may be restarted from the last checkpoint after one was lost."""
     max_stall: float = 1.0
-    """Fail if more than this share of the time goes by waiting for data, such as 0.05."""
+    """Fail if waiting for data takes more than this share of the time, such as 0.05."""
     preflight: bool = True
-    """Measure reader and network before the first step and say which of them will limit."""
+    """Measure reader and network before the first step and log which will limit the speed."""
 
     def __post_init__(self) -> None:
         try:
@@ -151,14 +150,14 @@ class TrainConfig:
             if getattr(self, name) < least:
                 raise UserError(f"{name} is {getattr(self, name)}; choose {least} or more")
         if self.workers > self.batch:
-            raise UserError(f"workers is {self.workers}; choose {self.batch} or fewer, one a clip")
+            raise UserError(f"workers is {self.workers}; choose at most {self.batch}, the batch")
         if not 0 < self.epochs < math.inf:
             raise UserError(f"epochs is {self.epochs}; choose a number above 0")
         if not 0 <= self.look_epochs < math.inf:
             raise UserError(f"look_epochs is {self.look_epochs}; choose 0 (twelve a run) or more")
         if not 0 < self.max_stall <= 1:
             raise UserError(f"max_stall is {self.max_stall}; choose a share from (0, 1]")
-        # All views: a process that gets the config by pickle then imports the modules of all.
+        # All views, so that a process that unpickles the config imports the modules of all.
         object.__setattr__(self, "ranges", default_views() | self.ranges)
         make_chain(self.views, self.ranges)
 

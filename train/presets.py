@@ -24,7 +24,6 @@ def _vitc(letter: str) -> TrainConfig:
 
 
 def _waveform(name: str, *more: str) -> TrainConfig:
-    """Train AudioNTT as the paper does, on waves and with a chain of views of them."""
     chain = WAVE_PRESETS[name]
     return replace(
         _AUDIOSET,

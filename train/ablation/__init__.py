@@ -1,1 +1,1 @@
-"""Settings compared: each trained and scored as a Ray task, then drawn."""
+"""Comparisons of settings: each is trained and scored as a Ray task, then all are plotted."""

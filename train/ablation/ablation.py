@@ -1,4 +1,4 @@
-"""Ablations: runs that differ in one thing, on Ray, each scored on HEAR tasks and compared."""
+"""Ablations: runs on Ray that differ in one setting, scored on HEAR tasks and compared."""
 
 import json
 import logging
@@ -13,26 +13,25 @@ from audio_barlow_twins.shards.base.cli import say
 from audio_barlow_twins.shards.base.device import on_gpu
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
-from audio_barlow_twins.shards.base.place import is_remote, place
 from audio_barlow_twins.shards.cluster.fan_out import cluster, fan_out
 from audio_barlow_twins.shards.cluster.workers import count_gpus
 
 from ..config import TrainConfig
 from ..run.folder import find_change, plain_json
-from ..step.setup import open_set
+from ..step.setup import absolute, open_set
 from .config import Ablation
 from .grids import cells_of
 from .report import Result, write_report
 from .run_one import Job, run_job
 
 TAIL_BYTES = 8192
-"""What is read of metrics.jsonl to see how far a run is: several lines."""
+"""How much to read of the end of metrics.jsonl for a run's progress: several lines."""
 
 log = logging.getLogger(__name__)
 
 
 def ablate(config: Ablation) -> None:
-    """Do the runs that are missing and write the report; exit code 1 if a run has failed."""
+    """Do the missing runs and write the report; exit with code 1 if a run has failed."""
     jobs = plan_jobs(config)
     n_clips = int(config.base.epochs * len(open_set(config.base)))
     keep_plan(config)
@@ -49,7 +48,7 @@ def ablate(config: Ablation) -> None:
 
 
 def run_all(config: Ablation, todo: Sequence[tuple[Job, int]]) -> dict[str, str]:
-    """Run jobs on Ray; return why which of them have failed."""
+    """Run jobs, each with its number of clips, on Ray; return the reasons of failures by name."""
     with cluster(config.slots):
         reports = fan_out(
             run_job,
@@ -86,7 +85,7 @@ def plan_jobs(config: Ablation) -> list[Job]:
 
 
 def run_config(config: TrainConfig, run: Path, seed: int) -> TrainConfig:
-    """Configure one run, for a process that may have another working directory."""
+    """Return the config of one run, for a process that may have another working directory."""
     cache = config.cache.folder
     return replace(
         config,
@@ -94,23 +93,18 @@ def run_config(config: TrainConfig, run: Path, seed: int) -> TrainConfig:
         seed=seed,
         resume=True,
         preflight=False,
-        shards=_absolute(config.shards),
-        statistics=config.statistics and _absolute(config.statistics),
+        shards=absolute(config.shards),
+        statistics=config.statistics and absolute(config.statistics),
         cache=replace(config.cache, folder=cache and cache.absolute()),
         probe_tasks=tuple(folder.absolute() for folder in config.probe_tasks),
     )
 
 
-def _absolute(shards: str) -> str:
-    where = place(shards)
-    return shards if is_remote(where) else str(where.absolute())
-
-
 def keep_plan(config: Ablation) -> None:
-    """Write down what all runs have in common, or compare it with what was written.
+    """Store what all runs have in common, or compare it with what is stored.
 
     Raises:
-        UserError: the folder holds an ablation of something else.
+        UserError: the folder holds an ablation with other settings.
     """
     common = {"grid": config.grid, "protocol": config.protocol} | asdict(config.base)
     plain = plain_json(common)
@@ -121,13 +115,13 @@ def keep_plan(config: Ablation) -> None:
         return
     if change := find_change(json.loads(path.read_text()), plain):
         raise UserError(
-            f"{config.folder} was begun with {change}; an ablation goes on as it began, or name "
+            f"{config.folder} was begun with {change}; keep its settings to continue it, or name "
             "another folder with --out"
         )
 
 
 def describe(jobs: Sequence[Job]) -> str:
-    """Say how far the runs in flight are."""
+    """Describe the progress of the runs in flight."""
     parts = []
     for job in jobs:
         if job.missing and (epoch := last_epoch(job.config.run / "metrics.jsonl")):
@@ -136,7 +130,7 @@ def describe(jobs: Sequence[Job]) -> str:
 
 
 def last_epoch(metrics: Path) -> float:
-    """Read how many epochs a run has done; 0 if it says nothing yet."""
+    """Return how many epochs a run has done; 0 without a line yet."""
     if not metrics.exists():
         return 0.0
     with metrics.open("rb") as file:
@@ -146,7 +140,7 @@ def last_epoch(metrics: Path) -> float:
 
 
 def collect(jobs: Sequence[Job]) -> list[Result]:
-    """Read the scores that are there."""
+    """Read the scores of all jobs that have some."""
     found = []
     for job in jobs:
         for task in job.tasks:

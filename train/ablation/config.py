@@ -1,4 +1,4 @@
-"""What an ablation is."""
+"""The config of an ablation; a field's text is its --help."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,40 +12,40 @@ from ..config import TrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Ablation:
-    """Train one encoder a setting and seed, score each on HEAR tasks, and compare.
+    """Train one encoder per setting and seed, score each on HEAR tasks, and compare.
 
-    What is finished is not done again; a run that was interrupted goes on from its checkpoint. Runs
-    are tasks of Ray: one GPU each where the cluster of RAY_ADDRESS, or this machine, has some.
+    Finished runs are skipped, and interrupted ones resume from their checkpoints. Runs are Ray
+    tasks, with one GPU each if the cluster of RAY_ADDRESS, or this machine, has any.
     """
 
     tasks_dir: Path
     """Folder of HEAR task folders, with clips at the sample rate of the shards."""
     task: tuple[str, ...] = ()
-    """Names of the task folders to score; all tasks if left out."""
+    """Names of the task folders to score; default: all."""
     grid: Literal["views", "batch", "lambda", "projector"] = "views"
     """What is varied. views: the combinations of the paper's Figure 2. batch: 64 to 1024. lambda:
     0.0005 to 0.05. projector: 0 to 3 hidden layers, 1024 to 16384 wide, 64 to 4096 out, one of them
     at a time. The paper names no values for the last three; the choice is ours."""
     cell: tuple[str, ...] = ()
-    """Which settings of the grid to do, such as rrc or batch-256; all if left out. Of the views
-    any others may be named, such as mixup+rrc or, from waves, time-stretch+pitch-shift."""
+    """Settings of the grid to run, such as rrc or batch-256; default: all. In the grid of views any
+    combination works, such as mixup+rrc or, for waves, time-stretch+pitch-shift."""
     seeds: tuple[int, ...] = (0,)
-    """Each setting is trained once for each; the figure shows means and deviations."""
+    """Each setting is trained once per seed; the figure shows means and deviations."""
     protocol: Literal["heareval", "fast", "robust"] = "heareval"
-    """How tasks are scored, as for `abt eval hear`."""
+    """Protocol of scoring, as for `abt eval hear`."""
     out: Path | None = None
-    """Folder of the results and of all runs, CELL/seed-S; runs/ablation-GRID if left out. All nodes
-    of a cluster must see it, local shards and the tasks at the same paths."""
+    """Folder of the results and of all runs, CELL/seed-S; default: runs/ablation-GRID. All nodes of
+    a cluster must see it, local shards and the tasks at the same paths."""
     cpus: int = 1
-    """CPUs of a run, which it computes with as many threads."""
+    """CPUs, and threads, of each run."""
     slots: int | None = None
     """CPUs to use on this machine; default: all."""
     base: Annotated[TrainConfig, arg(name="")]
-    """What the runs have in common; folder and seed of each come from above."""
+    """What the runs have in common; the options above set the folder and seed of each."""
 
     @property
     def folder(self) -> Path:
-        """Where everything goes."""
+        """The folder of the results, `out` or its default."""
         return self.out or Path(f"runs/ablation-{self.grid}")
 
     def __post_init__(self) -> None:
@@ -60,7 +60,6 @@ class Ablation:
             )
 
     def run(self) -> None:
-        """Train and score what is missing, then write the figure and the page."""
         from .ablation import ablate
 
         ablate(self)

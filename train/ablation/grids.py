@@ -27,7 +27,7 @@ PAIRS: dict[str, tuple[str, ...]] = {
     "mixup+rlf": ("mixup", "rlf"),
     "rrc+rlf": ("rrc", "rlf"),
 }
-"""Further ones that the authors have published scores of."""
+"""Further ones for which the authors have published scores."""
 RANDOM = "random"
 """The cell whose encoder is not trained."""
 
@@ -50,21 +50,21 @@ class Cell:
     name: str
     config: TrainConfig
     trained: bool = True
-    """Whether the encoder is trained, or left as it was drawn."""
+    """False: the encoder keeps its random weights."""
 
 
 def cells_of(config: Ablation) -> list[Cell]:
-    """List the cells of an ablation, in the order of its figure.
+    """Return the cells of an ablation, in the order of its figure.
 
     Raises:
-        UserError: a cell was asked for that the grid does not have.
+        UserError: the grid has no cell of a name in `config.cell`.
     """
     known = GRIDS[config.grid](config.base)
     usual = [name for name in known if name not in PAIRS]
     if config.grid == "views":
         known |= _combinations(config.base, [name for name in config.cell if name not in known])
     if unknown := [name for name in config.cell if name not in known]:
-        raise UserError(f"grid {config.grid} has no cell {unknown[0]!r}, but {', '.join(known)}")
+        raise UserError(f"grid {config.grid} has no cell {unknown[0]!r}, only {', '.join(known)}")
     return [
         Cell(name=name, config=changed, trained=name != RANDOM)
         for name, changed in known.items()
@@ -80,7 +80,7 @@ def _views(base: TrainConfig) -> dict[str, TrainConfig]:
 
 
 def _combinations(base: TrainConfig, names: list[str]) -> dict[str, TrainConfig]:
-    """Build cells that are named by their views, such as time-stretch+pitch-shift."""
+    """Return cells that are named by their views, such as time-stretch+pitch-shift."""
     found = {}
     for name in names:
         views = tuple(name.split("+"))
@@ -96,7 +96,6 @@ def _one_field(
 
 
 def _projectors(base: TrainConfig) -> dict[str, TrainConfig]:
-    """Vary one size of the projector at a time."""
     changes = [
         *({"projector_layers": n} for n in LAYERS),
         *({"projector_hidden": n} for n in WIDTHS),

@@ -1,4 +1,4 @@
-"""What an ablation shows: a table for programs, a page, and a figure beside published scores."""
+"""The report of an ablation: a CSV table, a page, and a figure with published scores."""
 
 import csv
 import math
@@ -22,7 +22,7 @@ PUBLISHED = Path(__file__).with_name("published.csv")
 OURS, THEIRS = "#3b6fb6", "#c9c9c9"
 
 Scores = dict[str, dict[str, list[float]]]
-"""By task and cell: one score a seed."""
+"""By task and cell: one score per seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,17 +33,16 @@ class Result:
     seed: int
     task: str
     score: str
-    """Name of the score."""
     value: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One task, or the mean of all, in percent; a panel of the figure."""
+    """A panel of the figure: one task, or the mean of all, in percent."""
 
     title: str
     ours: dict[str, list[float]]
-    """By cell: one score a seed."""
+    """By cell: one score per seed."""
     published: dict[str, float]
 
     def ours_of(self, cell: str) -> tuple[float, float]:
@@ -53,7 +52,7 @@ class Panel:
 
 
 def write_report(config: Ablation, results: Sequence[Result], failures: dict[str, str]) -> str:
-    """Write results.csv, report.md and ablation.png; return the table and where they are."""
+    """Write results.csv, report.md and ablation.png; return the table and their paths as text."""
     out, cells = config.folder, [cell.name for cell in cells_of(config)]
     panels = panels_of(results, published() if config.grid == "views" else {}, cells)
     with replacing(out / "results.csv") as scratch:
@@ -67,7 +66,7 @@ def write_report(config: Ablation, results: Sequence[Result], failures: dict[str
 
 
 def published() -> dict[tuple[str, str], float]:
-    """Read the published scores by cell and task, from 0 to 1; the file says whose they are."""
+    """Read the published scores by cell and task, from 0 to 1; the file names its source."""
     lines = PUBLISHED.read_text().splitlines()
     rows = csv.DictReader(line for line in lines if not line.startswith("#"))
     return {(row["cell"], row["task"]): float(row["score"]) for row in rows}
@@ -76,7 +75,7 @@ def published() -> dict[tuple[str, str], float]:
 def panels_of(
     results: Iterable[Result], theirs: dict[tuple[str, str], float], cells: Sequence[str]
 ) -> list[Panel]:
-    """Arrange scores by task, and if there are several, put their mean first."""
+    """Group scores by task; if there are several tasks, their mean is the first panel."""
     found: dict[str, dict[tuple[str, int], float]] = {}
     for result in results:
         found.setdefault(result.task, {})[result.cell, result.seed] = 100 * result.value
@@ -109,7 +108,7 @@ def _by_cell(scores: dict[tuple[str, int], float]) -> dict[str, list[float]]:
 
 
 def rows_of(results: Sequence[Result]) -> str:
-    """Write results as CSV, with the published score of the same cell and task, all from 0 to 1."""
+    """Return results as CSV, with the published score of the same cell and task, from 0 to 1."""
     text, theirs = StringIO(), published()
     names = [*(field.name for field in fields(Result)), "published"]
     writer = csv.DictWriter(text, names, lineterminator="\n")
@@ -121,7 +120,7 @@ def rows_of(results: Sequence[Result]) -> str:
 
 
 def table_of(panels: Sequence[Panel], cells: Sequence[str]) -> list[str]:
-    """Lay out a Markdown table: a row for each cell, one or two columns for each panel."""
+    """Return the lines of a Markdown table: a row per cell, one or two columns per panel."""
     columns = [["setting", *cells]]
     for panel in panels:
         columns.append([panel.title, *(_written(*panel.ours_of(cell)) for cell in cells)])
@@ -148,7 +147,7 @@ def _written(value: float, spread: float = math.nan) -> str:
 def page_of(
     config: Ablation, panels: Sequence[Panel], table: Sequence[str], failures: dict[str, str]
 ) -> str:
-    """Write the page: what was compared, the table, the figure, and what has failed."""
+    """Return the page: what was compared, the table, the figure, and what has failed."""
     lines = [
         f"# Ablation: {config.grid}",
         "",
@@ -165,7 +164,7 @@ def page_of(
 
 
 def summary_of(config: Ablation, panels: Sequence[Panel]) -> str:
-    """Say in a line what our numbers are, and if there are published ones, what those are."""
+    """Describe our scores, and the published ones if there are any, in a line."""
     base, seeds = config.base, " ".join(map(str, config.seeds))
     words = (
         f"Ours: {base.encoder} on {base.shards}, epochs {base.epochs:g}, batch {base.batch}, "
@@ -177,7 +176,7 @@ def summary_of(config: Ablation, panels: Sequence[Panel]) -> str:
 
 
 def draw(config: Ablation, panels: Sequence[Panel], cells: Sequence[str], path: Path) -> None:
-    """Draw a panel a row: for each cell our score with its deviation, and the published one."""
+    """Draw each panel as a row: for each cell our score with its deviation, and the published."""
     if not panels:
         return
     width = max(6.0, 1.6 + 0.75 * len(cells))
@@ -195,7 +194,6 @@ def draw(config: Ablation, panels: Sequence[Panel], cells: Sequence[str], path: 
 
 
 def draw_panel(axes: Axes, panel: Panel, cells: Sequence[str]) -> None:
-    """Draw the bars of one panel, each with its score at the foot."""
     width = 0.4 if panel.published else 0.6
     shift = width / 2 if panel.published else 0.0
     ours = [panel.ours_of(cell) for cell in cells]

@@ -1,4 +1,4 @@
-"""One run of an ablation: train an encoder, then score it on tasks; what is there is kept."""
+"""One run of an ablation: train an encoder, then score it on tasks, unless that is done."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,20 +30,18 @@ class Job:
     config: TrainConfig
     """The run; its folder also gets the scores."""
     trained: bool
-    """Whether the encoder is trained, or left as it was drawn."""
+    """False: the encoder keeps its random weights."""
     tasks: tuple[Path, ...]
     """Task folders."""
     protocol: str
     threads: int
-    """To compute with on a CPU."""
 
     @property
     def name(self) -> str:
-        """What the run is called in the report."""
         return f"{self.cell}/seed-{self.config.seed}"
 
     def scores_file(self, task: Path) -> Path:
-        """Where the scores on a task go; its presence means that they are complete."""
+        """Return the file of the scores on a task, which exists only when they are complete."""
         return self.config.run / "hear" / f"{task.name}.json"
 
     @property
@@ -54,27 +52,27 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class JobReport:
-    """What became of a job."""
+    """The outcome of a job."""
 
     name: str
     clips: int
-    """Clips that the encoder was to be trained on, over all epochs."""
+    """Clips to train on, over all epochs."""
     failure: str = ""
-    """Why there are no scores: what the user can mend, or that the run has diverged."""
+    """Why there are no scores: an error that the user can fix, or a diverged run."""
 
     @property
     def outcomes(self) -> dict[str, int]:
-        """Count it for the progress bar."""
+        """Counts for the progress bar."""
         return {"failed" if self.failure else "ok": 1}
 
 
 def run_job(task: tuple[Job, int]) -> JobReport:
-    """Do what is missing of a job; the number is of the clips that it trains on."""
+    """Do the missing parts of a job that trains on a number of clips."""
     job, clips = task
     torch.set_num_threads(job.threads)
     failure = ""
     try:
-        # The workers of a driver that was killed may live for a few seconds more.
+        # The workers of a killed driver may live for a few more seconds.
         with alone(job.config.run / ".lock"):
             if job.trained:
                 train(job.config)
@@ -87,14 +85,14 @@ def run_job(task: tuple[Job, int]) -> JobReport:
 
 
 def draw_encoder(config: TrainConfig) -> None:
-    """Write the encoder of a run as it is before the first step."""
+    """Write the encoder of a run as it is before training."""
     trainer = Trainer(config, open_set(config))
     trainer.reader.close()
     save_checkpoint(config.run / "encoder.pt", replace(trainer.checkpoint(), training=None))
 
 
 def score_encoder(job: Job) -> None:
-    """Score the encoder of a finished run on the tasks that are missing."""
+    """Score the encoder of a finished run on the tasks without scores."""
     device = None if job.config.device == "auto" else job.config.device
     encoder = LoadedSystem.of(job.name, load_model(job.config.run / "encoder.pt", device))
     for folder in job.missing:

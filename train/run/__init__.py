@@ -1,1 +1,1 @@
-"""One run from its config to its folder: launch, preflight, loop, looks, summary."""
+"""One run, from its config to its folder: launch, preflight, loop, evaluations, summary."""

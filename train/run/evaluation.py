@@ -1,4 +1,4 @@
-"""What a run has learnt so far: how many directions its embeddings use, and what correlates."""
+"""Evaluations during a run: effective rank of the embeddings, cross-correlation, probe."""
 
 import logging
 from pathlib import Path
@@ -18,22 +18,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOKS = 12
-"""Looks over a run, where the config does not say how often."""
+"""Evaluations over a run if the config does not say how often."""
 CORNER = 64
-"""Features of the cross-correlation that are kept of each look."""
+"""Features of the cross-correlation that each evaluation stores."""
 SAME = 1e-3
-"""Spread of embeddings, relative to their length, below which they count as one."""
+"""Spread of embeddings, relative to their length, below which they count as equal."""
 LEAST_RANK = 2.0
+"""Effective rank below which a run counts as collapsed."""
 
 
 def look_steps(total_steps: int, steps_per_epoch: float, every_epochs: float) -> frozenset[int]:
-    """List the steps after which a run is looked at; the last one is always among them.
-
-    Args:
-        total_steps: of the run.
-        steps_per_epoch: of the set.
-        every_epochs: epochs from one look to the next; 0: LOOKS over the run.
-    """
+    """Return the steps after which to evaluate, with the last; 0 epochs: LOOKS steps."""
     every = every_epochs * steps_per_epoch or total_steps / LOOKS
     count = int(total_steps / every + 1e-9)
     found = {max(1, round(k * every)) for k in range(1, count + 1)}
@@ -41,14 +36,10 @@ def look_steps(total_steps: int, steps_per_epoch: float, every_epochs: float) ->
 
 
 def effective_rank(embeddings: Tensor) -> float:
-    """Count the directions along which embeddings vary (Roy and Vetterli, 2007).
+    """Return along how many directions embeddings [N, D] vary (Roy and Vetterli, 2007).
 
-    Args:
-        embeddings: float [N, D].
-
-    Returns:
-        exp of the entropy of the singular values of the centred embeddings, from 1 to min(N, D);
-        0 if all embeddings are the same.
+    It is exp of the entropy of the singular values of the centred embeddings, from 1 to min(N, D);
+    0 if all embeddings are the same.
     """
     values = embeddings.detach().cpu().double()
     centred = values - values.mean(dim=0)
@@ -60,11 +51,9 @@ def effective_rank(embeddings: Tensor) -> float:
 
 
 class Evaluation:
-    """What a run looks at now and then: effective rank, cross-correlation, scores of a probe.
+    """Evaluate a run at fixed steps: effective rank, cross-correlation, scores of a probe.
 
-    Args:
-        trainer: of the run.
-        folder: of the run; None in every process but the first.
+    The folder is None except on rank 0.
 
     Raises:
         AgreedError: a task of the probe cannot be used.
@@ -79,11 +68,11 @@ class Evaluation:
 
     @property
     def due(self) -> bool:
-        """Whether the step that was taken last is one to look after."""
+        """Whether to evaluate after the step that was taken last."""
         return self.trainer.step in self.steps
 
     def look(self) -> dict[str, float]:
-        """Return what metrics.jsonl gets, {} if it is not time; all processes must call it."""
+        """Return fields for metrics.jsonl, {} if none are due; all processes must call it."""
         trainer = self.trainer
         if not self.due or trainer.latest is None:
             return {}
@@ -99,17 +88,16 @@ class Evaluation:
         return {"effective_rank": rank} | scores
 
     def _open_probe(self) -> None:
-        """Read the tasks of the probe, if there are any."""
         config, trainer = self.trainer.config, self.trainer
         if config.probe_tasks:
-            from .probe import Probe  # libsndfile, which training does without
+            from .probe import Probe  # needs libsndfile, which other training does not
 
             made_of = trainer.checkpoint()
             self.probe = Probe(config.probe_tasks, config.probe, made_of, trainer.device)
 
 
 def name_collapse(rank: float) -> str:
-    """Say in words what an effective rank shows, if it shows a collapse."""
+    """Describe the collapse that an effective rank shows; '' if there is none."""
     if rank == 0:
         return "complete collapse: all clips get the same embedding"
     if rank < LEAST_RANK:
@@ -118,7 +106,7 @@ def name_collapse(rank: float) -> str:
 
 
 def keep_correlation(run: Path, step: int, correlation: Tensor) -> None:
-    """Write the first CORNER features' cross-correlation, float [D, D], for the picture."""
+    """Store the first CORNER rows and columns of a cross-correlation [D, D] for the picture."""
     folder = run / "correlations"
     folder.mkdir(exist_ok=True)
     corner = correlation[:CORNER, :CORNER].float().cpu().numpy().astype(np.float16)

@@ -22,21 +22,18 @@ _FREE = (
     "checkpoint_every_s", "workers", "restarts", "max_stall", "preflight", "compile",
     "look_epochs", "probe_tasks", "probe",
 )  # fmt: skip
-"""What may differ when a run goes on: it does not change the numbers."""
+"""Settings that may differ when a run is resumed: they do not change the numbers."""
 
 _RANGES = "ranges."
 STOP = ".stop"
-"""File of a run folder by which the driver of a cluster asks to stop; holds a signal's number."""
+"""File in a run folder by which the driver of a cluster asks to stop; holds a signal's number."""
 
 
 class RunFolder:
-    """One run on disk.
-
-    Args:
-        config: what to run; `config.run` is the folder.
+    """The files of one run, in the folder `config.run`.
 
     Raises:
-        UserError: the folder holds a run that was not to be resumed, or one with another config.
+        UserError: the folder holds a run, and it is not to be resumed or has another config.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -60,12 +57,12 @@ class RunFolder:
             return None
         if not resume:
             raise UserError(
-                f"{self.path} holds a run already; go on with it by --resume, "
+                f"{self.path} holds a run already; continue it by --resume, "
                 "or name another folder with --run"
             )
         if change := find_change(json.loads(self.config_path.read_text()), config, _FREE):
             raise UserError(
-                f"{self.path} was started with {change}; a run goes on as it began, or name "
+                f"{self.path} was started with {change}; keep its settings to resume it, or name "
                 "another folder with --run"
             )
         try:
@@ -74,33 +71,33 @@ class RunFolder:
             raise UserError(str(error)) from error
 
     def _keep_metrics(self, step: int) -> None:
-        """Drop the lines of steps after the checkpoint: they are about to be taken again."""
+        """Drop the lines of steps after the checkpoint, which will be taken again."""
         kept = [line for line in read_metrics(self.metrics_path) if line["step"] <= step]
         with replacing(self.metrics_path) as scratch:
             scratch.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
     def write(self, step: int, **metrics: float) -> None:
-        """Append one line to metrics.jsonl."""
+        """Append a line to metrics.jsonl."""
         with self.metrics_path.open("a") as file:
             file.write(json.dumps({"step": step} | metrics) + "\n")
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write the encoder alone, then the resumable checkpoint that says the step is done."""
+        """Write the encoder alone, then the checkpoint to resume from, which marks it done."""
         save_checkpoint(self.encoder_path, replace(checkpoint, training=None))
         save_checkpoint(self.checkpoint_path, checkpoint)
 
 
 def plain_json(config: dict[str, Any]) -> dict[str, Any]:
-    """Return settings as reading their JSON will give them."""
+    """Return settings as they will be read back from JSON."""
     return json.loads(json.dumps(config, default=str))
 
 
 def find_change(kept: dict[str, Any], now: dict[str, Any], free: Sequence[str] = ()) -> str:
-    """Say how settings differ from those that were written down, '' if they do not.
+    """Describe the first setting that differs from a stored config.json; '' if none does.
 
     Args:
-        kept: what was read of a config.json, of this or an earlier version.
-        now: what it would be now. Options of views that `kept` does not have count as equal.
+        kept: the stored settings, of this or an earlier version.
+        now: the current ones. Options of views that `kept` does not have count as equal.
         free: names of settings that may differ.
     """
     kept, now = _flat(kept), _flat(now)
@@ -112,9 +109,8 @@ def find_change(kept: dict[str, Any], now: dict[str, Any], free: Sequence[str] =
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:
-    """Put each view's options beside the other settings."""
     ranges = dict(config.get("ranges", {}))
-    if "wave_bank" in ranges:  # until views had names of their own: fields, and both banks' sizes
+    if "wave_bank" in ranges:  # an earlier version: fields instead of names, and both banks' sizes
         ranges["mixup"] = ranges["mixup"] | {"memory": ranges.pop("bank")}
         ranges["background"] = ranges["background"] | {"memory": ranges.pop("wave_bank")}
     views = {_RANGES + name.replace("_", "-"): options for name, options in ranges.items()}
@@ -122,7 +118,7 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Read metrics.jsonl; a last line that a killed process left unfinished is dropped."""
+    """Read metrics.jsonl, without a last line that a killed process left incomplete."""
     if not path.exists():
         return []
     lines = path.read_text().split("\n")

@@ -17,13 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Journal:
-    """Write down how a run goes.
-
-    Args:
-        folder: of the run; None writes nothing, in every process but the first.
-        step: steps that were taken before.
-        total_steps: of the run.
-    """
+    """Log the progress of a run from a step on; without a folder, write nothing."""
 
     def __init__(self, folder: RunFolder | None, step: int, total_steps: int) -> None:
         self.folder = folder
@@ -39,7 +33,7 @@ class Journal:
             self.board.close()
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        """Write a line of metrics.jsonl, with the same values for TensorBoard and the bar."""
+        """Write metrics to metrics.jsonl, TensorBoard and the progress bar."""
         if not self.folder:
             return
         self.folder.write(step, **metrics)
@@ -53,7 +47,7 @@ class Journal:
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:
-    """Return the most memory that this process has held so far."""
+    """Return the peak memory of this process so far, GB."""
     if device.type == "cuda":
         return {"peak_device_gb": torch.cuda.max_memory_allocated(device) / 1e9}
     unit = 1 if sys.platform == "darwin" else 1024
@@ -61,10 +55,9 @@ def peak_memory(device: torch.device) -> dict[str, float]:
 
 
 def _tensorboard(folder: RunFolder, step: int) -> "SummaryWriter | None":
-    """Open the events; those of steps after `step` are dropped, they are taken again."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         log.warning("no TensorBoard events: install tensorboard (extra `train`)")
         return None
-    return SummaryWriter(str(folder.path), purge_step=step + 1)
+    return SummaryWriter(str(folder.path), purge_step=step + 1)  # later steps are taken again

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
-from typing import NoReturn
 
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -19,20 +18,20 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from audio_barlow_twins.shards.base.cli import say
 from audio_barlow_twins.shards.base.device import on_gpu
 from audio_barlow_twins.shards.base.errors import UserError
-from audio_barlow_twins.shards.base.place import is_remote, place
 
 from ..config import TrainConfig
 from ..step.ranks import AgreedError
+from ..step.setup import absolute
 from .folder import STOP, RunFolder
 from .session import train
 
 Train = Callable[[TrainConfig], None]
 NOTES = ".ray-"
-"""Folders in the run folder that Ray Train keeps its notes in, while it runs."""
+"""Prefix of the folder in the run folder in which Ray Train keeps its state while it runs."""
 
 
 def start(config: TrainConfig) -> None:
-    """Train here, or in processes of their own."""
+    """Train in this process, or in `config.workers` processes."""
     if config.workers > 1 and "WORLD_SIZE" not in os.environ:
         launch(train, config)
     else:
@@ -40,17 +39,15 @@ def start(config: TrainConfig) -> None:
 
 
 def launch(train: Train, config: TrainConfig) -> None:
-    """Run `train` in `config.workers` processes; after a loss all go on from the last checkpoint.
+    """Run `train` in `config.workers` processes, restarted from the last checkpoint if one is lost.
 
-    Args:
-        train: importable function; every process calls it with the config.
-        config: the run.
+    `train` must be importable, as every process calls it.
 
     Raises:
-        UserError: the run cannot begin, or has lost more workers than it may.
+        UserError: the run cannot start, or more workers were lost than `config.restarts` allows.
     """
-    RunFolder(config)  # refuse what must be refused before processes are started
-    config = replace(config, resume=True)  # a restart goes on
+    RunFolder(config)  # raises before processes are started
+    config = replace(config, resume=True)  # for restarts
     start = _on_the_cluster if os.environ.get("RAY_ADDRESS") else _on_this_machine
     code, error = start(train, config)
     if error:
@@ -60,7 +57,6 @@ def launch(train: Train, config: TrainConfig) -> None:
 
 
 def _on_this_machine(train: Train, config: TrainConfig) -> tuple[int, str]:
-    """Start the processes here, without Ray; return what the first one ended with."""
     threads = max(1, (os.cpu_count() or 1) // config.workers)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     settings = LaunchConfig(
@@ -78,19 +74,14 @@ def _on_this_machine(train: Train, config: TrainConfig) -> tuple[int, str]:
     except SignalException as stopped:  # the workers have saved
         return 128 + int(stopped.sigval), ""
     except ChildFailedError as lost:
-        _give_up(lost, config)
-
-
-def _give_up(lost: ChildFailedError, config: TrainConfig) -> NoReturn:
-    rank, failure = lost.get_first_failure()
-    raise UserError(
-        f"worker {rank} ended with code {failure.exitcode}, and --restarts {config.restarts} are "
-        "used up; what was saved is kept: see the messages above, then go on with --resume"
-    ) from lost
+        rank, failure = lost.get_first_failure()
+        raise UserError(
+            f"worker {rank} ended with code {failure.exitcode}, and --restarts {config.restarts} "
+            "are used up; see the messages above, then resume from the last checkpoint by --resume"
+        ) from lost
 
 
 def _on_the_cluster(train: Train, config: TrainConfig) -> tuple[int, str]:
-    """Start the processes by Ray Train; return what the first one ended with."""
     try:
         from audio_barlow_twins.shards.cluster.fan_out import cluster
         from audio_barlow_twins.shards.cluster.workers import (
@@ -114,7 +105,7 @@ def _on_the_cluster(train: Train, config: TrainConfig) -> tuple[int, str]:
         config = replace(
             config,
             run=config.run.absolute(),
-            shards=_seen_by_all(config.shards),
+            shards=absolute(config.shards),
             device="cuda" if use_gpu else "cpu",
         )
         stop = config.run / STOP
@@ -124,19 +115,14 @@ def _on_the_cluster(train: Train, config: TrainConfig) -> tuple[int, str]:
             )
         except SignalledError as stopped:
             name = signal.Signals(stopped.number).name
-            say(f"stopped by {name}; go on from what was saved last by the same command, --resume")
+            say(f"stopped by {name}; resume from the last checkpoint by the same command, --resume")
             return 128 + stopped.number, ""
         finally:
             stop.unlink(missing_ok=True)
 
 
-def _seen_by_all(shards: str) -> str:
-    where = place(shards)
-    return shards if is_remote(where) else str(where.absolute())
-
-
 def _remove_notes(run: Path) -> None:
-    """Delete what a driver that was killed has left."""
+    """Delete what a killed driver has left."""
     (run / STOP).unlink(missing_ok=True)
     for folder in run.glob(f"{NOTES}*"):
         rmtree(folder)
@@ -155,12 +141,12 @@ def work_on_a_node(train: Train, config: TrainConfig, shared: Path) -> tuple[int
         )
     try:
         return work(train, config)
-    except SystemExit as stopped:  # as the driver asked; it reads the code
+    except SystemExit as stopped:  # the driver asked for it and reads the code
         return int(stopped.code or 0), ""
 
 
 def work(train: Train, config: TrainConfig) -> tuple[int, str]:
-    """Train in one process; return its exit code, and an error that no restart would mend."""
+    """Train in one process; return its exit code, and an error that a restart would not fix."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     try:
         train(config)
@@ -168,7 +154,7 @@ def work(train: Train, config: TrainConfig) -> tuple[int, str]:
         return 2, str(error)
     except SystemExit as end:
         code = int(end.code or 0)
-        if code > 128:  # by a signal: the launcher reads no results while it stops
+        if code > 128:  # by a signal: the stopping launcher reads no results
             raise
         return code, ""
     return 0, ""

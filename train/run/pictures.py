@@ -1,4 +1,4 @@
-"""Pictures of a run, from what its folder holds: the curves and the cross-correlation."""
+"""Pictures of a run, drawn from the files in its folder: the curves and the cross-correlation."""
 
 import logging
 from pathlib import Path
@@ -33,7 +33,7 @@ def draw_run(run: Path) -> None:
 
 
 def draw_curve(run: Path) -> None:
-    """Draw loss, its terms and the learning rate over steps; below, what the looks found."""
+    """Draw loss, its terms and the learning rate over steps; below, the evaluations."""
     lines = read_metrics(run / "metrics.jsonl")
     if not lines:
         return
@@ -57,7 +57,6 @@ def draw_curve(run: Path) -> None:
 
 
 def _draw_looks(axes: Any, looks: list[dict[str, float]]) -> None:
-    """Draw effective rank, and on an axis of their own the scores of probes."""
     steps = [line["step"] for line in looks]
     axes.plot(steps, [line["effective_rank"] for line in looks], "o-", color="black")
     axes.set_ylabel("effective rank of the embeddings (black)")
@@ -73,7 +72,7 @@ def _draw_looks(axes: Any, looks: list[dict[str, float]]) -> None:
 
 
 def draw_correlations(run: Path) -> None:
-    """Draw what `keep_correlation` has kept, one panel a look, into correlation.png."""
+    """Draw what `keep_correlation` stored as correlation.png, one panel per evaluation."""
     paths = sorted((run / "correlations").glob("*.npy"))
     if not paths:
         return
@@ -94,13 +93,13 @@ def draw_correlations(run: Path) -> None:
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """Make an empty figure, inches."""
+    """Return an empty figure; sizes in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Write a figure as PNG, complete or not at all."""
+    """Write a figure as PNG, atomically."""
     with replacing(path) as scratch:
         figure.savefig(scratch, format="png", dpi=120)

@@ -1,4 +1,4 @@
-"""Before the first step: what the reader can deliver, what the network can take."""
+"""Before the first step: how many clips per second reader and network can process."""
 
 import time
 from dataclasses import dataclass
@@ -14,12 +14,11 @@ WARM_UP, TIMED = 1, 2
 
 @dataclass(frozen=True)
 class Preflight:
-    """Two ceilings of a run, each measured alone."""
+    """The speed of all processes' readers and of the network, each measured alone, clips/s."""
 
     reader: float
-    """Clips a second that the readers of all processes deliver."""
     network: float
-    """Clips a second that views, forward and backward take."""
+    """Views, forward and backward."""
 
     def __str__(self) -> str:
         ratio = self.reader / self.network
@@ -37,17 +36,14 @@ class Preflight:
 
 
 def measure(trainer: Trainer) -> Preflight:
-    """Measure both ceilings at the batches that come next; leave the trainer as it was.
-
-    Every process must call it, as the network's pass is a common one.
-    """
+    """Measure on the next batches and leave the trainer as it was; all processes must call it."""
     mine = [_seconds_per_batch_read(trainer), _seconds_per_batch_computed(trainer)]
     slowest = trainer.ranks.largest(mine)
     return Preflight(*(trainer.config.batch / seconds for seconds in slowest))
 
 
 def _seconds_per_batch_read(trainer: Trainer) -> float:
-    """Read ahead of the run for a moment, from files as cold as the run finds them."""
+    """Time the batches that the run will read first, so that the files are as cold as for it."""
     n_read, begin = 0, time.perf_counter()
     for _ in trainer.reader.batches(trainer.step, READ_BATCHES):
         n_read += 1
@@ -57,7 +53,6 @@ def _seconds_per_batch_read(trainer: Trainer) -> float:
 
 
 def _seconds_per_batch_computed(trainer: Trainer) -> float:
-    """Compute on one batch a few times, without a step of the optimiser."""
     kept = {name: value.clone() for name, value in trainer.network.named_buffers()}
     views = trainer.make_views()
     batch = next(trainer.batches())

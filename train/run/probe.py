@@ -1,4 +1,4 @@
-"""What a run's encoder is worth on labelled clips while it is being trained."""
+"""Score the encoder of a run on labelled clips while it is being trained."""
 
 import math
 from collections.abc import Sequence
@@ -21,38 +21,33 @@ from audio_barlow_twins.model.embedder import Embedder, frozen
 from audio_barlow_twins.shards.base.errors import UserError
 
 KEPT_BYTES = 2**30
-"""Log-mel that stays in memory, of all tasks: about 23 hours of sound."""
+"""Log-mel of all tasks that stays in memory: about 23 hours of sound."""
 LINEAR = Protocol(
     name="linear",
     grid={"hidden_layers": (0,), "lr": (3.2e-3, 3.2e-4), "max_epochs": (100,), "patience": (10,)},
     chained=False,
     stop_at_nan=False,
 )
-"""One layer on the embeddings, at two learning rates; otherwise as heareval does it."""
+"""One layer on the embeddings, at two learning rates; otherwise as heareval."""
 
 Kind = Literal["knn", "linear"]
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Clips of a task that go through the encoder together."""
+    """Clips of a task that are embedded in one pass."""
 
     numbers: list[int]
-    """Of the clips, counted over all splits."""
+    """Positions among the clips of all splits."""
     log_mel: Tensor | None
-    """Float16 [n, T, F] in host memory; None if there was no room for it."""
+    """float16 [n, T, F] in host memory; None if there was no room for it."""
 
 
 class Probe:
-    """Score encoders on scene tasks, by the first score of each, on its test clips.
+    """Score encoders on the test clips of scene tasks, by the first score of each task.
 
-    An encoder is scored as a frozen copy, so its run does not notice.
-
-    Args:
-        folders: the task folders.
-        kind: knn, or linear.
-        checkpoint: of the run; says which front-end its encoders need.
-        device: where to embed and score.
+    A frozen copy of the encoder is scored, so the run is not affected. All encoders must have the
+    front-end of `checkpoint`.
 
     Raises:
         UserError: a task cannot be used.
@@ -72,15 +67,12 @@ class Probe:
             self.clips.append(TaskClips(task, model, room))
 
     def scores(self, checkpoint: Checkpoint) -> dict[str, float]:
-        """Score the encoder of a checkpoint of the run: `probe_TASK` for every task.
-
-        NaN stands for embeddings that are not finite.
-        """
+        """Return `probe_TASK` for every task; NaN if embeddings are not finite."""
         model = self._copy(checkpoint)
         return {f"probe_{clips.task.name}": self._score(clips, model) for clips in self.clips}
 
     def _copy(self, checkpoint: Checkpoint) -> Embedder:
-        with torch.random.fork_rng(devices=[]):  # weights are drawn before they are replaced
+        with torch.random.fork_rng(devices=[]):  # building an encoder draws random weights
             return frozen(checkpoint, str(self.device))
 
     def _score(self, clips: "TaskClips", model: Embedder) -> float:
@@ -93,15 +85,10 @@ class Probe:
 
 
 class TaskClips:
-    """The clips of a scene task, read once, to be embedded by one encoder after another.
+    """The clips of a scene task, to be embedded by one encoder after another.
 
-    Their log-mel stays in memory, in float16 as in shards; what finds no room is read and
-    computed again each time.
-
-    Args:
-        task: the task.
-        model: has the front-end of all encoders to come, and their device.
-        room: bytes of log-mel that may stay.
+    Their log-mel stays in memory, in float16 as in shards; clips for which `room` bytes do not
+    suffice are read again each time. `model` has the front-end and the device of all encoders.
     """
 
     def __init__(self, task: Task, model: Embedder, room: int) -> None:
@@ -117,7 +104,7 @@ class TaskClips:
 
     @torch.no_grad()
     def embed(self, model: Embedder) -> dict[str, Embedded]:
-        """Embed every clip as a whole; the rows of a split are in the order of the task."""
+        """Embed whole clips; the rows of a split are in the order of the task."""
         embeddings = torch.empty(self.task.n_clips, model.scene_embedding_size, device=model.device)
         for part in self.parts:
             log_mel = part.log_mel
@@ -136,8 +123,8 @@ class TaskClips:
 
 
 def scene_task(folder: Path, sample_rate: int) -> Task:
-    """Read a task that has one embedding a clip."""
+    """Read a task; raise a UserError unless it is a scene task."""
     task = read_task(folder, sample_rate)
     if task.metadata.is_event:
-        raise UserError(f"{folder}: is an event task; a probe while training takes scene tasks")
+        raise UserError(f"{folder}: is an event task; a probe while training needs scene tasks")
     return task

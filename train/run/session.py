@@ -1,4 +1,4 @@
-"""A run from beginning to end: take the steps that are missing, log, save, stop cleanly."""
+"""A run from start to end: take the remaining steps, log, save, stop cleanly."""
 
 import logging
 import math
@@ -35,15 +35,15 @@ log = logging.getLogger(__name__)
 
 
 def train(config: TrainConfig) -> None:
-    """Take the steps of a run that are missing and print its summary.
+    """Take the remaining steps of a run and print its summary.
 
-    Under torchrun or Ray Train every process calls it; the first one logs, saves and prints.
+    Under torchrun or Ray Train every process calls it; rank 0 logs, saves and prints.
 
     Raises:
         UserError: the shards or the run folder do not fit the config.
     """
     if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0:
-        config = replace(config, resume=True)  # torchrun has replaced a process that was lost
+        config = replace(config, resume=True)  # torchrun has replaced a lost process
     with joined_ranks(config.device, config.batch) as ranks:
         try:
             stopped_by = _train(config, ranks)
@@ -56,7 +56,7 @@ def train(config: TrainConfig) -> None:
 
 
 def _train(config: TrainConfig, ranks: Ranks) -> int:
-    """Train in one of the processes; return the number of the signal that stopped all, or 0."""
+    """Train in one of the processes; return the number of the signal that stopped them, or 0."""
     shard_set = ranks.from_first(lambda: open_set(config))
     folder: RunFolder | None = None
 
@@ -101,10 +101,10 @@ def _stopped(trainer: Trainer, number: int) -> str:
 
 
 def _steps(trainer: Trainer, folder: RunFolder | None) -> int:
-    """Run the loop; return the number of the signal that ended it early, after saving.
+    """Run the loop; return the number of the signal that ended it early, after saving, or 0.
 
-    One process acts on a signal after any step. Several look at it where they write a line: there
-    they wait for each other anyway, and all must stop at the same step.
+    A single process acts on a signal after any step. Several must stop at the same step, so they
+    act on it where they write a line, since they wait for each other there anyway.
     """
     config, alone = trainer.config, trainer.ranks.world == 1
     saved_at, losses = time.monotonic(), list[Tensor]()
@@ -139,7 +139,7 @@ def _steps(trainer: Trainer, folder: RunFolder | None) -> int:
 
 
 def _line(trainer: Trainer, losses: list[Tensor], evaluation: Evaluation) -> dict[str, float]:
-    """Sum up the steps since the last line; all processes must call it.
+    """Return the metrics of the steps since the last line; all processes must call it.
 
     Raises:
         AgreedError: the run has diverged.
@@ -147,7 +147,7 @@ def _line(trainer: Trainer, losses: list[Tensor], evaluation: Evaluation) -> dic
     loss, on_diagonal, off_diagonal = torch.stack(losses).mean(0).tolist()
     if not math.isfinite(loss):
         raise AgreedError(
-            f"the loss is {loss} at step {trainer.step}: the run has diverged; begin anew "
+            f"the loss is {loss} at step {trainer.step}: the run has diverged; start again "
             "with lower --optimiser.lr-weights and --optimiser.lr-biases"
         )
     trainer.clock.mark("logging")
@@ -171,12 +171,12 @@ def _line(trainer: Trainer, losses: list[Tensor], evaluation: Evaluation) -> dic
 
 @contextmanager
 def _stop_signals(run: Path, patient: bool) -> Iterator[Callable[[], int]]:
-    """Note SIGTERM and SIGINT instead of dying of them, so that the step can be finished.
+    """Catch SIGTERM and SIGINT, so that the step can be finished; yield what was caught, or 0.
 
     Args:
-        run: folder of the run; under Ray Train the driver leaves word there.
-        patient: also outlive a second signal; who started this process may pass on what the
-            terminal has sent to all.
+        run: folder of the run, in which the driver of Ray Train writes its STOP file.
+        patient: survive a second signal, too, as the parent process may forward what the terminal
+            has already sent to all.
     """
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # in a worker of Ray Train
@@ -198,6 +198,6 @@ def _stop_signals(run: Path, patient: bool) -> Iterator[Callable[[], int]]:
 
 def _asked_by_driver(stop: Path) -> int:
     try:
-        return int(stop.read_text() or 0)  # empty: it is just being written
+        return int(stop.read_text() or 0)  # empty while it is being written
     except FileNotFoundError:
         return 0

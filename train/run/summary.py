@@ -1,4 +1,4 @@
-"""What a run came to: the closing lines and the loss curve, both from metrics.jsonl alone."""
+"""The summary of a run, from its metrics.jsonl."""
 
 from pathlib import Path
 from statistics import fmean
@@ -8,14 +8,14 @@ from .evaluation import name_collapse
 from .folder import read_metrics
 
 STALL = 0.02
-"""Share of waiting that is worth a word."""
+"""Share of waiting for data above which the summary mentions it."""
 PAPER_EPOCHS = 100
 PAPER_CLIPS = 1_629_756
-"""The pre-training of the paper: the AudioSet clips that its authors could get."""
+"""The AudioSet clips that the paper's authors could get and pre-trained on."""
 
 
 def summarise(run: Path) -> str:
-    """Say in a few lines how the loss went, how fast it was, and where the time went."""
+    """Describe loss, scores, speed and use of time of a run in a few lines."""
     lines = read_metrics(run / "metrics.jsonl")
     first, last = lines[: max(1, len(lines) // 10)], lines[-max(1, len(lines) // 10) :]
     seconds = sum(line["seconds"] for line in lines)
@@ -48,11 +48,7 @@ def summarise(run: Path) -> str:
 
 
 def name_bottleneck(shares: dict[str, float]) -> str:
-    """Say in words what a faster machine would have to be faster at.
-
-    Args:
-        shares: share of the time of each part, as `Clock.lap` returns them.
-    """
+    """Describe what limits the speed, from the shares of time that `Clock.lap` returns."""
     largest = max(shares, key=lambda part: shares[part])
     wait = shares.get("waiting for data", 0.0)
     if largest == "waiting for data":
@@ -65,7 +61,6 @@ def name_bottleneck(shares: dict[str, float]) -> str:
 
 
 def _ranks(lines: list[dict[str, float]]) -> list[str]:
-    """Say how the effective rank of the embeddings went."""
     ranks = [line["effective_rank"] for line in lines if "effective_rank" in line]
     if not ranks:
         return []
@@ -74,7 +69,6 @@ def _ranks(lines: list[dict[str, float]]) -> list[str]:
 
 
 def _probes(lines: list[dict[str, float]]) -> list[str]:
-    """Say how the scores of probes went."""
     found = []
     for name in sorted({name for line in lines for name in line if name.startswith("probe_")}):
         scores = [line[name] for line in lines if name in line]
@@ -83,7 +77,6 @@ def _probes(lines: list[dict[str, float]]) -> list[str]:
 
 
 def _peak(lines: list[dict[str, float]]) -> str:
-    """Name the memory that counts: the GPU's where there is one."""
     for name, where in (("peak_device_gb", "GPU memory"), ("peak_host_gb", "memory")):
         if found := [line[name] for line in lines if name in line]:
             return f"{max(found):.2f} GB {where}"
@@ -91,14 +84,13 @@ def _peak(lines: list[dict[str, float]]) -> str:
 
 
 def _projection(clips_per_s: float) -> str:
-    """Say how long the paper's run would take at this speed."""
     hours = PAPER_EPOCHS * PAPER_CLIPS / clips_per_s / 3600
     length = f"{hours:.1f} h" if hours < 100 else f"{hours / 24:,.0f} days"
     return f"{PAPER_EPOCHS} epochs of {PAPER_CLIPS:,} clips would take {length} at this speed"
 
 
 def share_fields(shares: dict[str, float]) -> dict[str, float]:
-    """Name the shares of time for metrics.jsonl."""
+    """Return shares of time as fields for metrics.jsonl."""
     return {_field(part): round(share, 5) for part, share in shares.items()}
 
 

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: on the host's clock, or on the GPU's where the step runs there."""
+"""How the time of a step divides into parts, on the host's clock or on the GPU's."""
 
 import time
 from collections import defaultdict
@@ -14,18 +14,15 @@ PARTS = (
     "logging",
     "looks",
 )
-"""What a step's time is divided into; together they are all of it."""
+"""The parts, which together are all of a step's time."""
 
 
 class Clock:
-    """Divide the time between marks; nothing falls between two of them.
+    """Attribute all time to parts: that between two marks belongs to the name of the second.
 
-    On a GPU a mark is an event in its queue: a part's time is what the GPU spent on it, or idled
-    away in it because the host was late. `waiting for data` is then the time in which the GPU had
-    nothing to do until a batch was there.
-
-    Args:
-        device: where the steps run.
+    On a GPU a mark is an event in its queue, so a part's time is what the GPU spent on it or was
+    idle in it because the host was late. `waiting for data` is then the time in which the GPU was
+    idle until a batch arrived.
     """
 
     def __init__(self, device: torch.device | None = None) -> None:
@@ -43,9 +40,9 @@ class Clock:
         self._marks.append((name, event))
 
     def lap(self) -> tuple[float, dict[str, float]]:
-        """Return the seconds since the last lap and the share of each part, and start anew.
+        """Return the seconds since the last lap and the share of each part, and reset.
 
-        Waits for the GPU, so take a lap where the losses were read.
+        It waits for the GPU, so call it where the losses have been read.
         """
         seconds: dict[str, float] = defaultdict(float)
         last = self._marks[-1][1]

@@ -1,4 +1,4 @@
-"""Bring batches to the device, ahead of their use and beside the computation."""
+"""Copy batches to the device ahead of their use, concurrently with the computation."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -11,18 +11,15 @@ from audio_barlow_twins.shards.read.reader import Batch
 from .clock import Clock
 
 AHEAD = 2
-"""Batches that lie on the device, or are on their way, while one is used."""
+"""Batches that are on the device, or being copied, while one is used."""
 HOLD = AHEAD + 1
 """Batches of the reader that a feed uses at a time."""
 
 
 def feed(stream: Iterator[Batch], device: torch.device, clock: Clock) -> Iterator[Batch]:
-    """Yield the batches of `stream` on the device; marks the wait for data.
+    """Yield the batches of `stream` on the device; mark the wait for data on `clock`.
 
-    Args:
-        stream: batches in (pinned) host memory, each valid until HOLD more were asked for.
-        device: where they are wanted.
-        clock: gets the mark.
+    Batches are in (pinned) host memory; each must stay valid until HOLD more were requested.
     """
     if device.type == "cuda":
         yield from _copied(stream, device, clock)
@@ -36,7 +33,6 @@ def feed(stream: Iterator[Batch], device: torch.device, clock: Clock) -> Iterato
 
 
 def _copied(stream: Iterator[Batch], device: torch.device, clock: Clock) -> Iterator[Batch]:
-    """Copy on a stream of its own, AHEAD batches before their use."""
     side = torch.cuda.Stream(device)
     copies = deque(_start_copy(stream, side) for _ in range(AHEAD))
     while (copied := copies.popleft()) is not None:
@@ -48,7 +44,7 @@ def _copied(stream: Iterator[Batch], device: torch.device, clock: Clock) -> Iter
         for tensor in (batch.crops, batch.clips, batch.epochs):
             tensor.record_stream(main)
         yield batch
-        arrived.synchronize()  # it was long since: the reader may refill this batch's host memory
+        arrived.synchronize()  # no wait by now; the reader may refill this batch's host memory
 
 
 def _start_copy(
@@ -57,7 +53,7 @@ def _start_copy(
     batch = next(stream, None)
     if batch is None:
         return None
-    # Numbers of clips and epochs share one pinned copy; an unpinned one would wait for the GPU.
+    # Clips and epochs share one pinned copy; an unpinned one would wait for the GPU.
     numbers = torch.stack([batch.clips, batch.epochs]).pin_memory()
     with torch.cuda.stream(side):
         crops = batch.crops.to(side.device, non_blocking=True)

@@ -14,8 +14,8 @@ class LARS(Optimizer):
     Args:
         params: parameters or groups; a group's `adapt` says whether its steps are scaled.
         lr: learning rate of groups that set none.
-        momentum: share of the last step that is kept.
-        trust: trust coefficient, the length of an adapted gradient relative to its weight.
+        momentum: share of the last step that is added to the next.
+        trust: trust coefficient, the norm of an adapted gradient relative to its weight's.
         weight_decay: weight times this is added to the gradient before the scaling.
     """
 
@@ -38,7 +38,7 @@ class LARS(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """Take one step with every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -52,7 +52,7 @@ class LARS(Optimizer):
     def _step_group(self, params: list[Tensor], group: dict[str, Any]) -> None:
         """Update the parameters of one group, without waiting for the device.
 
-        Gradients are used up in place: new memory of their size would cost a CPU a third of a step.
+        Gradients are overwritten, as allocating memory of their size is slow on a CPU.
         """
         grads = [p.grad for p in params if p.grad is not None]
         if group["weight_decay"] != 0:
@@ -71,10 +71,7 @@ class LARS(Optimizer):
 def lars_groups(
     modules: Iterable[nn.Module], lr_weights: float, lr_biases: float
 ) -> list[dict[str, Any]]:
-    """Split trainable parameters into weights and the rest (biases and norms, below two axes).
-
-    Weights are adapted and decayed; biases and norms are neither.
-    """
+    """Return groups of weights, and of biases and norms, which are neither adapted nor decayed."""
     params = list(dict.fromkeys(p for m in modules for p in m.parameters() if p.requires_grad))
     return [
         {"params": [p for p in params if p.ndim >= 2], "lr": lr_weights},

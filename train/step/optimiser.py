@@ -11,12 +11,9 @@ BETAS = (0.9, 0.999)
 
 
 def make_optimiser(network: nn.Module, given: OptimiserConfig, batch: int) -> Optimizer:
-    """Build the optimiser; `peak_lr` of its groups is the learning rate after the warm-up.
+    """Return the optimiser of a network; `peak_lr` of its groups is the rate after the warm-up.
 
-    Args:
-        network: what it trains.
-        given: kind and rates, for a batch of 128.
-        batch: clips a step; the rates scale with it.
+    The given rates are for a batch of 128 and scale with `batch`.
     """
     scale = batch / 128
     groups = lars_groups([network], given.lr_weights * scale, given.lr_biases * scale)

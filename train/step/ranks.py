@@ -1,4 +1,4 @@
-"""The processes that train together: who this one is, and the few words that they exchange."""
+"""The processes that train together: this one's rank, and what they exchange."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 class AgreedError(UserError):
-    """Report what every process knows alike: the first one says it for all."""
+    """An error that all processes raise alike; only rank 0 reports it."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,15 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Tell whether this is the process that logs and saves."""
+        """Whether this is rank 0, the process that logs and saves."""
         return self.rank == 0
 
     def rows(self, batch: int) -> range:
-        """Return this process's rows of a global batch; parts differ by one row at most."""
+        """Return this process's rows of a global batch; sizes differ by one at most."""
         return _rows(batch, self.rank, self.world)
 
     def gather(self, x: Tensor, batch: int) -> Tensor:
-        """Collect the rows of all processes on each, in their order: [rows, ...] to [batch, ...]"""
+        """Return the rows of all processes in order of rank: [rows, ...] to [batch, ...]."""
         if self.world == 1:
             return x
         longest = -(-batch // self.world)
@@ -50,7 +50,7 @@ class Ranks:
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     def largest(self, values: list[float]) -> list[float]:
-        """Return the largest of all processes' values, one by one; waits for the device."""
+        """Return the element-wise maximum over all processes; waits for the device."""
         if self.world == 1:
             return values
         agreed = torch.tensor(values, dtype=torch.float64, device=self.device)
@@ -58,11 +58,7 @@ class Ranks:
         return agreed.tolist()
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """Run `make` in the first process and hand its result to all.
-
-        Raises:
-            AgreedError: `make` raised a `UserError` in the first process.
-        """
+        """Run `make` on rank 0 and return its result on all; its UserError becomes AgreedError."""
         told: list[tuple[T | None, str]] = [(None, "")]
         if self.first:
             try:
@@ -83,14 +79,10 @@ def _rows(batch: int, rank: int, world: int) -> range:
 
 @contextmanager
 def joined_ranks(device: str, batch: int) -> Iterator[Ranks]:
-    """Join the processes that torchrun or Ray Train has started; alone, there is nothing to join.
-
-    Args:
-        device: auto, cpu or cuda.
-        batch: clips of a global batch, at least one a process.
+    """Join the processes that torchrun or Ray Train has started, if it has.
 
     Raises:
-        UserError: cuda was asked for and is not there, or there are more processes than clips.
+        UserError: device is cuda and there is no GPU, or there are more processes than clips.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     mine = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")))
@@ -110,10 +102,10 @@ def joined_ranks(device: str, batch: int) -> Iterator[Ranks]:
 
 
 def _join(backend: str) -> None:
-    """Meet the other processes under a name of this attempt's own.
+    """Join the process group, on one machine under a key prefix for each restart.
 
-    On one machine torchrun keeps its store over a restart, and in it the addresses of the
-    processes that are gone (torch 2.13). Several machines may count restarts differently.
+    There torchrun keeps its store over a restart, with the addresses of the lost processes (torch
+    2.13). Several machines may count restarts differently.
     """
     store, rank, world = next(dist.rendezvous("env://"))
     if os.environ.get("GROUP_WORLD_SIZE") == "1":
@@ -123,10 +115,10 @@ def _join(backend: str) -> None:
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """Choose this process's device; every process of a machine has a GPU of its own.
+    """Return this process's device; every process of a machine needs its own GPU.
 
     Raises:
-        UserError: cuda was asked for and is not there, or there are more processes than GPUs.
+        UserError: the device is cuda and there is no GPU, or there are more processes than GPUs.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device is cuda, but torch finds no GPU; use --device cpu or auto")
@@ -134,7 +126,7 @@ def choose_device(name: str, local_rank: int = 0) -> torch.device:
         return torch.device("cpu")
     if local_rank >= (found := torch.cuda.device_count()):
         raise UserError(
-            f"process {local_rank} of this machine finds {found} GPUs; start one process a GPU"
+            f"process {local_rank} of this machine finds {found} GPUs; start one process per GPU"
         )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)

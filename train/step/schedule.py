@@ -4,15 +4,9 @@ import math
 
 
 def warmup_cosine(step: int, total_steps: int, warmup_steps: int) -> float:
-    """Compute the factor of the learning rate at one optimiser step.
+    """Return the factor of the learning rate, in [0, 1], after `step` steps.
 
-    Args:
-        step: optimiser steps taken so far, from 0.
-        total_steps: steps of the whole run.
-        warmup_steps: steps of linear warm-up, with factors 1 / warmup_steps to 1.
-
-    Returns:
-        A factor in [0, 1]; after the warm-up half a cosine falls from 1 to 0 at `total_steps`.
+    It rises linearly from 1 / warmup_steps to 1, then falls as half a cosine to 0 at `total_steps`.
     """
     if not 0 <= warmup_steps <= total_steps:
         raise ValueError(

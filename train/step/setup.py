@@ -1,9 +1,10 @@
-"""What a run's config and its shards make of each other: crops, statistics, views."""
+"""What follows from a run's config and its shards together: crops, statistics, views."""
 
 import torch
 from torch import Tensor
 
 from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.place import is_remote, place
 from audio_barlow_twins.shards.read.reader import CropReader
 from audio_barlow_twins.shards.stored.form import logmel_form, wave_form
 from audio_barlow_twins.shards.stored.logmel import LogMel
@@ -18,7 +19,7 @@ from ..views.registry import of_kind
 from .ranks import Ranks
 
 SAMPLE = 4096
-"""Crops of a wave set whose log-mel gives mean and standard deviation."""
+"""Crops of a wave set from which mean and standard deviation of its log-mel are computed."""
 SAMPLE_BATCH = 128
 
 
@@ -26,7 +27,7 @@ def open_set(config: TrainConfig) -> ShardSet:
     """Open the shards of a run.
 
     Raises:
-        UserError: they are missing, or are not what the config wants.
+        UserError: they are missing, or have another form than the config needs.
     """
     shard_set = open_shards(config.shards)
     waves = shard_set.form.kind == "wave"
@@ -35,13 +36,19 @@ def open_set(config: TrainConfig) -> ShardSet:
     if not waves and (names := of_kind(config.chain, WaveView)):
         raise UserError(
             f"{config.shards} holds log-mel, but {', '.join(names)} change waveforms; give a wave "
-            "set, such as data/demo/wave, or leave them out of --views"
+            "set, such as data/demo/wave, or drop them from --views"
         )
     return shard_set
 
 
+def absolute(shards: str) -> str:
+    """Return the path of a shard set for a process with another working directory, or its URL."""
+    where = place(shards)
+    return shards if is_remote(where) else str(where.absolute())
+
+
 def crop_length(config: TrainConfig, shard_set: ShardSet) -> int:
-    """Count what is read of a clip: frames of log-mel, or samples; stretching takes some more."""
+    """Return how much to read of a clip: frames of log-mel, or samples; stretching needs more."""
     if shard_set.form.kind == "logmel":
         return config.crop_frames
     n_out = samples_of(config.crop_frames, config.front_end)
@@ -51,14 +58,7 @@ def crop_length(config: TrainConfig, shard_set: ShardSet) -> int:
 def build_views(
     config: TrainConfig, shard_set: ShardSet, statistics: tuple[float, float], ranks: Ranks
 ) -> TwoViews:
-    """Build the augmentations of a run, as they are before its first step.
-
-    Args:
-        config: the run.
-        shard_set: what it trains on.
-        statistics: mean and standard deviation of its log-mel.
-        ranks: this process among those that share every batch.
-    """
+    """Return the augmentations of a run; `statistics`: mean and deviation of its log-mel."""
 
     def gather(x: Tensor) -> Tensor:
         return ranks.gather(x, config.batch)
@@ -79,7 +79,7 @@ def build_views(
 def logmel_statistics(config: TrainConfig, shard_set: ShardSet) -> tuple[float, float]:
     """Return mean and standard deviation of a set's log-mel; of a wave set, from SAMPLE crops.
 
-    Frames that lie behind the end of a short clip do not count.
+    Frames after the end of a short clip do not count.
     """
     if config.statistics:
         shard_set = open_shards(config.statistics, logmel_form(config.front_end))

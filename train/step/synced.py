@@ -1,7 +1,7 @@
-"""Layers that compute over the batch of all processes what they would in one process.
+"""Layers that compute over the global batch, so that the number of processes does not matter.
 
-The gradients are those of the sum of all processes' losses, as in `model/barlow_twins.py`; the
-average that DistributedDataParallel takes makes them those of the one loss.
+The gradients are those of the sum of all processes' losses, as in `model/barlow_twins.py`;
+DistributedDataParallel's average makes them those of the one loss.
 """
 
 import torch
@@ -14,12 +14,9 @@ from .ranks import Ranks
 
 
 def synchronise(network: nn.Module, ranks: Ranks, batch: int) -> nn.Module:
-    """Replace batch norms and dropouts by ones that see the global batch; names stay the same.
+    """Replace batch norms and dropouts by ones over the global batch, with the same names.
 
-    Args:
-        network: is changed.
-        ranks: the processes; if it is one, only dropouts are replaced.
-        batch: clips of a global batch.
+    The network is changed in place; in a single process only dropouts are replaced.
     """
     if ranks.world > 1 and ranks.device.type == "cuda":
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
@@ -33,10 +30,9 @@ def synchronise(network: nn.Module, ranks: Ranks, batch: int) -> nn.Module:
 
 
 class RowDropout(nn.Module):
-    """Draw dropout for the rows of all processes and use this one's.
+    """Draw dropout for the rows of all processes and apply this one's.
 
-    Four decisions come from one 64-bit number; a CPU then drops three times as fast as with
-    `nn.Dropout`, which draws a number for each.
+    Four decisions come from one 64-bit number, as drawing one for each is slow on a CPU.
 
     Args:
         p: probability of dropping a unit; rounded to a multiple of 2^-16.
@@ -49,7 +45,7 @@ class RowDropout(nn.Module):
         self.dropped, self.rows, self.batch = round(p * 2**16), rows, batch
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop units of [rows, ...]; all processes must have seeded torch alike."""
+        """Drop units of [rows, ...]; all processes must have the same torch seed."""
         if not self.training or self.dropped == 0:
             return x
         per_row = x[0].numel()
@@ -61,11 +57,11 @@ class RowDropout(nn.Module):
 
 
 class SyncedBatchNorm(_BatchNorm):
-    """Batch norm over all processes, on any device; torch's own wants a GPU."""
+    """Batch norm over all processes, on any device; torch's own needs a GPU."""
 
     @classmethod
     def like(cls, other: _BatchNorm) -> "SyncedBatchNorm":
-        """Make one that shares parameters and statistics with `other`."""
+        """Return one that shares parameters and statistics with `other`."""
         made = cls(other.num_features, other.eps, other.momentum)
         for name, value in [*other.named_parameters(), *other.named_buffers()]:
             setattr(made, name, value)

@@ -27,15 +27,10 @@ from .synced import synchronise
 
 
 class Trainer:
-    """Everything of a run that has state: network, optimiser, views, step.
+    """The state of a run: network, optimiser, views, step.
 
-    Every process holds the same weights, optimiser state and mixup bank; it computes its rows of
-    each batch. But for rounding, the numbers do not depend on the number of processes.
-
-    Args:
-        config: the run.
-        shard_set: what it trains on.
-        ranks: this process among those that share every batch.
+    Every process holds the same weights, optimiser state and mixup bank, and computes its rows of
+    each batch. Except for rounding, the numbers do not depend on the number of processes.
     """
 
     def __init__(self, config: TrainConfig, shard_set: ShardSet, ranks: Ranks | None = None):
@@ -68,7 +63,7 @@ class Trainer:
         self.clock = Clock(self.device)
 
     def _networks(self) -> tuple[BarlowTwins, nn.Module]:
-        """Build the network, and what to call so that its gradients are the global batch's."""
+        """Return the network, and the module to call for gradients of the global batch."""
         config = self.config
         torch.manual_seed(config.seed)
         network = BarlowTwins(
@@ -87,14 +82,14 @@ class Trainer:
         return network, model
 
     def make_views(self) -> TwoViews:
-        """Build the augmentations, as they are before the first step."""
+        """Return the augmentations in their state before the first step."""
         views = build_views(self.config, self.shard_set, self.statistics, self.ranks)
         if self.config.compile != "no" and self.ranks.world == 1:  # gathering is no part of a graph
             views.compile()
         return views
 
     def take_step(self, batch: Batch) -> Tensor:
-        """Train on one batch; return loss and its two terms on the device, float32 [3]."""
+        """Train on one batch; return the loss and its two terms on the device, float32 [3]."""
         terms = self.compute(batch, self.views)
         factor = warmup_cosine(self.step, self.total_steps, self.warmup_steps)
         set_rate(self.optimiser, factor)
@@ -104,11 +99,12 @@ class Trainer:
         return terms
 
     def compute(self, batch: Batch, views: TwoViews) -> Tensor:
-        """Do all of a step but the optimiser's part; return loss and terms, float32 [3]."""
+        """Do a step without the optimiser's part; return the loss and its terms, float32 [3]."""
         self.clock.mark("copy")
-        view_a, view_b = views(batch.crops, *self._keys(batch))
+        keys = (sample_keys(self.config.seed, batch.epochs, batch.clips, view) for view in (0, 1))
+        view_a, view_b = views(batch.crops, *keys)
         self.clock.mark("views")
-        # Dropout is a function of the step, so a resumed run drops what the interrupted one did.
+        # Dropout depends on the step, so a resumed run drops what the interrupted one did.
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             outcome: Outcome = self.model(view_a, view_b)
@@ -119,20 +115,11 @@ class Trainer:
         return torch.stack([term.detach().float() for term in outcome.terms])
 
     def batches(self) -> Iterator[Batch]:
-        """Read the batches that are left, this process's rows of each."""
+        """Yield this process's rows of the remaining batches."""
         stream = self.reader.batches(self.step, self.total_steps - self.step)
         return feed(stream, self.device, self.clock)
 
-    def _keys(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Key the random streams of both views of every crop, int64 [N] each."""
-        seed = self.config.seed
-        return (
-            sample_keys(seed, batch.epochs, batch.clips, 0),
-            sample_keys(seed, batch.epochs, batch.clips, 1),
-        )
-
     def checkpoint(self) -> Checkpoint:
-        """Describe the run as it stands."""
         mean, std = self.views.norm.statistics()
         return Checkpoint(
             encoder=self.config.encoder,
@@ -151,10 +138,10 @@ class Trainer:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on where `checkpoint` was made; the mixup bank is filled from the shards again.
+        """Continue from `checkpoint`; the mixup bank is filled from the shards again.
 
         Raises:
-            UserError: it was made on another shard set.
+            UserError: the run was trained on another shard set.
         """
         if checkpoint.fingerprint != self.shard_set.fingerprint:
             raise UserError(
@@ -175,7 +162,6 @@ class Trainer:
 
 
 def _reader(config: TrainConfig, shard_set: ShardSet, ranks: Ranks) -> CropReader:
-    """Open the shards for this process's rows of every batch."""
     return CropReader(
         shard_set,
         frames=crop_length(config, shard_set),
@@ -191,7 +177,7 @@ def _reader(config: TrainConfig, shard_set: ShardSet, ranks: Ranks) -> CropReade
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Tell whether the device has bfloat16 arithmetic of its own; emulated, it is the slower."""
+    """Return whether the device has native bfloat16 arithmetic; emulated, it is slower."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     flags = Path("/proc/cpuinfo")

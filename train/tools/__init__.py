@@ -1,1 +1,1 @@
-"""Looks at what training would see, and measurements of a step."""
+"""Tools that show what training would see, and measure a step."""

@@ -1,4 +1,4 @@
-"""What a step costs: with streamed shards beside resident batches, its parts, its arithmetic."""
+"""The cost of a training step: with streamed and with resident batches, its parts, its FLOP/s."""
 
 import json
 import platform
@@ -31,26 +31,26 @@ from ..views.base import WaveView
 from ..views.registry import of_kind
 
 WARM_UP = 5
-"""Steps before the first timing: kernels are loaded, or compiled."""
+"""Steps before the first timing, while kernels are loaded or compiled."""
 RESIDENT = 8
-"""Batches that lie on the device for the step that streams nothing."""
+"""Batches on the device for the step without streaming."""
 CLIPS = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Measure training steps: streamed beside resident batches, parts, FLOP/s, 100 epochs."""
+    """Measure training steps with streamed and resident batches: time, parts, FLOP/s."""
 
     presets: tuple[str, ...] = ("audiontt-audioset", "vitc-b-audioset")
     """Presets whose step is measured, on synthetic clips of 10 s."""
     batch: int = 128
-    """Clips a step."""
+    """Clips per step."""
     steps: int = 50
-    """Steps of a timing."""
+    """Steps per timing."""
     rounds: int = 3
-    """Streamed and resident steps are timed this often, in turn; the median counts."""
+    """Timings of streamed and resident steps, alternately; the median counts."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; auto takes a GPU if there is one."""
+    """Where to train; auto: a GPU if there is one."""
     compile: tuple[Literal["no", "default", "reduce-overhead", "max-autotune"], ...] = ("no",)
     """Modes of torch.compile to measure, one after the other."""
     profile: int = 0
@@ -67,7 +67,6 @@ class Bench:
             )
 
     def run(self) -> None:
-        """Measure every preset in every mode, print a block for each."""
         from audio_barlow_twins.shards.stored.synthetic import synthetic_shards
 
         device = choose_device(self.device)
@@ -103,23 +102,23 @@ class Bench:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What was measured of one kind of step."""
+    """The measurements of one kind of step."""
 
     name: str
     batch: int
     streamed_s: float
-    """Seconds a step with batches from shards."""
+    """Seconds per step with batches from shards."""
     resident_s: float
-    """Seconds a step with batches that lie on the device."""
+    """Seconds per step with batches that stay on the device."""
     shares: dict[str, float]
     """Share of the streamed step's time by part."""
     flop: int
     """Floating-point operations of a step in products and convolutions."""
     read_bytes: int
-    """Bytes of shards that a step takes."""
+    """Bytes that a step reads from shards."""
 
     def describe(self, peak: float) -> str:
-        """Write the figures in a few lines; `peak` is the FLOP/s of a large matrix product."""
+        """Return the figures in a few lines; `peak` is the FLOP/s of a large matrix product."""
         rate = self.flop / self.streamed_s
         hours = PAPER_EPOCHS * PAPER_CLIPS / self.batch * self.streamed_s / 3600
         parts = ", ".join(f"{part} {100 * share:.1f} %" for part, share in self.shares.items())
@@ -135,7 +134,7 @@ class Step:
 
 
 def measure(trainer: Trainer, name: str, steps: int, rounds: int) -> Step:
-    """Time streamed and resident steps in turn."""
+    """Time streamed and resident steps alternately."""
     resident = cycle([copied(batch) for batch in islice(trainer.batches(), RESIDENT)])
     with FlopCounterMode(display=False) as counter:
         trainer.take_step(next(resident))
@@ -161,7 +160,7 @@ def measure(trainer: Trainer, name: str, steps: int, rounds: int) -> Step:
 
 
 def timed(trainer: Trainer, batches: Iterator[Batch], steps: int) -> float:
-    """Take some steps; return seconds a step."""
+    """Take some steps; return seconds per step."""
     synchronise(trainer.device)
     begin = time.perf_counter()
     for batch in islice(batches, steps):
@@ -171,12 +170,12 @@ def timed(trainer: Trainer, batches: Iterator[Batch], steps: int) -> float:
 
 
 def copied(batch: Batch) -> Batch:
-    """Copy a batch, whose memory the reader will fill anew."""
+    """Copy a batch, whose memory the reader will reuse."""
     return Batch(batch.crops.clone(), batch.clips.clone(), batch.epochs.clone(), batch.starts)
 
 
 def operations(trainer: Trainer, rows: int) -> str:
-    """Profile some steps; list the operations by the time that they alone take."""
+    """Profile some steps; return a table of the operations by their own time."""
     batches = [copied(batch) for batch in islice(trainer.batches(), 3)]
     gpu = trainer.device.type == "cuda"
     kinds = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * gpu]
@@ -201,7 +200,6 @@ def copy_bytes(device: torch.device) -> float:
 
 
 def _fastest(work: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds of the fastest of some runs."""
     found = []
     for _ in range(10):
         synchronise(device)
@@ -213,13 +211,12 @@ def _fastest(work: Callable[[], object], device: torch.device) -> float:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until a GPU has done what it was given."""
+    """Wait for a GPU to finish its queue."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def chip(device: torch.device) -> str:
-    """Name what is measured."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

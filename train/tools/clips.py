@@ -16,7 +16,7 @@ def find_wave(name: str, shard_set: ShardSet) -> Tensor:
     """Read the waveform of a file, or of a clip of a wave set: float32 [samples] at 16 kHz.
 
     Raises:
-        UserError: there is no such file, nor such a key.
+        UserError: there is no such file and no such key.
     """
     if Path(name).is_file():
         return read_file(Path(name))
@@ -25,9 +25,8 @@ def find_wave(name: str, shard_set: ShardSet) -> Tensor:
 
 def read_file(path: Path) -> Tensor:
     """Read the waveform of a sound file, float32 [samples] at 16 kHz."""
-    from audio_barlow_twins.eval.sound.audio import (
-        read_audio,  # libsndfile, which training does without
-    )
+    # Needs libsndfile, which training does not.
+    from audio_barlow_twins.eval.sound.audio import read_audio
 
     return torch.from_numpy(read_audio(path, FrontEnd().sample_rate))
 
@@ -36,7 +35,7 @@ def read_key(key: str, shard_set: ShardSet) -> np.ndarray:
     """Read the stored array of the clip with a key.
 
     Raises:
-        UserError: there is none.
+        UserError: the set has no such key.
     """
     if key not in shard_set.keys:
         raise UserError(

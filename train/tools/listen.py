@@ -28,35 +28,35 @@ from .clips import find_wave
 
 RATE = FrontEnd().sample_rate
 BACKGROUNDS = 64
-"""Clips that may be put behind another."""
+"""Clips that may be mixed into others."""
 INTRO = (
-    "Each view at three strengths, from a third of its range to all of it, after the clip as it "
-    "was read. Below each name stands what was done."
+    "Each view at three strengths, from a third of its range to all of it, after the original "
+    "clip. Below each name is what was done."
 )
 STRENGTHS = (("gentle", 1 / 3), ("medium", 2 / 3), ("strongest", 1.0))
-"""What a page shows of a view: shares of the way from next to nothing to the end of its ranges."""
+"""The strengths that a page shows: shares of the way from a view's mildest to its range's end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listen:
-    """Write a page to hear and see every view of waveforms, at three strengths."""
+    """Write a page to hear and see the views of waveforms, at three strengths."""
 
     clip: Positional[tuple[str, ...]] = ()
     """Sound files, or keys of clips of the shard set; default: some at random."""
     shards: str = "data/demo/wave"
-    """Wave shard set, for the clips and what is put behind them."""
+    """Wave shard set, for the clips and for background sounds."""
     out: Path = Path("listen.html")
-    """Page to write, one file with all sounds and pictures inside."""
+    """Page to write: one file with all sounds and pictures."""
     views: WaveNames = field(default_factory=lambda: view_names(WaveView))
     """The views to show."""
     ranges: Chain = field(default_factory=lambda: default_views(WaveView))
     """How strong they may be."""
     clips: int = 2
-    """Clips at random, where none is named."""
+    """Number of random clips, if none is named."""
     seconds: float = 2.0
-    """Length of what is played of a clip, s; two clips of 2 s make a page of 10 MB."""
+    """Length to play of each clip, s; two clips of 2 s make a page of 10 MB."""
     seed: int = 0
-    """Another seed, other clips and other draws."""
+    """For the choice of clips and what the views draw."""
 
     def __post_init__(self) -> None:
         if self.clips < 1 or not 0.1 <= self.seconds <= 60:
@@ -66,7 +66,6 @@ class Listen:
         make_chain(self.views, self.ranges, WaveView)
 
     def run(self) -> None:
-        """Write the page and say where it is."""
         shard_set = open_shards(self.shards, wave_form())
         chain = make_chain(self.views, self.ranges)
         n_out = round(self.seconds * RATE)
@@ -93,10 +92,10 @@ class Listen:
 
 
 def _cards(clip: str, x: Tensor, view: View, context: ViewContext, seed: int) -> Iterator[Card]:
-    """Show the clip [1, T], then one view of it at each strength."""
+    """Yield a card of the clip [1, T], then of one view of it at each strength."""
     log_mel = LogMel()
     whole = x[0, : context.shape[0]].numpy()
-    yield card_of(f"{clip}: the clip", "as it was read", whole, log_mel)
+    yield card_of(f"{clip}: the clip", "unchanged", whole, log_mel)
     for number, (words, strength) in enumerate(strengths(view)):
         given = at_strength(view, strength)
         keys = sample_keys(seed, torch.tensor(number), torch.zeros(1, dtype=torch.int64), 0)
@@ -106,13 +105,13 @@ def _cards(clip: str, x: Tensor, view: View, context: ViewContext, seed: int) ->
 
 
 def strengths(view: View) -> list[tuple[str, float]]:
-    """List the strengths of a view; one that is never mild has one."""
+    """Return the strengths of a view; just one if none of its options declares what is mild."""
     mild = any(span.mild is not None for span in view.spans.values())
     return list(STRENGTHS) if mild else [("done", 1.0)]
 
 
 def at_strength(view: View, strength: float) -> View:
-    """Fix what can be mild of a view at a share of the way to its range's further end."""
+    """Fix each option that declares what is mild, at a share of the way to its further end."""
     fixed: dict[str, Any] = {"probability": 1.0}
     for option, span in view.spans.items():
         if (mild := span.mild) is not None:
@@ -122,7 +121,7 @@ def at_strength(view: View, strength: float) -> View:
 
 
 def random_keys(shard_set: ShardSet, count: int, seed: int, n_samples: int) -> list[str]:
-    """Draw keys of different clips; those of `n_samples` or more come first."""
+    """Draw keys of different clips; clips of `n_samples` or more come first."""
     order = np.random.default_rng(seed).permutation(len(shard_set))
     short = shard_set.n_frames[order] < n_samples
     return [shard_set.keys[i] for i in order[np.argsort(short, kind="stable")][:count]]

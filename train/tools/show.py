@@ -24,17 +24,17 @@ from ..views.registry import PAPER, default_views, make_chain
 from .clips import read_file, read_key
 
 SPREAD = 3.0
-"""Standard deviations around the mean that the colours span."""
+"""Range of the colours around the mean, standard deviations."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Show:
-    """Draw pairs of views of one clip beside the clip."""
+    """Draw pairs of views of a clip, next to the clip."""
 
     clip: Positional[str]
     """A sound file, or the key of a clip of the shard set."""
     shards: str = "data/demo/logmel"
-    """Log-mel shard set: its statistics normalise, its clips are mixed in."""
+    """Log-mel shard set, for its statistics and for clips to mix in."""
     out: Path = Path("views.png")
     """Picture to write."""
     views: LogmelNames = PAPER
@@ -46,7 +46,7 @@ class Show:
     crop_frames: int = 96
     """Length of a crop, frames of 10 ms."""
     seed: int = 0
-    """Another seed, other views."""
+    """For what the views draw."""
 
     def __post_init__(self) -> None:
         if min(self.pairs, self.crop_frames) < 1:
@@ -54,7 +54,6 @@ class Show:
         make_chain(self.views, self.ranges, LogmelView)
 
     def run(self) -> None:
-        """Draw the picture and say where it is."""
         shard_set = open_shards(self.shards, logmel_form(FrontEnd()))
         crop = loudest_crop(whole_clip(self, shard_set), self.crop_frames)
         pairs = zip(*make(self, shard_set, crop), strict=True)
@@ -66,11 +65,7 @@ class Show:
 
 
 def whole_clip(config: Show, shard_set: ShardSet) -> Tensor:
-    """Compute or read the clip's log-mel, float32 [T, F].
-
-    Raises:
-        UserError: there is no such file, nor such a key.
-    """
+    """Compute or read the clip's log-mel, float32 [T, F]."""
     if not Path(config.clip).is_file():
         return torch.from_numpy(read_key(config.clip, shard_set)).float()
     wave = read_file(Path(config.clip))
@@ -79,7 +74,7 @@ def whole_clip(config: Show, shard_set: ShardSet) -> Tensor:
 
 
 def make(config: Show, shard_set: ShardSet, crop: Tensor) -> tuple[Tensor, Tensor]:
-    """Make pairs of views of one crop [T, F], with a bank of clips of the set."""
+    """Make pairs of views of one crop [T, F]; clips of the set fill the bank."""
     norm = SetNorm(shard_set.statistics.mean, shard_set.statistics.std)
     views = TwoViews(make_chain(config.views, config.ranges), norm, (len(crop), crop.shape[1]))
     held = max(1, min(len(shard_set), views.memory))
@@ -91,7 +86,7 @@ def make(config: Show, shard_set: ShardSet, crop: Tensor) -> tuple[Tensor, Tenso
 
 
 def loudest_crop(log_mel: Tensor, frames: int) -> Tensor:
-    """Cut the crop with the highest mean out of a clip [T, F]; a short clip ends in zeros."""
+    """Return the crop with the highest mean of a clip [T, F]; a short clip is padded with zeros."""
     lacking = max(0, frames - len(log_mel))
     padded = torch.nn.functional.pad(log_mel, (0, 0, 0, lacking))
     means = padded.mean(dim=1).unfold(0, frames, 1).mean(dim=1)
@@ -100,7 +95,7 @@ def loudest_crop(log_mel: Tensor, frames: int) -> Tensor:
 
 
 def draw(rows: list[list[Tensor]], title: str, path: Path) -> None:
-    """Draw rows of a clip and its two views, normalised log-mel [T, F] each."""
+    """Draw rows of a clip and two views, normalised log-mel [T, F] each."""
     figure = new_figure(9, 1 + 2 * len(rows))
     panels = figure.subplots(len(rows), 3, squeeze=False, sharex=True, sharey=True)
     for line, row in zip(panels, rows, strict=True):

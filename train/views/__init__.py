@@ -1,4 +1,4 @@
 """A batch of crops in, two augmented views of each out.
 
-`pipeline.py` draws the way through, `base.py` shows how to write a view of your own.
+`pipeline.py` draws the stages, `base.py` shows how to write a view of your own.
 """

@@ -13,15 +13,10 @@ SILENT = 1e-12
 
 
 def add_at(x: Tensor, other: Tensor, snr_db: Tensor) -> Tensor:
-    """Add another sound at a ratio of energies.
+    """Add another sound to waveforms, both float32 [N, T], at a ratio of energies.
 
-    Args:
-        x: waveforms, float32 [N, T].
-        other: what is added, float32 [N, T]; silence adds nothing, and to silence nothing is added.
-        snr_db: energy of x over that of what is added, both over all of T, dB [N].
-
-    Returns:
-        Waveforms, float32 [N, T].
+    `snr_db` [N] is the energy of x over that of what is added, both over all of T. If either is
+    silent, x stays unchanged.
     """
     energy, of_other = x.square().mean(1), other.square().mean(1)
     scale = (energy / of_other.clamp_min(SILENT)).sqrt() * decibels(-snr_db)
@@ -29,16 +24,12 @@ def add_at(x: Tensor, other: Tensor, snr_db: Tensor) -> Tensor:
 
 
 def coloured_noise(seeds: Tensor, slope_db: Tensor, n_samples: int) -> Tensor:
-    """Make normal noise whose power falls evenly over the octaves.
+    """Return normal noise of any level, float32 [N, n_samples], with nothing at 0 Hz.
 
     Args:
         seeds: key of each sample's noise, int64 [N].
-        slope_db: change of the power spectral density for an octave, dB [N]: 0 is white noise, -3
+        slope_db: change of the power spectral density per octave, dB [N]: 0 is white noise, -3
             pink, -6 brown, 3 blue.
-        n_samples: length.
-
-    Returns:
-        Waveforms, float32 [N, T], with nothing at 0 Hz, of any level.
     """
     bins = n_samples // 2 + 1
     spectrum = torch.view_as_complex(Draws(seeds).normals(2 * bins).unflatten(1, (bins, 2)))
@@ -50,14 +41,13 @@ def coloured_noise(seeds: Tensor, slope_db: Tensor, n_samples: int) -> Tensor:
 def room_response(
     seeds: Tensor, rt60_s: Tensor, direct_db: Tensor, longest_s: float, sample_rate: int
 ) -> Tensor:
-    """Make impulse responses of rooms: the direct sound, then noise that decays exponentially.
+    """Return impulse responses of rooms: the direct sound, then noise that decays exponentially.
 
     Args:
         seeds: key of each sample's room, int64 [N].
         rt60_s: time in which the energy decays by 60 dB, seconds [N].
         direct_db: energy of the direct sound over that of the noise, dB [N].
-        longest_s: length of the response, seconds; where it ends the noise is cut off.
-        sample_rate: Hz.
+        longest_s: length of the response, seconds; the noise is cut off there.
 
     Returns:
         Responses, float32 [N, samples]; the first sample is the direct sound, 1.
@@ -71,7 +61,7 @@ def room_response(
 
 
 def reverberate(x: Tensor, response: Tensor) -> Tensor:
-    """Convolve waveforms [N, T] with responses [N, samples]; what rings after T is cut off."""
+    """Convolve waveforms [N, T] with responses [N, samples]; the tail after T is cut off."""
     n_samples = x.shape[1]
     size = 2 ** math.ceil(math.log2(n_samples + response.shape[1]))
     spectrum = torch.fft.rfft(x, n=size) * torch.fft.rfft(response, n=size)
@@ -84,12 +74,11 @@ class ColouredNoise(WaveView, name="coloured-noise"):
     snr_db: tuple[float, float] = span(3, 30, inside=(-60, 120), mild=40)
     """Lowest and highest ratio of the clip's energy to the noise's, dB."""
     slope_db: tuple[float, float] = span(-6, 3, inside=(-12, 12))
-    """Range of the noise's slope, dB for an octave: 0 white, -3 pink, -6 brown, 3 blue."""
+    """Range of the noise's slope, dB per octave: 0 white, -3 pink, -6 brown, 3 blue."""
 
     text = "noise of {slope_db:+.1f} dB an octave, {snr_db:.0f} dB below the clip"
 
     def draw(self, draws: Draws, context: ViewContext) -> Drawn:
-        """Draw from the ranges, and the noise's `seed`."""
         return super().draw(draws, context) | {"seed": draws.integers(MAX_INTEGERS)}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
@@ -98,12 +87,12 @@ class ColouredNoise(WaveView, name="coloured-noise"):
 
 
 class Background(WaveView, name="background"):
-    """Add an earlier clip; while there is none, clips pass unchanged."""
+    """Add an earlier clip; the first batch of a run stays unchanged."""
 
     snr_db: tuple[float, float] = span(3, 30, inside=(-60, 120), mild=40)
     """Lowest and highest ratio of the clip's energy to the other's, dB."""
     memory: int = number(256, inside=(1, MAX_INTEGERS))
-    """Number of last clips that serve as background."""
+    """Number of recent clips to choose from."""
 
     text = "another clip, {snr_db:.0f} dB below"
 
@@ -112,14 +101,13 @@ class Background(WaveView, name="background"):
         return super().draw(draws, context) | {"age": draws.uniform(0, 1)}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
-        """Add a clip of the bank; a shorter one ends before x."""
         filled = context.bank.filled.clamp(max=self.memory)
         ages = (drawn["age"] * filled).to(torch.int64).minimum((filled - 1).clamp_min(0))
         return add_at(x, fit(context.bank.take(ages), x.shape[1]), drawn["snr_db"])
 
 
 class Reverb(WaveView, name="reverb"):
-    """Put a clip into a room."""
+    """Add the reverberation of a room."""
 
     rt60_s: tuple[float, float] = span(0.1, 0.8, inside=(0.01, 10), mild=0.05, octaves=True)
     """Shortest and longest time in which the energy decays by 60 dB, seconds."""
@@ -129,7 +117,6 @@ class Reverb(WaveView, name="reverb"):
     text = "room of {rt60_s:.2f} s, {direct_db:.0f} dB below the direct sound"
 
     def draw(self, draws: Draws, context: ViewContext) -> Drawn:
-        """Draw from the ranges, and the room's `seed`."""
         return super().draw(draws, context) | {"seed": draws.integers(MAX_INTEGERS)}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:

@@ -1,4 +1,4 @@
-"""The last clips, to mix others with: a ring in the device's memory that no step waits for."""
+"""The most recent clips, to mix into others: a ring buffer on the device."""
 
 from collections.abc import Callable
 
@@ -7,13 +7,10 @@ from torch import Tensor, nn
 
 
 class Bank(nn.Module):
-    """The last clips of a run, first in first out; its counts are on the device, too.
+    """The last `capacity` clips of a run, each of one shape; first in, first out.
 
-    Args:
-        capacity: number of clips held at most.
-        shape: of one clip.
-        device: where the clips lie.
-        read: what is done to clips that are taken, such as normalising them.
+    Its counts are on the device, too. `read` is applied to the clips that are taken, such as
+    normalising them.
     """
 
     ring: Tensor
@@ -46,12 +43,12 @@ class Bank(nn.Module):
         self.filled.add_(len(x)).clamp_(max=self.capacity)
 
     def take(self, ages: Tensor) -> Tensor:
-        """Look up clips by age, int64 [N] below `filled`, where 0 is the newest: [N, *shape].
+        """Return clips by age, int64 [N], where 0 is the newest: [N, *shape].
 
-        What is older than the oldest clip is `read` of zeros.
+        Ages of `filled` and more return `read` of zeros.
         """
         return self.read(self.ring[(self.cursor - 1 - ages) % self.capacity])
 
     def clips(self) -> Tensor:
-        """List all clips, oldest first [filled, *shape]; waits for the device."""
+        """Return all clips, oldest first [filled, *shape]; waits for the device."""
         return self.take(torch.arange(int(self.filled) - 1, -1, -1, device=self.ring.device))

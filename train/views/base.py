@@ -1,7 +1,7 @@
-"""What a view is: its options, the numbers that each sample draws, and the change of a batch.
+"""Base classes of views: options, the numbers that each sample draws, and the change of a batch.
 
-A new view is one class, in any module; once that is imported, its name is known to training, to
-the command line and to the tools:
+A new view is one class in any module; once that is imported, training, the command line and the
+tools know its name:
 
     class Hum(WaveView, name="hum"):
         '''Add the hum of the mains.'''
@@ -15,8 +15,8 @@ the command line and to the tools:
 
     abt --import my_views train demo --views hum mixup --ranges.hum.level 0 0.05
 
-Nothing in a view may wait for the device, and what a sample becomes may depend on its own numbers
-alone, neither on its place in the batch nor on the other samples. Random numbers come from `draws`.
+Nothing in a view may wait for the device. The result for a sample may depend only on its own
+numbers, which come from `draws`, not on its place in the batch or on other samples.
 """
 
 import math
@@ -38,18 +38,18 @@ Drawn = dict[str, Tensor]
 Chain = dict[str, "View"]
 """Views by their names, in the order in which they are applied."""
 VIEWS: dict[str, type["View"]] = {}
-"""Every view that is defined, by its name."""
+"""All views that are defined, by name."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """How numbers are drawn from a range that is an option."""
+    """How to draw numbers from an option that is a range; see `span`."""
 
     octaves: bool
     mild: float | None
 
     def draw(self, draws: Draws, low: float, high: float) -> Tensor:
-        """Draw a number from [low, high) for every sample, float32 [N]."""
+        """Draw from [low, high) for every sample, float32 [N]."""
         if not self.octaves:
             return draws.uniform(low, high)
         return draws.uniform(math.log2(low), math.log2(high)).exp2().clamp(low, high)
@@ -63,47 +63,46 @@ def span(
     mild: float | None = None,
     octaves: bool = False,
 ) -> Any:
-    """Declare an option that is a range, from which every sample draws a number of its own.
+    """Declare an option that is a range, from which every sample draws its own number.
 
     Args:
         low, high: the default.
-        inside: where the range must lie.
-        mild: number at which the view does next to nothing; `abt train listen` begins there.
-        octaves: give equal chances to equal ratios, instead of to equal differences.
+        inside: the smallest and largest value that the range may contain.
+        mild: number at which the view does next to nothing; `abt train listen` starts there.
+        octaves: draw uniformly on a logarithmic scale.
     """
     metadata = {"inside": inside, "span": Span(octaves, mild)}
     return field(default=(float(low), float(high)), metadata=metadata)
 
 
 def number(default: float, *, inside: tuple[float, float]) -> Any:
-    """Declare an option that is one number, which must lie `inside`, the same for all samples."""
+    """Declare an option that is one number, the same for all samples, in the range `inside`."""
     return field(default=default, metadata={"inside": inside})
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewContext:
-    """What a view may know of the run."""
+    """What a view may use of the run."""
 
     shape: tuple[int, ...]
     """Of a clip after the views: (samples,), or (frames, mel bins)."""
     bank: Bank
     """Earlier clips of this shape, for views that have a `memory`."""
     sample_rate: int = 16000
-    """Samples per second, Hz."""
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """A random change of clips, for a whole batch on its device; derive from the two kinds below.
+    """A random change of a batch of clips on its device; derive from WaveView or LogmelView.
 
-    Subclasses become frozen dataclasses, and those with a `name` can be trained with by it.
+    Subclasses become frozen dataclasses, and those with a `name` are registered.
     """
 
     name: ClassVar[str] = ""
-    """What `--views` and `--ranges.NAME` call it."""
+    """Its name in `--views` and `--ranges.NAME`."""
     text: ClassVar[str] = ""
-    """How `describe` writes a sample's numbers, a format string."""
+    """Format string by which `describe` writes a sample's numbers."""
     spans: ClassVar[dict[str, Span]] = {}
     """The options that are ranges."""
     memory = 0
@@ -123,12 +122,12 @@ class View:
                 self._check(option.name, *option.metadata["inside"])
 
     def __call__(self, x: Tensor, draws: Draws, context: ViewContext) -> tuple[Tensor, Drawn]:
-        """Draw and change: returns the changed samples, and what was drawn."""
+        """Draw numbers and change samples; return the changed samples and the numbers."""
         drawn = self.draw(draws, context)
         return self.change(x, drawn, context), drawn
 
     def draw(self, draws: Draws, context: ViewContext) -> Drawn:
-        """Draw the numbers of every sample: one from each range, in the order of the options."""
+        """Draw numbers for every sample: one from each range, in the order of the options."""
         return {option: self.sample(option, draws) for option in self.spans}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
@@ -136,21 +135,21 @@ class View:
         raise NotImplementedError
 
     def needed(self, n_out: int, sample_rate: int) -> int:
-        """Count the samples a clip must have for `n_out` without zeros at the end."""
+        """Return how many samples a clip needs for `n_out` samples without zeros at the end."""
         return n_out
 
     def sample(self, option: str, draws: Draws) -> Tensor:
-        """Draw a number from one of the ranges for every sample, float32 [N]."""
+        """Draw from one of the ranges for every sample, float32 [N]."""
         return self.spans[option].draw(draws, *getattr(self, option))
 
     def describe(self, drawn: Drawn) -> list[str]:
-        """Say what was done to each sample, '' for one left alone; waits for the device."""
+        """Return what was done to each sample, '' if nothing; waits for the device."""
         table = {name: values.tolist() for name, values in drawn.items()}
         rows = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
         return [self.phrase(row) if row.get("applied", True) else "" for row in rows]
 
     def phrase(self, row: dict[str, Any]) -> str:
-        """Write one sample's numbers: `text` with them, or else their names and values."""
+        """Return one sample's numbers in `text`, or without a text their names and values."""
         listed = (f"{option} {row[option]:.3g}" for option in self.spans if option in row)
         return (self.text or " ".join([self.name, *listed])).format(name=self.name, **row)
 
@@ -166,13 +165,13 @@ class View:
 
 
 class WaveView(View):
-    """A random change of waveforms, float32 [N, T] to [N, T], or to as many as the context says."""
+    """A random change of waveforms, float32 [N, T] to [N, T], or to the context's length."""
 
     probability: float = number(0.5, inside=(0, 1))
-    """Share of samples that are changed, 0 to 1; the others come back as they are."""
+    """Share of samples that are changed, 0 to 1."""
 
     def __call__(self, x: Tensor, draws: Draws, context: ViewContext) -> tuple[Tensor, Drawn]:
-        """Draw and change; `applied` says which samples are changed. All draw as many numbers."""
+        """Draw and change; samples that `applied` excludes draw as many numbers but stay."""
         applied = draws.uniform(0, 1) < self.probability
         changed, drawn = super().__call__(x, draws, context)
         x = torch.where(applied[:, None], changed, fit(x, changed.shape[1]))
@@ -184,13 +183,13 @@ class LogmelView(View):
 
 
 def _register(name: str, view: type[View]) -> None:
-    """Enter a view; one that is defined again, as in a notebook, takes its own place.
+    """Register a view; a class that is defined again, as in a notebook, replaces itself.
 
     Raises:
-        UserError: another view has this name, or a command line could not take it.
+        UserError: another view has this name, or it is not fit for a command line.
     """
     if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
-        raise UserError(f"a view is called {name!r}; write it as time-shift is")
+        raise UserError(f"a view is called {name!r}; write it like time-shift")
     other = VIEWS.get(name, view)
     if (other.__module__, other.__qualname__) != (view.__module__, view.__qualname__):
         raise UserError(
@@ -201,5 +200,5 @@ def _register(name: str, view: type[View]) -> None:
 
 
 def fit(x: Tensor, n_samples: int) -> Tensor:
-    """Cut waveforms [N, T] to a length, or fill them with zeros at the end."""
+    """Cut waveforms [N, T] to a length, or pad them with zeros at the end."""
     return x if x.shape[1] == n_samples else pad(x, (0, n_samples - x.shape[1]))

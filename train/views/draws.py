@@ -19,10 +19,9 @@ _FACTORS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
 class Draws:
-    """Streams of random numbers, one per key; every call takes the next number of each stream.
+    """Streams of random numbers, one per key of `sample_keys`, int64 [N].
 
-    Args:
-        keys: one key per sample, int64 [N], as `sample_keys` makes them.
+    Every call takes the next number of each stream.
     """
 
     def __init__(self, keys: Tensor) -> None:
@@ -34,7 +33,7 @@ class Draws:
         self._calls = 0
 
     def substream(self, name: str) -> "Draws":
-        """Return streams that are independent of these and of those of any other name."""
+        """Return streams that are independent of these and of those with any other name."""
         digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
         return Draws(_mix(self._keys ^ _signed(int.from_bytes(digest, "little"))))
 
@@ -48,9 +47,8 @@ class Draws:
     def integers(self, high: Tensor | int) -> Tensor:
         """Draw integers uniformly from [0, high): int64 [N].
 
-        Args:
-            high: exclusive bound in [1, 2^31], for all samples or int64 [N]; values of a tensor
-                are not checked, as that would wait for the device.
+        The bound is in [1, 2^31], for all samples or int64 [N]. Values of a tensor are not checked,
+        as that would wait for the device.
         """
         if isinstance(high, int) and not 1 <= high <= MAX_INTEGERS:
             raise ValueError(f"integers below {high} were asked for; choose from [1, 2^31]")
@@ -59,8 +57,8 @@ class Draws:
     def normals(self, count: int) -> Tensor:
         """Draw `count` numbers of N(0, 1) per sample, float32 [N, count], by Box and Muller.
 
-        They are a stream of their own, which takes one number of the sample's; the first ones do
-        not depend on `count`.
+        They are a separate stream, keyed by one number of the sample's; the first ones do not
+        depend on `count`.
         """
         words = torch.arange(1, (count + 1) // 2 + 1, device=self._keys.device) * _signed(_GAMMA)
         bits = _mix(self._next()[:, None] + words)
@@ -77,16 +75,13 @@ class Draws:
 
 
 def sample_keys(seed: int, epoch: Tensor, clip: Tensor, view: int) -> Tensor:
-    """Hash what identifies a view of a clip into the key of its random stream.
+    """Hash what identifies a view of a clip into the key of its random stream, int64 [N].
 
     Args:
-        seed: seed of the run.
-        epoch: epoch of every sample, int64 [N] or a scalar tensor.
+        seed: of the run.
+        epoch: of every sample, int64 [N] or a scalar tensor.
         clip: index of every sample's clip in the data set, int64 [N].
         view: 0 for view A, 1 for view B.
-
-    Returns:
-        Keys, int64 [N], on the device of `clip`.
     """
     keys = _mix(torch.full_like(clip, _signed(seed + _GAMMA)))
     for part in (epoch, clip, view):
@@ -95,14 +90,14 @@ def sample_keys(seed: int, epoch: Tensor, clip: Tensor, view: int) -> Tensor:
 
 
 def _mix(bits: Tensor) -> Tensor:
-    """Scramble 64-bit words: the finaliser of SplitMix64, int64 to int64."""
+    """Apply the finaliser of SplitMix64, int64 to int64."""
     for shift, factor in _FACTORS:
         bits = (bits ^ _shift(bits, shift)) * _signed(factor)
     return bits ^ _shift(bits, 31)
 
 
 def _shift(bits: Tensor, places: int) -> Tensor:
-    """Shift right and fill with zeros, where int64's own shift repeats the sign."""
+    """Shift right and fill with zeros; int64's own shift repeats the sign."""
     return (bits >> places) & ((1 << (64 - places)) - 1)
 
 

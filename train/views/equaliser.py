@@ -1,4 +1,4 @@
-"""Views that filter a waveform: passes, an equaliser, the bandwidth of another sample rate."""
+"""Views that filter a waveform: passes, an equaliser, the bandwidth of a lower sample rate."""
 
 import functools
 from typing import Any, cast
@@ -16,12 +16,12 @@ FLAT = 0.5**0.5
 
 
 class Pass(WaveView):
-    """Let a part of the spectrum pass, with 12 dB an octave beside it; its name is the kind."""
+    """Pass a part of the spectrum, with a slope of 12 dB per octave; its name is the kind."""
 
     frequency_hz: tuple[float, float] = span(100, 7000, inside=(1, 1e6), octaves=True)
-    """Lowest and highest corner, Hz, with equal chances for all octaves."""
+    """Lowest and highest corner, Hz; all octaves are equally likely."""
     q: tuple[float, float] = span(FLAT, FLAT, inside=(0.1, 100), octaves=True)
-    """Range of the quality: 0.71 is flat, more is a peak at the corner."""
+    """Range of the quality: 0.71 is flat, more makes a peak at the corner."""
 
     text = "{name} at {frequency_hz:.0f} Hz"
 
@@ -31,24 +31,24 @@ class Pass(WaveView):
 
 
 class LowPass(Pass, name="low-pass"):
-    """Take the treble away."""
+    """Remove high frequencies."""
 
     frequency_hz: tuple[float, float] = span(800, 7000, inside=(1, 1e6), mild=8000, octaves=True)
-    """Lowest and highest corner, Hz, with equal chances for all octaves."""
+    """Lowest and highest corner, Hz; all octaves are equally likely."""
 
 
 class HighPass(Pass, name="high-pass"):
-    """Take the bass away."""
+    """Remove low frequencies."""
 
     frequency_hz: tuple[float, float] = span(40, 800, inside=(1, 1e6), mild=20, octaves=True)
-    """Lowest and highest corner, Hz, with equal chances for all octaves."""
+    """Lowest and highest corner, Hz; all octaves are equally likely."""
 
 
 class BandPass(Pass, name="band-pass"):
-    """Keep what lies around a frequency, with 6 dB an octave beside it."""
+    """Keep the frequencies around a centre, with slopes of 6 dB per octave."""
 
     frequency_hz: tuple[float, float] = span(200, 4000, inside=(1, 1e6), octaves=True)
-    """Lowest and highest centre, Hz, with equal chances for all octaves."""
+    """Lowest and highest centre, Hz; all octaves are equally likely."""
     q: tuple[float, float] = span(0.3, 1.4, inside=(0.1, 100), mild=0.1, octaves=True)
     """Range of the quality: the centre divided by the bandwidth at -3 dB."""
 
@@ -65,11 +65,11 @@ class Equaliser(WaveView, name="equaliser"):
     low_hz: tuple[float, float] = span(60, 300, inside=(1, 1e6), octaves=True)
     """Lowest and highest corner of the low shelf, Hz."""
     peak_hz: tuple[float, float] = span(200, 5000, inside=(1, 1e6), octaves=True)
-    """Lowest and highest centre of the peaks, Hz, with equal chances for all octaves."""
+    """Lowest and highest centre of the peaks, Hz; all octaves are equally likely."""
     high_hz: tuple[float, float] = span(3000, 7000, inside=(1, 1e6), octaves=True)
     """Lowest and highest corner of the high shelf, Hz."""
     peaks: int = number(2, inside=(0, 100))
-    """Number of peaks, 0 or more; costs in proportion."""
+    """Number of peaks, 0 or more; the time grows in proportion."""
 
     def draw(self, draws: Draws, context: ViewContext) -> Drawn:
         """Draw `frequency_hz`, `q` and `gain_db` of every band, float32 [N, bands]."""
@@ -83,7 +83,6 @@ class Equaliser(WaveView, name="equaliser"):
         }
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
-        """Filter by all bands in one recursion."""
         peaks: list[Kind] = ["peak"] * self.peaks
         kinds: list[Kind] = ["low shelf", *peaks, "high shelf"]
         bands = torch.stack([drawn[name] for name in ("frequency_hz", "q", "gain_db")])
@@ -94,16 +93,15 @@ class Equaliser(WaveView, name="equaliser"):
         return functools.reduce(Recursion.then, sections)(x)
 
     def phrase(self, row: dict[str, Any]) -> str:
-        """Write every band's gain and frequency."""
         bands = zip(row["gain_db"], row["frequency_hz"], strict=True)
         return "equaliser " + ", ".join(f"{db:+.1f} dB at {hz:.0f} Hz" for db, hz in bands)
 
 
 class Bandwidth(WaveView, name="bandwidth"):
-    """Take away what a recording at a lower sample rate could not hold."""
+    """Remove what a recording at a lower sample rate cannot contain."""
 
     rate_hz: tuple[float, float] = span(4000, 16000, inside=(100, 1e6), mild=16000, octaves=True)
-    """Lowest and highest sample rate, Hz, with equal chances for all octaves."""
+    """Lowest and highest sample rate, Hz; all octaves are equally likely."""
 
     text = "as from {rate_hz:.0f} Hz"
 

@@ -11,9 +11,9 @@ from .dsp.filter import decibels
 
 QUIETEST = 1e-6
 KNEE_DB = 6.0
-"""Width of a compressor's quadratic bend around the threshold."""
+"""Width of a compressor's quadratic knee around the threshold."""
 OCTAVES = math.log2(10) / 20
-"""Doublings of the amplitude in a decibel: computers have logarithms to base 2."""
+"""Doublings of the amplitude per decibel, as log2 and exp2 are the fast functions."""
 
 
 def compress(
@@ -24,22 +24,18 @@ def compress(
     release_ms: Tensor,
     sample_rate: int,
 ) -> Tensor:
-    """Turn loud passages down.
+    """Reduce the level of loud passages of waveforms, float32 [N, T].
 
-    The feed-forward compressor with a decoupled, smooth peak detector behind its gain computer, in
+    A feed-forward compressor with a decoupled, smooth peak detector after its gain computer, in
     decibels (Giannoulis, Massberg and Reiss, "Digital dynamic range compressor design", 2012,
     equations 4, 17 and 23).
 
     Args:
-        x: waveforms, float32 [N, T]; full scale is 1.
+        x: waveforms; full scale is 1.
         threshold_db: level at which the reduction begins, dB of full scale [N].
-        ratio: dB of input above the threshold for one of output [N]; 1 changes nothing.
-        attack_ms: time constant of a reduction that grows [N].
-        release_ms: time constant of one that ends, besides the attack's [N].
-        sample_rate: Hz.
-
-    Returns:
-        Waveforms, float32 [N, T].
+        ratio: dB of input above the threshold per dB of output [N]; 1 changes nothing.
+        attack_ms: time constant of a growing reduction [N].
+        release_ms: time constant of a falling one, to which the attack's is added [N].
     """
     knee = KNEE_DB * OCTAVES
     over = x.abs().clamp_min_(QUIETEST).log2_()
@@ -47,7 +43,7 @@ def compress(
     bend = over.clamp(max=knee)
     wanted = over.sub_(bend).addcmul_(bend, bend, value=0.5 / knee)
     attack, release = (t * sample_rate / 1000 for t in (attack_ms, release_ms))
-    # Scaled at the end, as the envelope of what is scaled is the scaled envelope.
+    # Scaling the input scales the envelope, so the ratio is applied to its result.
     reduction = peak_envelope(wanted, release, attack).mul_((1 / ratio - 1)[:, None])
     return reduction.exp2_().mul_(x)
 
@@ -58,7 +54,7 @@ class Compression(WaveView, name="compression"):
     threshold_db: tuple[float, float] = span(-40, -15, inside=(-100, 0), mild=0)
     """Lowest and highest level at which the reduction begins, dB of full scale."""
     ratio: tuple[float, float] = span(1.5, 8, inside=(1, 100), mild=1, octaves=True)
-    """Smallest and largest ratio: dB of input above the threshold for one of output."""
+    """Smallest and largest ratio: dB of input above the threshold per dB of output."""
     attack_ms: tuple[float, float] = span(1, 20, inside=(0.1, 1000), octaves=True)
     """Shortest and longest time constant of the attack, ms."""
     release_ms: tuple[float, float] = span(30, 300, inside=(1, 10_000), octaves=True)
@@ -86,23 +82,23 @@ class Gain(WaveView, name="gain"):
 
 
 class Polarity(WaveView, name="polarity"):
-    """Turn the sign of a clip."""
+    """Invert the sign of a clip."""
 
-    text = "polarity turned"
+    text = "polarity inverted"
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
         return -x
 
 
 class Fade(WaveView, name="fade"):
-    """Fade a clip in from zero and out to zero; at time t of a ramp it is at (t / length)^curve."""
+    """Fade a clip in from zero and out to zero; the gain at time t is (t / length)^curve."""
 
     in_s: tuple[float, float] = span(0, 0.5, inside=(0, math.inf), mild=0)
     """Shortest and longest fade in, seconds."""
     out_s: tuple[float, float] = span(0, 0.5, inside=(0, math.inf), mild=0)
     """Shortest and longest fade out, seconds."""
     curve: tuple[float, float] = span(0.5, 2, inside=(0.1, 10), octaves=True)
-    """Range of the ramp's exponent: 1 is a straight line, 2 starts slowly, 0.5 fast."""
+    """Range of the ramp's exponent: 1 is a straight line, 2 starts slowly, 0.5 starts fast."""
 
     text = "fade in {in_s:.2f} s, out {out_s:.2f} s, curve {curve:.2f}"
 
@@ -121,10 +117,10 @@ class Fade(WaveView, name="fade"):
 
 
 class Clipping(WaveView, name="clipping"):
-    """Cut the peaks off, as an overdriven microphone does."""
+    """Clip the peaks, as an overdriven microphone does."""
 
     below_peak_db: tuple[float, float] = span(0, 15, inside=(0, 120), mild=0)
-    """Smallest and largest distance of the clipping level under the clip's peak, dB."""
+    """Smallest and largest distance of the clipping level below the clip's peak, dB."""
 
     text = "clipped {below_peak_db:.1f} dB below the peak"
 

@@ -1,7 +1,7 @@
 """Views of normalised log-mel.
 
-Mixup, random resize crop and random linear fader are those of BYOL-A (Niizumi et al., 2022), noise
-is a variant that Audio Barlow Twins compares with. No loop runs over samples.
+Mixup, random resize crop and random linear fader are those of BYOL-A (Niizumi et al., 2022); noise
+is a variant from the ablations of Audio Barlow Twins.
 """
 
 import math
@@ -14,22 +14,21 @@ from .draws import MAX_INTEGERS, Draws
 
 LOG_EPS = math.log(torch.finfo(torch.float32).eps)
 CUBIC_A = -0.75
-"""Parameter of Keys's kernel that torch's bicubic interpolation has."""
+"""Parameter of Keys's kernel in torch's bicubic interpolation."""
 
 
 class Mixup(LogmelView, name="mixup"):
     """Mix every clip with an earlier one, as powers: log((1 - a) e^x + a e^z + eps).
 
-    While there is no earlier clip, clips pass unchanged. eps is that of float32.
+    The first batch of a run stays unchanged. eps is that of float32.
     """
 
     alpha: float = number(0.2, inside=(0, 1))
     """Largest share of an earlier clip in a view, 0 to 1; each share a is U(0, this)."""
     memory: int = number(2048, inside=(1, MAX_INTEGERS))
-    """Number of last clips to mix from."""
+    """Number of recent clips to choose from."""
 
     def draw(self, draws: Draws, context: ViewContext) -> Drawn:
-        """Draw the `share` of the earlier clip and its `age`."""
         held = context.bank.filled.clamp(1, self.memory)
         return {"share": draws.uniform(0, self.alpha), "age": draws.integers(held)}
 
@@ -42,17 +41,17 @@ class Mixup(LogmelView, name="mixup"):
 class RandomResizeCrop(LogmelView, name="rrc"):
     """Resize a random window around or inside every clip to the clip's size, bicubically.
 
-    The clip lies centred in a canvas of zeros that is longer in time. The result equals
+    The clip is centred in a canvas of zeros that is longer in time. The result equals
     `interpolate(window, mode="bicubic", align_corners=True)` of every sample's own window.
     """
 
     scale: tuple[float, float] = span(0.6, 1.5, inside=(1e-3, 1e3))
-    """Smallest and largest side of the window, in sides of the clip, on both axes."""
+    """Smallest and largest side of the window relative to the clip's, on both axes."""
     canvas: float = number(1.5, inside=(1, 1e3))
-    """Length of the zero canvas that holds the clip, in lengths of the clip, 1 or more."""
+    """Length of the canvas of zeros relative to the clip's, 1 or more."""
 
     def draw(self, draws: Draws, context: ViewContext) -> Drawn:
-        """Draw windows in the canvas: height and top in bins, width and left in frames, [N]."""
+        """Draw windows in the canvas: height and top in bins, width and left in frames."""
         n_frames, n_mels = context.shape
         canvas_frames = int(self.canvas * n_frames)
         height = (self.sample("scale", draws) * n_mels).to(torch.int64).clamp(1, n_mels)
@@ -76,7 +75,6 @@ class RandomLinearFader(LogmelView, name="rlf"):
     """Each end of the line is U(-this, this), in units of the normalised log-mel."""
 
     def draw(self, draws: Draws, context: ViewContext) -> Drawn:
-        """Draw both ends of the line."""
         return {end: draws.uniform(-self.gain, self.gain) for end in ("head", "tail")}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
@@ -91,7 +89,6 @@ class Noise(LogmelView, name="noise"):
     """Largest standard deviation l of the noise, 0 to 1; each clip's l is U(0, this)."""
 
     def draw(self, draws: Draws, context: ViewContext) -> Drawn:
-        """Draw the `deviation`, and standard normal noise [N, T F]."""
         deviation = draws.uniform(0, self.deviation)
         return {"deviation": deviation, "noise": draws.normals(math.prod(context.shape))}
 
@@ -102,23 +99,23 @@ class Noise(LogmelView, name="noise"):
 
 
 def _add_powers(x: Tensor, of_x: Tensor, z: Tensor, of_z: Tensor) -> Tensor:
-    """Compute log(of_x e^x + of_z e^z + eps), float32, without overflow."""
+    """Return log(of_x e^x + of_z e^z + eps), float32, without overflow."""
     eps = torch.full((), LOG_EPS, device=x.device)
     return torch.logaddexp(torch.logaddexp(x + of_x.log(), z + of_z.log()), eps)
 
 
 def resize_weights(start: Tensor, length: Tensor, size: int) -> Tensor:
-    """Write the cubic resize of one axis's window to `size` points as matrices.
+    """Return matrices that resize windows of one axis to `size` points by cubic interpolation.
 
     Args:
         start: first point of each window relative to the input, int64 [N]; may be negative.
         length: points of each window, int64 [N].
-        size: points of the input and of the output; the input is zero outside.
+        size: points of the input, which is zero outside, and of the output.
 
     Returns:
         Weights of the input's points (columns) in the output's (rows), float32 [N, size, size].
     """
-    # Output i lies at i (length - 1) / (size - 1) in the window: whole and rest in integers.
+    # Output i is at i (length - 1) / (size - 1) in the window: whole and rest in integers.
     intervals = max(size - 1, 1)
     position = torch.arange(size, device=start.device) * (length - 1)[:, None]
     whole = position // intervals
@@ -131,7 +128,7 @@ def resize_weights(start: Tensor, length: Tensor, size: int) -> Tensor:
 
 
 def cubic_weights(rest: Tensor) -> Tensor:
-    """Weigh the 4 points around a position by Keys's cubic kernel: [...] in [0, 1) to [..., 4]."""
+    """Return Keys's cubic weights of the 4 nearest points: [...] in [0, 1) to [..., 4]."""
     near = torch.stack([rest, 1 - rest], dim=-1)
     near_weights = ((CUBIC_A + 2) * near - (CUBIC_A + 3)) * near.square() + 1
     far = near + 1

@@ -6,48 +6,39 @@ import torch
 from torch import Tensor, nn
 
 PPN_EPOCHS = 10
-"""Passes over the set after which running statistics stay as they are (BYOL-A's code)."""
+"""Passes over the set after which running statistics are frozen (BYOL-A's code)."""
 
 Gather = Callable[[Tensor], Tensor]
 
 
 class SetNorm(nn.Module):
-    """Subtract the set's mean and divide by its standard deviation.
-
-    Args:
-        mean, std: of all values of the set.
-    """
+    """Subtract the data set's mean and divide by its standard deviation."""
 
     def __init__(self, mean: float, std: float) -> None:
         super().__init__()
         self.mean, self.std = mean, std
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise log-mel, float32 [N, T, F]."""
         return (x - self.mean) / self.std
 
     def learn(self, x: Tensor) -> None:
-        """Take notice of the next batch: nothing is learnt."""
+        """Ignore the next batch: there is nothing to learn."""
 
     def finish(self, views: Tensor) -> Tensor:
-        """Return the views of a batch as they are."""
+        """Return the views of a batch unchanged."""
         return views
 
     def statistics(self) -> tuple[float, float]:
-        """Return mean and standard deviation, which a checkpoint keeps."""
+        """Return mean and standard deviation for a checkpoint."""
         return self.mean, self.std
 
 
 class RunningNorm(nn.Module):
     """PPN, BYOL-A's normalisation before and after the augmentations (Niizumi et al., 2021).
 
-    Before: by mean and standard deviation of all clips that were read so far, up to `n_clips`.
-    After: both views of a batch together get mean 0 and variance 1. Both over all processes.
-
-    Args:
-        n_clips: clips after which the running statistics stay as they are.
-        device: where the clips are.
-        gather: collects rows of all processes in the order of the global batch.
+    Before: by mean and standard deviation of all clips so far; they are frozen after `n_clips`.
+    After: both views of a batch together get mean 0 and variance 1. Both are over all processes:
+    `gather` collects their rows in the order of the global batch.
     """
 
     count: Tensor
@@ -78,7 +69,7 @@ class RunningNorm(nn.Module):
         self.count += added
 
     def finish(self, views: Tensor) -> Tensor:
-        """Give both views of a batch, float32 [2N, T, F], mean 0 and variance 1 together."""
+        """Return both views of a batch, float32 [2N, T, F], with joint mean 0 and variance 1."""
         halves = [self.gather(half) for half in clip_moments(views).chunk(2)]
         mean, variance = pooled(torch.cat(halves))
         return (views - mean.float()) / variance.sqrt().float()
@@ -89,12 +80,12 @@ class RunningNorm(nn.Module):
 
 
 def clip_moments(x: Tensor) -> Tensor:
-    """Compute mean and variance of every clip: [N, T, F] to float64 [N, 2]."""
+    """Return mean and variance of every clip: [N, T, F] to float64 [N, 2]."""
     variance, mean = torch.var_mean(x.flatten(1).double(), dim=1, correction=0)
     return torch.stack([mean, variance], dim=1)
 
 
 def pooled(moments: Tensor) -> tuple[Tensor, Tensor]:
-    """Merge moments [N, 2] of clips of equal size into mean and variance of all their values."""
+    """Return mean and variance of all values, from moments [N, 2] of clips of equal size."""
     spread, mean = torch.var_mean(moments[:, 0], dim=0, correction=0)
     return mean, moments[:, 1].mean() + spread

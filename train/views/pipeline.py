@@ -1,4 +1,4 @@
-"""A batch of crops in, two augmented views of each out: all of it on the device, none of it waits.
+"""A batch of crops in, two augmented views of each out, on the device and without waiting for it.
 
             wave shards                                  log-mel shards
     crops   int16 [N, samples]                           float16 [N, T, F]
@@ -13,10 +13,10 @@
               |  PPN normalises again
     views   float32 [N, T, F] and float32 [N, T, F]
 
-A bank holds the last clips before their augmentation, for views that mix them in: those of all
-processes, on each of them, in the order of the global batch. So what is mixed in does not depend
-on the number of processes. Every view draws from streams of its own: leaving one out does not
-change the numbers of the others.
+A bank holds the last clips before their augmentation, for views that mix them in. Every process
+holds the clips of all, in the order of the global batch, so what is mixed in does not depend on the
+number of processes. Every view has its own random streams: dropping one does not change the numbers
+of the others.
 """
 
 import torch
@@ -37,10 +37,9 @@ class TwoViews(nn.Module):
 
     Args:
         chain: the augmentations, those of waveforms first.
-        norm: how log-mel is normalised.
+        norm: normalises log-mel.
         shape: of a view, (T, F).
-        front_end: makes log-mel of wave crops; none: crops are log-mel.
-        device: where the clips lie.
+        front_end: computes log-mel from wave crops; None: crops are log-mel.
         gather: collects the clips of all processes in the order of the global batch.
     """
 
@@ -57,7 +56,7 @@ class TwoViews(nn.Module):
         self.waves, self.log_mels = of_kind(chain, WaveView), of_kind(chain, LogmelView)
         self.norm, self.gather = norm, gather
         self.learns = memory_of(self.log_mels) > 0 or isinstance(norm, RunningNorm)
-        """Whether log-mel before its augmentation is of use."""
+        """Whether log-mel before its augmentation is needed."""
         self.bank = Bank(max(1, memory_of(self.log_mels)), shape, device, read=norm)
         self.context = ViewContext(shape=shape, bank=self.bank)
         self.log_mel = None
@@ -90,11 +89,11 @@ class TwoViews(nn.Module):
         return view_a, view_b
 
     def make(self, x: Tensor, plain: Tensor | None, draws: Draws) -> Tensor:
-        """Make the views of one batch; the banks stay as they are.
+        """Make the views of one batch without changing the banks.
 
         Args:
             x: waveforms, float32 [N, samples], or log-mel [N, T, F].
-            plain: their log-mel before any augmentation, [N, T, F], if that `learns`.
+            plain: their log-mel before any augmentation, [N, T, F]; None unless `learns`.
             draws: streams of views A, then of views B.
 
         Returns:
@@ -116,7 +115,7 @@ class TwoViews(nn.Module):
 
     @property
     def memory(self) -> int:
-        """Number of last clips that the next views depend on."""
+        """Number of recent clips on which the next views depend."""
         return max(memory_of(self.waves), memory_of(self.log_mels))
 
     def _float(self, crops: Tensor) -> Tensor:
@@ -137,17 +136,15 @@ class TwoViews(nn.Module):
 def apply_chain(
     chain: Chain, x: Tensor, draws: Draws, context: ViewContext
 ) -> tuple[Tensor, dict[str, Drawn]]:
-    """Apply one view after the other, each with streams of its own.
+    """Apply views of one kind one after the other, each with its own random streams.
 
     Args:
-        chain: views of one kind.
         x: waveforms, float32 [N, T], of which `needed_samples` are used; or log-mel [N, T, F].
         draws: streams of the N samples.
         context: its shape is that of the result, without N.
 
     Returns:
-        The clips, zeros at the end where x was too short; and what each view drew, for
-        `View.describe`.
+        The clips, padded with zeros if x is too short, and what each view drew.
     """
     x = x[:, : needed_samples(chain, context.shape[0], context.sample_rate)]
     drawn = {}
@@ -157,17 +154,17 @@ def apply_chain(
 
 
 def needed_samples(chain: Chain, n_out: int, sample_rate: int) -> int:
-    """Count the samples a clip must have for `n_out` without zeros at the end."""
+    """Return how many samples a clip needs for `n_out` samples without zeros at the end."""
     for view in reversed(chain.values()):
         n_out = view.needed(n_out, sample_rate)
     return n_out
 
 
 def samples_of(n_frames: int, front_end: FrontEnd) -> int:
-    """Count the samples that frames of log-mel are made of."""
+    """Return the number of samples that make `n_frames` frames of log-mel."""
     return (n_frames - 1) * front_end.hop
 
 
 def memory_of(chain: Chain) -> int:
-    """Count the earlier clips that views mix in; 0 if none does."""
+    """Return from how many earlier clips the views of a chain choose; 0 if none does."""
     return max((view.memory for view in chain.values()), default=0)

@@ -1,4 +1,4 @@
-"""Views by name: which there are, chains of them, and the chains that presets are made of."""
+"""Views by name, chains of views, and the chains of the presets."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,11 +12,11 @@ from .logmel import Mixup, RandomLinearFader, RandomResizeCrop
 from .time import PitchShift, TimeMask, TimeShift, TimeStretch
 
 PAPER = (Mixup.name, RandomResizeCrop.name, RandomLinearFader.name)
-"""What the paper settles on, in its order."""
+"""The paper's final choice, in its order."""
 
 
 def view_names(kind: type[View] = View) -> tuple[str, ...]:
-    """List the names of the views of a kind, those of waveforms before those of log-mel."""
+    """Return the names of the views of a kind, those of waveforms before those of log-mel."""
     return tuple(
         name
         for each in (WaveView, LogmelView)
@@ -26,26 +26,23 @@ def view_names(kind: type[View] = View) -> tuple[str, ...]:
 
 
 def default_views(kind: type[View] = View) -> Chain:
-    """Make every view of a kind with its default options."""
+    """Return every view of a kind with its default options."""
     return {name: VIEWS[name]() for name in view_names(kind)}
 
 
 def make_chain(names: Iterable[str], options: Mapping[str, View], kind: type[View] = View) -> Chain:
-    """Look views up by name.
+    """Return views of a kind by name, in the order in which they are applied.
 
-    Args:
-        names: in the order in which they are applied.
-        options: views with options of their own, by name; others have their defaults.
-        kind: what they may be.
+    Those in `options` replace the ones with default options.
 
     Raises:
-        UserError: one is unknown or named twice, or they are in an impossible order.
+        UserError: a name is unknown or given twice, or log-mel is changed before waveforms.
     """
     names, known = tuple(names), view_names(kind)
     if unknown := [name for name in names if name not in known]:
         raise UserError(
             f"no view is called {unknown[0]!r}; choose from {', '.join(known)}; "
-            "`abt --import MODULE …` adds those that a module of yours defines"
+            "`abt --import MODULE …` adds views that a module of yours defines"
         )
     if len({*names}) < len(names):
         raise UserError(f"views are {' '.join(names)}; name each at most once")
@@ -62,7 +59,7 @@ def make_chain(names: Iterable[str], options: Mapping[str, View], kind: type[Vie
 
 
 def of_kind(chain: Chain, kind: type[View]) -> Chain:
-    """Pick the views of one kind, in their order."""
+    """Return the views of one kind, in their order."""
     return {name: view for name, view in chain.items() if isinstance(view, kind)}
 
 

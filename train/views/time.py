@@ -11,14 +11,14 @@ from .draws import Draws
 from .dsp.vocoder import needed_samples, pitch_shift, time_stretch
 
 EDGE_MS = 2.0
-"""Length of a mask's ramps, so that it does not click."""
+"""Length of a mask's ramps, which prevent clicks."""
 
 
 class TimeShift(WaveView, name="time-shift"):
-    """Move a clip in time; what leaves is lost, and zeros come in."""
+    """Move a clip in time and fill up with zeros."""
 
     shift_ms: tuple[float, float] = span(-200, 200, mild=0)
-    """Furthest shift to earlier and to later, ms."""
+    """Furthest shift to earlier (negative) and to later, ms."""
 
     text = "shifted by {shift_ms:+.0f} ms"
 
@@ -31,7 +31,7 @@ class TimeShift(WaveView, name="time-shift"):
 
 
 class TimeMask(WaveView, name="time-mask"):
-    """Silence a piece of a clip, with a straight ramp at either end of it."""
+    """Silence a piece of a clip, with a linear ramp at either end."""
 
     length_ms: tuple[float, float] = span(20, 200, inside=(0, math.inf), mild=0)
     """Shortest and longest piece, ms; at most the whole clip is silenced."""
@@ -39,7 +39,7 @@ class TimeMask(WaveView, name="time-mask"):
     text = "{length_ms:.0f} ms silenced, at {start:.0%}"
 
     def draw(self, draws: Draws, context: ViewContext) -> Drawn:
-        """Draw `start`, a share of the places where the piece fits, and `length_ms`."""
+        """Draw `length_ms`, and `start` from 0 (at the beginning) to 1 (at the end)."""
         return {"start": draws.uniform(0, 1)} | super().draw(draws, context)
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
@@ -51,10 +51,9 @@ class TimeMask(WaveView, name="time-mask"):
 
 
 class TimeStretch(WaveView, name="time-stretch"):
-    """Play a clip faster or slower at the same pitch.
+    """Play a clip from its start faster or slower at the same pitch.
 
-    The result begins where the clip begins. A clip without samples to spare ends in zeros when it
-    is played faster.
+    A clip that is too short to be played faster is padded with zeros.
     """
 
     rate: tuple[float, float] = span(0.8, 1.25, inside=(0.25, 4), mild=1, octaves=True)
@@ -63,11 +62,9 @@ class TimeStretch(WaveView, name="time-stretch"):
     text = "speed x {rate:.2f}"
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
-        """Stretch to the length that the context says."""
         return time_stretch(x, drawn["rate"], context.shape[0], context.sample_rate)
 
     def needed(self, n_out: int, sample_rate: int) -> int:
-        """Count the samples that the highest speed reads."""
         return needed_samples(n_out, max(1, self.rate[1]), sample_rate)
 
 
@@ -75,7 +72,7 @@ class PitchShift(WaveView, name="pitch-shift"):
     """Play a clip higher or lower at the same speed."""
 
     cents: tuple[float, float] = span(-300, 300, inside=(-2400, 2400), mild=0)
-    """Furthest shift down and up, cents: 100 are a semitone, 1200 an octave."""
+    """Furthest shift down (negative) and up, cents: 100 are a semitone, 1200 an octave."""
 
     text = "pitch {cents:+.0f} cents"
 

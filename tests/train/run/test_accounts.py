@@ -196,7 +196,7 @@ def test_the_summary_tells_speed_memory_and_the_time_of_the_papers_run(config: T
     ("bad", "reason"),
     [
         ({"workers": 0}, "workers is 0"),
-        ({"workers": 9, "batch": 8}, "workers is 9; choose 8 or fewer, one a clip"),
+        ({"workers": 9, "batch": 8}, "workers is 9; choose at most 8, the batch"),
         ({"restarts": -1}, "restarts is -1; choose 0 or more"),
         ({"max_stall": 0.0}, "max_stall is 0.0; choose a share"),
         ({"max_stall": 1.5}, "max_stall is 1.5"),

@@ -78,7 +78,7 @@ def test_a_saved_run_is_not_started_a_second_time(
     config: TrainConfig, make_checkpoint: Callable[[int], Checkpoint]
 ) -> None:
     RunFolder(config).save(make_checkpoint(3))
-    with pytest.raises(UserError, match="holds a run already; go on with it by --resume") as caught:
+    with pytest.raises(UserError, match="holds a run already; continue it by --resume") as caught:
         RunFolder(config)
     assert str(config.run) in str(caught.value)
 

@@ -64,7 +64,7 @@ def test_a_run_goes_on_from_a_store_where_it_stopped_on_a_disk(
     train(replace(begun, shards=remote, cache=cache, resume=True))
     expected = weights(config)
     assert all(torch.equal(value, expected[name]) for name, value in weights(begun).items())
-    with pytest.raises(UserError, match="goes on as it began"):
+    with pytest.raises(UserError, match="keep its settings to resume it"):
         train(replace(config, shards=remote, cache=cache, resume=True, block_shards=1))
 
 

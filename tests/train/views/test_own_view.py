@@ -160,7 +160,7 @@ class TestName:
 
     @pytest.mark.parametrize("name", ["rrc+rlf", "Hum", "own hum", "-hum", "own_hum"])
     def test_one_that_a_command_line_could_not_take_is_refused(self, name: str) -> None:
-        with pytest.raises(UserError, match=r"a view is called .*; write it as time-shift is"):
+        with pytest.raises(UserError, match=r"a view is called .*; write it like time-shift"):
 
             class Odd(WaveView, name=name):
                 """Have an odd name."""

@@ -1,9 +1,9 @@
-"""Envelopes that rise and fall with time constants, without a loop over time.
+"""Envelopes that rise and fall with time constants, without a loop over all of time.
 
-Time is cut into blocks, all blocks of all samples go through their recursions side by side, and
-what a block does to the state it begins with is put together over the blocks by doubling (Blelloch,
-1990): y' = y + k (x - y) maps the state of a block's beginning to m y + b at its end, and
-y' = max(x, y + k (x - y)) maps it to max(a, m y + b); both forms are closed under composition.
+Time is cut into blocks, and the recursions of all blocks of all samples run in parallel. The maps
+from the state at a block's start to that at its end are composed by doubling (Blelloch, 1990):
+y' = y + k (x - y) maps a state y to m y + b, and y' = max(x, y + k (x - y)) maps it to
+max(a, m y + b); both forms are closed under composition.
 """
 
 import torch
@@ -11,23 +11,15 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 BLOCK = 32
-"""Samples of a block; the recursions take two loops of so many steps."""
+"""Samples of a block; each recursion takes two loops of this many steps."""
 
 
 def peak_envelope(x: Tensor, release: Tensor, attack: Tensor) -> Tensor:
-    """Follow peaks at once, let go of them with `release`, and smooth all of it with `attack`.
+    """Return the envelope of x, float32 [N, T]: peaks that decay with `release`, then smoothed.
 
     p' = max(x, p + (1 - e^(-1/release)) (x - p)), y' = y + (1 - e^(-1/attack)) (p' - y), both from
     0: the decoupled, smooth peak detector of Giannoulis, Massberg and Reiss ("Digital dynamic range
-    compressor design", 2012, equation 17).
-
-    Args:
-        x: values, float32 [N, T].
-        release: time constant of the fall, samples [N].
-        attack: time constant of the smoothing, samples [N].
-
-    Returns:
-        Envelope, float32 [N, T].
+    compressor design", 2012, equation 17). The time constants are in samples [N].
     """
     n_samples = x.shape[1]
     blocks = pad(x, (0, -n_samples % BLOCK)).view(-1, BLOCK)
@@ -38,7 +30,7 @@ def peak_envelope(x: Tensor, release: Tensor, attack: Tensor) -> Tensor:
 
 
 def _hold(rows: Tensor, release: Tensor) -> None:
-    """Follow peaks in place: samples of blocks, float32 [BLOCK, N, K], time constants [N]."""
+    """Apply the first recursion in place to samples of K blocks, float32 [BLOCK, N, K]."""
     share = _share(release)
     highest, fallen = rows[0].clone(), rows[0] * share
     for row in rows[1:]:
@@ -56,7 +48,7 @@ def _hold(rows: Tensor, release: Tensor) -> None:
 
 
 def _smooth(rows: Tensor, attack: Tensor) -> None:
-    """Smooth in place: samples of blocks, float32 [BLOCK, N, K], time constants [N]."""
+    """Apply the second recursion in place, like `_hold`."""
     share = _share(attack)
     ends = rows[0] * share
     for row in rows[1:]:
@@ -71,15 +63,15 @@ def _smooth(rows: Tensor, attack: Tensor) -> None:
 
 
 def _share(time_constant: Tensor) -> Tensor:
-    """How much of the way one sample goes, float32 [N, 1]."""
+    """Return by how much of the difference one sample moves the state, float32 [N, 1]."""
     return -torch.expm1(-1 / time_constant.double()).float()[:, None]
 
 
 def _keep(time_constant: Tensor, samples: int) -> Tensor:
-    """How much of a state is left after some samples, float32 [N, 1]."""
+    """Return how much of a state is left after some samples, float32 [N, 1]."""
     return torch.exp(-samples / time_constant.double()).float()[:, None]
 
 
 def _before(ends: Tensor) -> Tensor:
-    """Turn the states [N, K] of the blocks' ends into those of their beginnings."""
+    """Return the states at the starts of blocks from those at their ends [N, K]."""
     return pad(ends[:, :-1], (1, 0))

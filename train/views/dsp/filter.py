@@ -1,10 +1,10 @@
-"""Second-order filters of waveforms with a response of its own for every sample.
+"""Second-order filters of waveforms, with a different response for every sample.
 
 The responses are those of the analogue prototypes under the bilinear transform with the frequency
 kept (R. Bristow-Johnson, "Cookbook formulae for audio equalizer biquad filter coefficients"). The
 recursion is the state-variable form with trapezoidal integrators (A. Simper, "Linear trapezoidal
-integrated state variable filter", 2013): the same transfer functions, with states that float32
-holds well at low frequencies too. It runs exactly, from a state of zeros, whatever rings.
+integrated state variable filter", 2013): the same transfer functions, with states that stay
+accurate in float32 at low frequencies, too. It is exact: the response is not truncated.
 """
 
 import math
@@ -19,13 +19,13 @@ from .recursion import BLOCK, Recursion
 Kind = Literal["low-pass", "high-pass", "band-pass", "peak", "low shelf", "high shelf"]
 
 TOP = 0.49
-"""Highest frequency of a filter, in sample rates; higher ones are taken for it."""
+"""Highest frequency of a filter, in sample rates; higher ones are clamped to it."""
 REACH = 64
 """Samples on either side that the bandwidth filter reads."""
 
 
 def decibels(db: Tensor) -> Tensor:
-    """Convert decibels to a factor of amplitude."""
+    """Return decibels as a factor of amplitude."""
     return torch.pow(10.0, db / 20)
 
 
@@ -38,18 +38,12 @@ def second_order(
     *,
     sample_rate: int,
 ) -> Tensor:
-    """Filter waveforms.
+    """Filter waveforms, float32 [N, T]. A band-pass has 0 dB at its centre.
 
     Args:
-        x: waveforms, float32 [N, T].
-        kind: of response. A band-pass has 0 dB at its centre.
-        frequency_hz: corner or centre [N], above 0; at most 0.49 of the sample rate.
+        frequency_hz: corner or centre [N], above 0; at most TOP of the sample rate.
         q: quality [N]: 0.7071 makes a pass flat; the centre divided by the bandwidth otherwise.
         gain_db: of a peak or a shelf [N].
-        sample_rate: Hz.
-
-    Returns:
-        Waveforms, float32 [N, T].
     """
     level_db = torch.zeros_like(q) if gain_db is None else gain_db
     return section(kind, frequency_hz, q, level_db, sample_rate=sample_rate)(x)
@@ -58,11 +52,11 @@ def second_order(
 def section(
     kind: Kind, frequency_hz: Tensor, q: Tensor, gain_db: Tensor, *, sample_rate: int
 ) -> Recursion:
-    """Make the recursion of one filter, see `second_order`; `then` puts several together."""
+    """Return the recursion of one filter, see `second_order`; `then` chains several."""
     amplitude, k = decibels(gain_db.double() / 2), 1 / q.double()
     g = (math.pi * (frequency_hz.double() / sample_rate).clamp(max=TOP)).tan()
     zero, one = torch.zeros_like(k), torch.ones_like(k)
-    match kind:  # shares of the input, the band-pass and the low-pass in the output
+    match kind:  # mix: shares of the input, the band-pass and the low-pass in the output
         case "low-pass":
             mix = (zero, zero, one)
         case "high-pass":
@@ -82,7 +76,6 @@ def section(
 
 
 def _state_variable(g: Tensor, k: Tensor, m0: Tensor, m1: Tensor, m2: Tensor) -> Recursion:
-    """Solve the two trapezoidal integrators for their states."""
     a1 = 1 / (1 + g * (g + k))
     a2, a3 = g * a1, g * g * a1
     return Recursion(
@@ -94,18 +87,11 @@ def _state_variable(g: Tensor, k: Tensor, m0: Tensor, m1: Tensor, m2: Tensor) ->
 
 
 def limit_bandwidth(x: Tensor, bandwidth_hz: Tensor, sample_rate: int) -> Tensor:
-    """Take away what a recording at another sample rate could not hold: a sharp low-pass.
+    """Remove from waveforms [N, T] what lower sample rates cannot contain, by a sharp low-pass.
 
     A sinc under a Hann window of 131 samples, without delay: 6 dB down at the edge, and from 1/64
-    of the sample rate above it at least 40 dB (at 16 kHz from 250 Hz above).
-
-    Args:
-        x: waveforms, float32 [N, T].
-        bandwidth_hz: half the other sample rate [N]; from half this one on nothing is changed.
-        sample_rate: Hz.
-
-    Returns:
-        Waveforms, float32 [N, T].
+    of the sample rate above it at least 40 dB (at 16 kHz from 250 Hz above). `bandwidth_hz` [N] is
+    half the lower sample rate; half of `sample_rate` and more change nothing.
     """
     taps = torch.arange(-REACH, REACH + 1, device=x.device)
     share = (2 * bandwidth_hz / sample_rate).clamp(max=1)[:, None]
@@ -115,7 +101,7 @@ def limit_bandwidth(x: Tensor, bandwidth_hz: Tensor, sample_rate: int) -> Tensor
 
 
 def convolve_centred(x: Tensor, response: Tensor) -> Tensor:
-    """Convolve waveforms [N, T] with short symmetric filters [N, odd], in blocks of a matrix."""
+    """Convolve waveforms [N, T] with short symmetric filters [N, odd], by one matrix per block."""
     n_samples, reach = x.shape[1], response.shape[1] // 2
     frames = pad(x, (reach, reach + -n_samples % BLOCK)).unfold(1, BLOCK + 2 * reach, BLOCK)
     shifted = pad(response, (BLOCK - 1, BLOCK - 1)).unfold(1, BLOCK + 2 * reach, 1).flip(1)

@@ -1,9 +1,9 @@
-"""Recursive filters without a loop over time: blocks as matrices, block ends by doubling.
+"""Recursive filters without a loop over time: a matrix per block, block ends by doubling.
 
 A linear recursion s' = A s + B x, y = C s + D x over a block of samples is one matrix, different
-for every sample of the batch; the state at the blocks' ends is again such a recursion, which
-log2(blocks) steps solve (Blelloch, 1990). The result is the recursion's own, without the cut-off
-tails and wrapped ends of a product of spectra.
+for every sample of the batch; the states at the blocks' ends follow such a recursion, too, which
+log2(blocks) steps solve (Blelloch, 1990). The result is exact, without the truncated tails and
+wrapped ends of filtering by spectra.
 """
 
 from dataclasses import dataclass
@@ -17,16 +17,15 @@ BLOCK = 64
 
 @dataclass(frozen=True)
 class Recursion:
-    """One linear recursion per sample, float64: s' = A s + B x, y = C s + D x."""
+    """One linear recursion per sample, float64: s' = A s + B x, y = C s + D x.
+
+    A is [N, S, S], B and C are [N, S], D is [N].
+    """
 
     a: Tensor
-    """From state to next state [N, S, S]."""
     b: Tensor
-    """From input to next state [N, S]."""
     c: Tensor
-    """From state to output [N, S]."""
     d: Tensor
-    """From input to output [N]."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Filter waveforms, float32 [N, T], from a state of zeros.
@@ -46,8 +45,8 @@ class Recursion:
         return answers.baddbmm_(before, ringing).flatten(1)[:, :n_samples]
 
     def then(self, after: "Recursion") -> "Recursion":
-        """Put another recursion behind this one: one recursion with the states of both."""
-        taken = after.b[:, :, None] * self.c[:, None]  # from the states here to those behind
+        """Return this recursion followed by another: one recursion with the states of both."""
+        taken = after.b[:, :, None] * self.c[:, None]  # from the states here to those of `after`
         return Recursion(
             a=torch.cat([pad(self.a, (0, after.a.shape[2])), torch.cat([taken, after.a], 2)], 1),
             b=torch.cat([self.b, after.b * self.d[:, None]], 1),
@@ -57,7 +56,7 @@ class Recursion:
 
 
 def scan(inputs: Tensor, a: Tensor) -> Tensor:
-    """Solve s' = A s + u for all steps: inputs u [N, K, S] and A [N, S, S] to s [N, K, S]."""
+    """Return all states of s' = A s + u: inputs u [N, K, S] and A [N, S, S] to s [N, K, S]."""
     states, step = inputs.clone(), 1
     while step < states.shape[1]:
         states[:, step:] += states[:, :-step] @ a.mT
@@ -66,14 +65,14 @@ def scan(inputs: Tensor, a: Tensor) -> Tensor:
 
 
 def toeplitz(response: Tensor) -> Tensor:
-    """Write causal filters as matrices from the right: [N, L] to [N, L, L], y = x @ matrix."""
+    """Return causal filters as matrices for y = x @ matrix: [N, L] to [N, L, L]."""
     length = response.shape[1]
     rows = pad(response, (length - 1, 0)).unfold(1, length, 1)  # row i begins L - 1 - i early
     return rows.flip(1)
 
 
 def _powers(a: Tensor, count: int) -> Tensor:
-    """List A^0 to A^(count - 1): [N, S, S] to [N, count, S, S]."""
+    """Return A^0 to A^(count - 1): [N, S, S] to [N, count, S, S]."""
     powers = torch.eye(a.shape[1], dtype=a.dtype, device=a.device).expand(len(a), 1, -1, -1)
     while powers.shape[1] < count:
         powers = torch.cat([powers, powers @ a[:, None]], 1)

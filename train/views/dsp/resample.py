@@ -1,4 +1,4 @@
-"""Reading waveforms between their samples, at a step of its own per sample of the batch."""
+"""Interpolation of waveforms between their samples, with a different step for each."""
 
 import numpy as np
 import torch
@@ -8,35 +8,31 @@ from torch.nn.functional import pad
 REACH = 12
 """Samples that the interpolation reads on either side."""
 NODES = 5
-"""Positions between two samples at which a block is read before it is read at its own."""
+"""Positions between two samples at which a block is read, to interpolate between."""
 KAISER = 6.0
-"""Shape of the window: more is a wider transition and smaller side lobes."""
+"""Shape of the window: more means a wider transition and smaller side lobes."""
 BLOCK = 32
-"""Samples of the output that one product with a matrix makes."""
+"""Samples of the output per matrix product."""
 FINE = 2**12
-"""Entries of the table of the kernel for the distance of one sample."""
+"""Entries of the kernel's table per sample."""
 CACHED = 2**18
-"""Samples of the output that a CPU makes at a time, so that they stay in its cache."""
+"""Samples of the output that a CPU computes at a time, so that they stay in its cache."""
 
 
 def read_at(x: Tensor, step: Tensor, n_out: int, most: float) -> Tensor:
-    """Read sample n of the output at n * step of the input, with the band kept.
+    """Return waveforms [N, n_out] whose sample n is interpolated at n * step of the input.
 
-    A sinc under a Kaiser window of 24 samples. The positions of a block of the output, counted from
-    its first, are the same for all blocks of a waveform, so that one matrix reads them all; where
-    the first one lies between two samples is made up for by interpolation between five such
-    matrices (as Farrow does for single samples, 1988). The error of a tone is at least 64 dB below
-    its peak up to 0.25 sample rates, and 54 dB up to 0.4. For a step above 1 the input must hold
-    nothing above half the new sample rate.
+    The kernel is a sinc under a Kaiser window of 24 samples. The positions of a block of the
+    output, relative to its first, are the same for all blocks of a waveform, so one matrix reads
+    them all; the position of the first between two samples is reached by interpolation between
+    five such matrices (as Farrow does for single samples, 1988). The error of a tone is at least
+    64 dB below its peak up to 0.25 sample rates, and 54 dB up to 0.4. For a step above 1 the input
+    must contain nothing above half the new sample rate.
 
     Args:
         x: waveforms, float32 [N, T]; zeros outside.
-        step: input samples for one of the output, float64 [N].
-        n_out: samples of the output.
-        most: no step is larger; costs time, changes no result.
-
-    Returns:
-        Waveforms, float32 [N, n_out].
+        step: input samples per output sample, float64 [N].
+        most: upper bound of the steps; a larger one costs time and changes no result.
     """
     group = len(x)
     if x.device.type == "cpu":
@@ -50,7 +46,7 @@ def _read(x: Tensor, step: Tensor, n_out: int, most: float, kernel: Tensor) -> T
     width = int((BLOCK - 1) * most) + 2 + 2 * REACH
     first = torch.arange(0, n_out, BLOCK, device=x.device) * step[:, None]
     whole = first.floor()
-    # From a reach behind the end on zeros are read.
+    # From REACH samples after the end, only zeros are read.
     starts = whole.to(torch.int64).clamp(max=x.shape[1] + REACH)
     padded = pad(x, (REACH, REACH + width))
     starts += torch.arange(len(x), device=x.device)[:, None] * padded.shape[1]
@@ -65,9 +61,9 @@ def _read(x: Tensor, step: Tensor, n_out: int, most: float, kernel: Tensor) -> T
 
 
 def _matrices(step: Tensor, width: int, kernel: Tensor) -> Tensor:
-    """Write what reads a block that begins at each node, float32 [N, width, NODES * BLOCK]."""
+    """Return the matrices for blocks that start at each node, float32 [N, width, NODES * BLOCK]."""
     within = torch.arange(BLOCK, device=step.device) * step[:, None, None]
-    # Small, from pageable memory: such a copy is staged and waits for nothing on the device.
+    # A small copy from pageable memory is staged and does not wait for the device.
     nodes = torch.from_numpy(_nodes()).to(step.device, non_blocking=True)
     places = ((within + nodes[:, None]) * FINE).round().to(torch.int64).flatten(1)
     taps = torch.arange(width, device=step.device) - 2 * REACH  # the kernel's middle is at REACH
@@ -76,19 +72,19 @@ def _matrices(step: Tensor, width: int, kernel: Tensor) -> Tensor:
 
 
 def _weights(rest: Tensor) -> Tensor:
-    """Weigh the nodes for positions [N, K] in [0, 1): Lagrange's polynomials, [N, K, NODES]."""
+    """Return Lagrange's weights of the nodes at positions [N, K] in [0, 1), [N, K, NODES]."""
     inverse = np.linalg.inv(_nodes()[:, None] ** np.arange(NODES)).astype(np.float32)
     powers = torch.linalg.vander(rest, N=NODES)
     return powers @ torch.from_numpy(inverse).to(rest.device, non_blocking=True)
 
 
 def _nodes() -> np.ndarray:
-    """Choose positions in [0, 1], float64: those of Chebyshev, which spread the error evenly."""
+    """Return Chebyshev's positions in [0, 1], float64, which spread the error evenly."""
     return (1 - np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)) / 2
 
 
 def _kernel(device: torch.device) -> Tensor:
-    """Tabulate the kernel from -REACH to REACH, float32; it begins and ends with zeros."""
+    """Return a table of the kernel from -REACH to REACH, float32, with zeros at both ends."""
     distance = torch.arange(-REACH * FINE, REACH * FINE + 1, device=device) / FINE
     inside = (1 - (distance / REACH).square()).sqrt()
     kernel = torch.sinc(distance) * torch.i0(KAISER * inside) / float(np.i0(KAISER))

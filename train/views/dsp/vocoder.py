@@ -1,9 +1,9 @@
-"""Time stretch and pitch shift of waveforms by a phase vocoder, a rate of its own per sample.
+"""Time stretch and pitch shift of waveforms by a phase vocoder, with a different rate per sample.
 
-Frames are cut at the times that the output calls for, each with a second one a synthesis hop
-earlier, so that the phase advance over a hop is read off and not unwrapped. Phases are locked to
-their peak's (identity locking: Laroche and Dolson, "Improved phase vocoder time-scale modification
-of audio", 1999); a bin belongs to the peak that lies uphill of it.
+Frames are cut at the times that the output needs, each with a second one a synthesis hop earlier,
+so that the phase advance over a hop is measured without unwrapping. Phases are locked to their
+peak's (identity locking: Laroche and Dolson, "Improved phase vocoder time-scale modification of
+audio", 1999); a bin belongs to the peak that is uphill of it.
 """
 
 import math
@@ -17,34 +17,25 @@ from .resample import REACH, read_at
 OVERLAP = 3
 """Windows that cover a sample; a synthesis hop is a window divided by this."""
 CLIMBS = 2
-"""Doublings of the way uphill: peaks up to 2^2 bins away are found."""
+"""Doublings of the way uphill: peaks up to 2^CLIMBS bins away are found."""
 CACHED = 2**16
-"""Samples of frames that a CPU handles at a time, so that they stay in its cache."""
+"""Samples of frames that a CPU processes at a time, so that they stay in its cache."""
 SILENT = 1e-15
-"""Product of two bins under which there is no phase to go on from; the input's is taken then."""
+"""Product of two bins below which there is no phase to continue; the input's is used instead."""
 
 
 def time_stretch(x: Tensor, rate: Tensor, n_out: int, sample_rate: int) -> Tensor:
-    """Change the speed of waveforms and keep their pitch.
+    """Change the speed of waveforms, float32 [N, T] to [N, n_out], and keep their pitch.
 
-    Sample n of the output sounds like sample n * rate of the input; a window after the input has
-    ended there are zeros. `needed_samples` says how long it must be. A pitch that glides is that of
-    the input (rate - 1) / 2 synthesis hops later, 2 ms at 1.25.
-
-    Args:
-        x: waveforms, float32 [N, T].
-        rate: speed [N], above 0: 2 is twice as fast.
-        n_out: samples of the output.
-        sample_rate: Hz.
-
-    Returns:
-        Waveforms, float32 [N, n_out].
+    Sample n of the output sounds like sample n * rate of the input, with zeros from a window after
+    its end; `needed_samples` says how long it must be. The rates [N] are speeds above 0: 2 is twice
+    as fast. A gliding pitch is that of the input (rate - 1) / 2 synthesis hops later, 2 ms at 1.25.
     """
     return _stretch(x, rate, n_out, window_samples(sample_rate), None)
 
 
 def needed_samples(n_out: int, rate: float, sample_rate: int) -> int:
-    """Count the samples that `time_stretch` reads for `n_out` at a rate."""
+    """Return how many samples `time_stretch` reads for `n_out` at a rate."""
     window = window_samples(sample_rate)
     hop = window // OVERLAP
     last = -(-n_out // hop) * hop  # the centre of the last frame
@@ -52,19 +43,14 @@ def needed_samples(n_out: int, rate: float, sample_rate: int) -> int:
 
 
 def pitch_shift(x: Tensor, cents: Tensor, sample_rate: int, limit_cents: float = 1200.0) -> Tensor:
-    """Change the pitch of waveforms and keep their duration.
+    """Change the pitch of waveforms, float32 [N, T], and keep their duration.
 
-    They are stretched by the ratio of pitch and read faster by as much. What would end above half
-    the sample rate is taken out of the spectra before.
+    They are stretched by the ratio of pitch, then resampled by it. What would alias is removed from
+    the spectra first.
 
     Args:
-        x: waveforms, float32 [N, T].
         cents: change of pitch [N], hundredths of an equal-tempered semitone.
-        sample_rate: Hz.
-        limit_cents: largest change up; larger ones are taken for it. Costs time, changes no result.
-
-    Returns:
-        Waveforms, float32 [N, T].
+        limit_cents: larger changes up are clamped to it; a larger limit costs time.
     """
     window = window_samples(sample_rate)
     ratio = (cents.double().clamp(max=limit_cents) / 1200).exp2()
@@ -73,13 +59,13 @@ def pitch_shift(x: Tensor, cents: Tensor, sample_rate: int, limit_cents: float =
     # A Hann window's main lobe reaches 2 bins up.
     edge = window // 2 / ratio.clamp_min(1)[:, None] - 2
     kept = (edge - torch.arange(window // 2 + 1, device=x.device)).clamp(0, 1).to(x.dtype)
-    kept = torch.where(ratio[:, None] > 1, kept, 1.0).to(torch.complex64)  # faster than converted
+    kept = torch.where(ratio[:, None] > 1, kept, 1.0).to(torch.complex64)  # converted just once
     long = _stretch(x, (1 / ratio).to(x.dtype), n_long, window, kept)
     return read_at(long, ratio, x.shape[1], most)
 
 
 def window_samples(sample_rate: int) -> int:
-    """Choose the window: about 48 ms, three times a power of 2."""
+    """Return the length of the window: about 48 ms, three times a power of 2."""
     return OVERLAP * 2 ** round(math.log2(0.016 * sample_rate))
 
 
@@ -111,7 +97,7 @@ def _stretch(x: Tensor, rate: Tensor, n_out: int, window: int, kept: Tensor | No
 
 
 def _blocks(n_frames: int, x: Tensor, window: int) -> list[tuple[int, int]]:
-    """Cut frames into ranges that are worked on at a time: all at once but on a CPU."""
+    """Return ranges of frames to process at a time: all at once except on a CPU."""
     size = n_frames
     if x.device.type == "cpu":
         size = max(1, CACHED // (window * len(x)))
@@ -119,7 +105,7 @@ def _blocks(n_frames: int, x: Tensor, window: int) -> list[tuple[int, int]]:
 
 
 def _overlap_add(out: Tensor, grains: Tensor, start: int) -> None:
-    """Add grains [K, N, window] to waveforms [N, T], the first at `start`, the others a hop on."""
+    """Add grains [K, N, window] to waveforms [N, T], the first at `start`, then every hop."""
     window = grains.shape[2]
     for part in range(min(OVERLAP, len(grains))):
         apart = grains[part::OVERLAP].transpose(0, 1)  # these do not overlap
@@ -131,16 +117,16 @@ def _overlap_add(out: Tensor, grains: Tensor, start: int) -> None:
 def _lock(
     spectra: Tensor, before: Tensor, last: Tensor | None, turns: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Turn frames' phases so that each peak goes on from the frame that was put out before it.
+    """Rotate frames' phases so that each peak continues that of the frame before it in the output.
 
     Args:
         spectra: frames, complex [K, N, F].
         before: the frames one synthesis hop earlier in the input, complex [K, N, F].
-        last: the frame before the first, complex [N, F]; none at the beginning.
-        turns: by how much that one was turned, complex of modulus 1 [N, F].
+        last: the frame before the first, complex [N, F]; None at the start.
+        turns: the rotation of that frame, complex of modulus 1 [N, F].
 
     Returns:
-        Turned frames, complex [K, N, F], and the turn of the last one, complex [N, F].
+        Rotated frames, complex [K, N, F], and the rotation of the last one, complex [N, F].
     """
     previous = _stack([before[0] if last is None else last, *spectra[:-1]])
     steps = (previous * before.conj()).add_(SILENT)
@@ -158,16 +144,12 @@ def _stack(frames: list[Tensor]) -> Tensor:
 
 
 def _power(spectra: Tensor) -> Tensor:
-    """Square the modulus."""
     real, imaginary = torch.view_as_real(spectra).square().unbind(-1)
     return real + imaginary
 
 
 def _peaks(power: Tensor) -> Tensor:
-    """Find the spectral peak that each bin belongs to, uphill of it: int64 [K, N, F].
-
-    A bin in a valley belongs to the peak above it.
-    """
+    """Return the peak uphill of each bin, int64 [K, N, F]; from a valley, the one above it."""
     falls = power.new_empty(*power.shape[:2], power.shape[2] + 1)
     falls[..., 0], falls[..., -1] = -1, 0  # as if it rose to the first bin, and ended level
     torch.sub(power[..., :-1], power[..., 1:], out=falls[..., 1:-1])
@@ -180,7 +162,7 @@ def _peaks(power: Tensor) -> Tensor:
 
 
 def _window_sum(hann: Tensor, n_frames: int) -> Tensor:
-    """Sum the squared windows of all frames at every sample, float32 [samples]."""
+    """Return the sum of all frames' squared windows at every sample, float32 [samples]."""
     parts = hann.square().unflatten(0, (OVERLAP, -1))
     total = hann.new_zeros(n_frames + OVERLAP - 1, parts.shape[1])
     for part in range(OVERLAP):
