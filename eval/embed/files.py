@@ -99,7 +99,7 @@ def read_ahead(
     files: Iterable[Path], sample_rate: int, on_bad: OnBad | None = None, threads: int = 1
 ) -> Iterator[Sound]:
     """Prefetch files in threads and yield them in order; see `embed_files` for `on_bad`."""
-    read = partial(_read_whole, sample_rate=sample_rate)
+    read = partial(read_clip, sample_rate=sample_rate)
     for file, wave in ahead(read, map(Path, files), threads, READ_AHEAD):
         try:
             yield Sound(file, wave.result())
@@ -109,7 +109,7 @@ def read_ahead(
             on_bad(Failed(file, str(error).removeprefix(f"{file}: ")))
 
 
-def _read_whole(file: Path, sample_rate: int) -> np.ndarray:
+def read_clip(file: Path, sample_rate: int) -> np.ndarray:
     """Read a file, float32 [samples]; refuse one longer than `MAX_DURATION_S`."""
     wave = read_audio(file, sample_rate)
     if (duration_s := len(wave) / sample_rate) > MAX_DURATION_S:

@@ -81,7 +81,7 @@ def embed_clips(
     parts: list[Tensor] = [torch.empty(0)] * len(clips)
     times: list[np.ndarray] = [np.empty(0)] * (len(clips) if is_event else 0)
     rate = system.sample_rate
-    read = partial(_read_clip, sample_rate=rate)
+    read = partial(read_clip, sample_rate=rate)
     reading = ahead(read, clips, reading_threads(system.device), READ_AHEAD)
     waves = (wave.result() for _, wave in reading)
     for group in buckets(waves, len, partial(_clips_per_pass, system), WAITING_S * rate):
@@ -99,7 +99,8 @@ def embed_clips(
     return Rows(torch.cat(parts), tuple(times))
 
 
-def _read_clip(clip: Clip, sample_rate: int) -> np.ndarray:
+def read_clip(clip: Clip, sample_rate: int) -> np.ndarray:
+    """Read a task clip, float32 [samples], which must be at `sample_rate` (Hz)."""
     return read_at_rate(clip.path, sample_rate)
 
 

@@ -46,7 +46,7 @@ class SystemSpec:
     name: str
     """Row of the report."""
     module: str
-    """Importable name, such as eval.hear."""
+    """Importable name, such as audio_barlow_twins.eval.hear."""
     model: str = ""
     """Weights, the first argument of `load_model`; left out if ''."""
     options: tuple[str, ...] = ()
@@ -56,7 +56,8 @@ class SystemSpec:
         parse_options(self.options)
         if not all(part.isidentifier() for part in self.module.split(".")):
             raise UserError(
-                f"module is {self.module!r}; wanted a name that can be imported, such as eval.hear"
+                f"module is {self.module!r}; wanted a name that can be imported, such as "
+                "audio_barlow_twins.eval.hear"
             )
 
     def fingerprint(self) -> str:
