@@ -33,7 +33,6 @@ class Embedded:
 
 
 def join(parts: Sequence[Embedded]) -> Embedded:
-    """Concatenate splits."""
     if len(parts) == 1:
         return parts[0]
     return Embedded(

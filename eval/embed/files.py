@@ -51,8 +51,6 @@ class FileEmbedding:
 
 @dataclass(frozen=True)
 class Failed:
-    """A sound file that cannot be used."""
-
     file: Path
     reason: str
 

@@ -112,7 +112,6 @@ def _clips_per_pass(system: LoadedSystem, n_samples: int) -> int:
 
 
 def _labelled(rows: Rows, task: Task, split: str) -> Embedded:
-    """Add targets, and in event tasks timelines."""
     clips, device = task.splits[split], rows.embeddings.device
     if not task.metadata.is_event:
         return Embedded(rows.embeddings, torch.from_numpy(task.targets(split)).to(device))

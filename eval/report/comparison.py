@@ -35,8 +35,6 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A task of the comparison."""
-
     report: TaskReport
     title: str
     group: str

@@ -65,7 +65,6 @@ def write_report(
 
 
 def _content(comparison: Comparison, protocol: Protocol, made: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the variables of the templates."""
     rows = comparison.runs + comparison.anchors
     shared = comparison.shared(rows)
     averages = [(row, row.average(shared)) for row in rows]
@@ -108,7 +107,6 @@ def best_average(rows: Sequence[Row], tasks: Sequence[str]) -> float:
 
 
 def _bars(comparison: Comparison, column: Column) -> list[Bar]:
-    """Return a bar for each system that was run, and for the best published one."""
     able = [row for row in (*comparison.anchors, *comparison.others) if column.task in row.cells]
     top = column.best(able)
     best = [row for row in able if row.cells[column.task].mean == top][:1]

@@ -77,7 +77,6 @@ def percent(result: TaskResult) -> str:
 def write_scores(
     out: Path, facts: Mapping[str, Any], protocol: Protocol, reports: Sequence[TaskReport]
 ) -> None:
-    """Write the scores file atomically."""
     content = {
         "checkpoint": dict(facts),
         "protocol": asdict(protocol),

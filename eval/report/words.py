@@ -154,7 +154,6 @@ def notes(comparison: Comparison, protocol: Protocol) -> list[str]:
 
 
 def _protocol_words(protocol: Protocol) -> str:
-    """Describe a protocol by its differences from heareval's."""
     batches = "shuffled" if protocol.shuffle else "never shuffled"
     stop = "ends training" if protocol.stop_at_nan else "does not end training"
     rounded = ", in bfloat16" if protocol.bfloat16 else ""

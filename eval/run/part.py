@@ -25,8 +25,6 @@ from .scoring import Scores, count_trainings, score
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """A system on a task."""
-
     system: SystemSpec
     fingerprint: str
     """Of the system."""
@@ -94,7 +92,6 @@ class JobReport:
 
     @property
     def outcomes(self) -> dict[str, int]:
-        """Return a count for the progress bar."""
         return {"failed" if self.failure else "embedded" if not self.job.protocol else "probed": 1}
 
 

@@ -288,7 +288,6 @@ def task_report(
 
 
 def joined(results: Sequence[TaskResult]) -> TaskResult:
-    """Merge the results of several seeds."""
     runs = sorted((run for result in results for run in result.runs), key=lambda run: run.seed)
     return replace(results[0], runs=tuple(runs))
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from audio_barlow_twins.shards.base.cli import Positional, arg, say
 from audio_barlow_twins.shards.base.device import device_name
 
-from ..systems.system import parse_options
+from ..systems.system import parse_options, shape_of
 
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
 TIMESTAMP_CLIPS = 2
@@ -69,10 +69,6 @@ class Findings:
         self.rows.append(Finding(name, "pass") if holds else Finding(name, otherwise, why))
         return holds
 
-    def attempt(self, name: str) -> "Attempt":
-        """Return a context manager for a block that calls the module under test."""
-        return Attempt(name, self)
-
 
 class Attempt:
     """Record as a check whether a block runs without an exception.
@@ -113,7 +109,7 @@ def validate(
     """
     device = device_name(device)
     findings = Findings()
-    with findings.attempt("the module can be imported") as importing:
+    with Attempt("the module can be imported", findings) as importing:
         module = importlib.import_module(module_name)
     if not importing.done:
         return findings
@@ -136,7 +132,7 @@ def loaded(
     load = function_of(module, "load_model", findings)
     if load is None:
         return None
-    with findings.attempt("load_model returns") as loading:
+    with Attempt("load_model returns", findings) as loading:
         model = load(*([weights] if weights else []), **options)
     if not loading.done:
         return None
@@ -146,7 +142,7 @@ def loaded(
         f"it is {type(model).__name__}; TensorFlow models need hear-validator itself",
     ):
         return None
-    with findings.attempt(f"the model moves to {device}") as moving:
+    with Attempt(f"the model moves to {device}", findings) as moving:
         model.to(device)
     return model if moving.done else None
 
@@ -184,7 +180,6 @@ def noise(clips: int, seconds: float, sample_rate: int, device: str) -> Tensor:
 
 
 def check_timestamps(module: ModuleType, model: Any, device: str, findings: Findings) -> None:
-    """Check `get_timestamp_embeddings` with clips of three lengths."""
     name = "get_timestamp_embeddings"
     embed = function_of(module, name, findings)
     if embed is None:
@@ -192,7 +187,7 @@ def check_timestamps(module: ModuleType, model: Any, device: str, findings: Find
     for seconds in TIMESTAMP_LENGTHS_S:
         what = f"{name}, {seconds} s"
         audio = noise(TIMESTAMP_CLIPS, seconds, model.sample_rate, device)
-        with findings.attempt(f"{what}: returns two tensors") as call:
+        with Attempt(f"{what}: returns two tensors", findings) as call:
             embeddings, timestamps = embed(audio, model)
             values, times_ms = embeddings.detach().cpu(), timestamps.detach().cpu().numpy()
         if not call.done:
@@ -200,12 +195,12 @@ def check_timestamps(module: ModuleType, model: Any, device: str, findings: Find
         size = getattr(model, "timestamp_embedding_size", None)
         check_embeddings(values, (TIMESTAMP_CLIPS, None, size), what, findings)
         two = findings.check(
-            f"{what}: timestamps have 2 axes", times_ms.ndim == 2, f"shape {shape(times_ms)}"
+            f"{what}: timestamps have 2 axes", times_ms.ndim == 2, f"shape {shape_of(times_ms)}"
         )
         each = findings.check(
             f"{what}: a timestamp for each embedding",
             times_ms.shape == tuple(values.shape[:2]),
-            f"embeddings are {shape(values)}, timestamps {shape(times_ms)}",
+            f"embeddings are {shape_of(values)}, timestamps {shape_of(times_ms)}",
         )
         if two and each and times_ms.shape[1] > 1:
             check_times(times_ms, 1000 * seconds, what, findings)
@@ -252,7 +247,7 @@ def check_scenes(module: ModuleType, model: Any, device: str, findings: Findings
     if embed is None:
         return
     what = f"{name}, {SCENE_LENGTH_S} s"
-    with findings.attempt(f"{what}: returns a tensor") as call:
+    with Attempt(f"{what}: returns a tensor", findings) as call:
         audio = noise(SCENE_CLIPS, SCENE_LENGTH_S, model.sample_rate, device)
         values = embed(audio, model).detach().cpu()
     if call.done:
@@ -264,7 +259,7 @@ def check_embeddings(
     values: Tensor, wanted: tuple[int | None, ...], what: str, findings: Findings
 ) -> None:
     """Check type and shape; `wanted` is clips, any number of timestamps (None), features."""
-    found = f"shape {shape(values)}"
+    found = f"shape {shape_of(values)}"
     findings.check(
         f"{what}: embeddings are float32", values.dtype == torch.float32, f"{values.dtype}"
     )
@@ -278,8 +273,3 @@ def check_embeddings(
         values.shape[-1] == size,
         f"{found}, the model states {size}",
     )
-
-
-def shape(values: Tensor | np.ndarray) -> str:
-    """Write a shape as 2 x 20 x 512."""
-    return " x ".join(map(str, values.shape)) or "a single number"

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -151,7 +152,6 @@ class LoadedSystem:
 
     @classmethod
     def of(cls, name: str, model: Embedder) -> "LoadedSystem":
-        """Wrap one of our own models."""
         return cls(name, model, get_scene_embeddings, get_timestamp_embeddings, model.device)
 
     @torch.no_grad()
@@ -188,8 +188,8 @@ class LoadedSystem:
         self._check("timestamp embeddings", found, (len(audio), None, None))
         if times_ms.shape != found.shape[:2] or not times_ms.isfinite().all():
             raise UserError(
-                f"{self.name}: timestamps are {_shape(times_ms)} for embeddings "
-                f"{_shape(found)}; wanted a finite one for each"
+                f"{self.name}: timestamps are {shape_of(times_ms)} for embeddings "
+                f"{shape_of(found)}; wanted a finite one for each"
             )
         return found.to(self.device), times_ms.cpu().double()
 
@@ -208,7 +208,7 @@ class LoadedSystem:
             axes = "N x D" if len(wanted) == 2 else "N x T x D"
             raise UserError(
                 f"{self.name}: {what} of {wanted[0]} clips are {found.dtype} of shape "
-                f"{_shape(found)}; wanted torch.float32 {axes}"
+                f"{shape_of(found)}; wanted torch.float32 {axes}"
             )
         if not found.isfinite().all():
             raise UserError(f"{self.name}: {what} are not finite")
@@ -229,6 +229,6 @@ def content_of(value: Any) -> Any:
     return digest.hexdigest()
 
 
-def _shape(values: Tensor) -> str:
-    """Write a shape as 2 x 20 x 512."""
+def shape_of(values: Tensor | np.ndarray) -> str:
+    """Format a shape, such as "2 x 20 x 512"."""
     return " x ".join(map(str, values.shape)) or "a single number"

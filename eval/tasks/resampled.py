@@ -77,8 +77,6 @@ def best_rate(folder: Path) -> int:
 
 @dataclass(frozen=True)
 class _Store:
-    """The resampled clips of one task."""
-
     folder: Path
     rate: int
     wanted: int

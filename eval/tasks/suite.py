@@ -98,7 +98,6 @@ PAPER_TASKS = (
 
 
 def paper_task(folder: str) -> PaperTask | None:
-    """Return the paper's task of a folder name, or None."""
     return next((task for task in PAPER_TASKS if task.folder == folder), None)
 
 
