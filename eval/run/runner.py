@@ -47,13 +47,13 @@ class Hear:
     tasks_dir: Path
     """Folder of HEAR task folders; `abt eval tasks` checks it."""
     checkpoint: Path | None = None
-    """Weights for the module: by default, a checkpoint that `abt train` wrote."""
+    """Weights for the module; the default module takes a checkpoint that `abt train` wrote."""
     module: str = "audio_barlow_twins.eval.hear"
     """Importable module with the HEAR API, such as byol_a_hear."""
     options: tuple[str, ...] = ()
     """Further arguments of its `load_model`, each NAME=VALUE; a VALUE may be JSON, such as true."""
     name: str = ""
-    """Row of the report; by default checkpoint, or the module's name."""
+    """Row of the report; by default "checkpoint", or the name of another module."""
     baselines: tuple[str, ...] | None = None
     """Any of random, log-mel, crepe, byol-a=FILE, wav2vec2=FOLDER; by default the first two for a
     checkpoint of ours, none for another module."""
@@ -124,7 +124,7 @@ class Hear:
         for line in failures:
             say(f"failed   {line}")
         if failures:
-            say("next     mend that and run the same command again; what is done is kept")
+            say("next     fix that and run the same command again; finished scores are kept")
             sys.exit(1)
 
 
