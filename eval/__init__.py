@@ -1,11 +1,11 @@
-"""What an encoder is worth, and how others get it.
+"""Evaluation of encoders on HEAR tasks, and their export.
 
     task folder ─▶ tasks ─▶ clips ─┐
     sound files ─▶ sound ──────────┴▶ embed ─▶ embeddings ─▶ probe ─▶ scores ─▶ report
                                        ▲                       └ run: model x task x seed on Ray
     a checkpoint, any HEAR module ─▶ systems          share: export, similar, validate
 
-`hear` is the HEAR 2021 API: the module that `heareval`, and anybody else, can be given.
+`hear` is the HEAR 2021 API: the module to give to `heareval` or any other HEAR tool.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What `abt eval` can do."""
+"""The commands of `abt eval`."""
 
 from audio_barlow_twins.shards.base.cli import command
 
@@ -7,6 +7,6 @@ COMMANDS = {
     "tasks": command("List and check HEAR task folders.", "eval.tasks.listing.Tasks"),
     "embed": command("Write one embedding for each sound file.", "eval.embed.embed.Embed"),
     "similar": command("List the sounds nearest to a clip.", "eval.share.similar.Similar"),
-    "export": command("Write an encoder in a form that others load.", "eval.share.export.Export"),
+    "export": command("Write an encoder for use without this project.", "eval.share.export.Export"),
     "validate": command("Check a module against the HEAR API.", "eval.share.validate.Validate"),
 }

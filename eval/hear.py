@@ -1,4 +1,4 @@
-"""The HEAR 2021 API: audio in, embeddings of a frozen encoder out.
+"""The HEAR 2021 API: audio in, embeddings from a frozen encoder out.
 
 from audio_barlow_twins.eval.hear import get_scene_embeddings, load_model
 
@@ -21,7 +21,6 @@ def get_scene_embeddings(audio: Tensor, model: Embedder) -> Tensor:
 
     Args:
         audio: float [N, samples] in [-1, 1] at `model.sample_rate`; any number of samples.
-        model: from `load_model`.
 
     Returns:
         float32 [N, model.scene_embedding_size], on the model's device.
@@ -37,14 +36,12 @@ def get_timestamp_embeddings(
 ) -> tuple[Tensor, Tensor]:
     """Embed a window centred on every timestamp.
 
-    Half a window of zeros goes before and after each clip, and timestamps run from 0 to the
-    clip's duration inclusive. Windows are embedded a bounded number at a time.
+    Clips are padded with half a window of zeros on either side. Timestamps run from 0 to the clip's
+    duration inclusive.
 
     Args:
         audio: float [N, samples] in [-1, 1] at `model.sample_rate`.
-        model: from `load_model`.
         hop_ms: from one timestamp to the next.
-        window_ms: length of the window.
 
     Returns:
         Embeddings float32 [N, T, model.timestamp_embedding_size] and timestamps in milliseconds
@@ -83,7 +80,7 @@ def embed_windows(
 
 
 def check_audio(audio: Tensor) -> None:
-    """Refuse what is not a batch of float waveforms."""
+    """Raise UserError unless `audio` is a batch of float waveforms [N, samples]."""
     if audio.ndim != 2 or not audio.is_floating_point() or not len(audio):
         shape = "x".join(map(str, audio.shape))
         raise UserError(f"audio is {audio.dtype} of shape {shape}; wanted float [clips, samples]")

@@ -1,4 +1,4 @@
-"""Items grouped by length, so that none is padded to another's."""
+"""Items grouped by length, so that a batch needs no padding."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -12,15 +12,14 @@ def buckets(
     most: Callable[[int], int],
     waiting_length: int,
 ) -> Iterator[list[tuple[int, Item]]]:
-    """Number items from 0 and group those of equal length.
+    """Number items from 0 and yield them in groups of equal length, each in the order given.
 
-    A group is yielded when it is full, or when too much waits and it has waited longest.
+    A full group is yielded at once; while more than `waiting_length` waits, the oldest group is.
 
     Args:
-        items: in any order; a group keeps it.
-        length: of an item, above 0.
-        most: how many items of a length fill a group; at least 1.
-        waiting_length: how much may wait for others of its length, as a sum of lengths.
+        length: returns the length of an item, above 0.
+        most: returns how many items of a length fill a group; at least 1.
+        waiting_length: largest sum of lengths in groups that are not full.
     """
     waiting: dict[int, list[tuple[int, Item]]] = {}
     total = 0

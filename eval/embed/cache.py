@@ -1,9 +1,9 @@
-"""Embeddings of task splits, kept on disk: a second probe of the same system embeds nothing.
+"""Embeddings of task splits, cached on disk: a second probe of the same system embeds nothing.
 
-A split is one file, `<system>/<task>/<split>-<digest of its clips>.npy`, of two arrays in numpy's
-format, one after another: embeddings float32 [N, D], and timestamps float64 [N, 2] in event tasks
-(number of the clip, milliseconds; [0, 2] in others). The CRC-32 of all that is at the end.
-`numpy.load(file)` gives the embeddings. Any folder may be deleted; none is removed by itself.
+A split is one file, `<system>/<task>/<split>-<digest of its clips>.npy`: two arrays in numpy's
+format and their CRC-32. The first array holds the embeddings, float32 [N, D], and is what
+`numpy.load(file)` returns; the second holds timestamps, float64 [N, 2] (clip number, milliseconds)
+in event tasks, [0, 2] in others. Nothing is evicted; any folder may be deleted at any time.
 """
 
 import hashlib
@@ -29,14 +29,14 @@ from ..tasks.task import Clip, Task
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Goes into the digests, so that files of another form are not found."""
+"""Part of the digests, so that files of another format are not found."""
 ORPHAN_AGE_S = 3600
-"""A scratch file that has not been written to for so long is of a process that was killed."""
+"""A scratch file that was last written to longer ago belongs to a process that was killed."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Embeddings of the clips of a split, clip after clip."""
+    """Embeddings of a split, in the order of its clips."""
 
     embeddings: Tensor
     """Float32 [N, D]."""
@@ -46,22 +46,22 @@ class Rows:
 
 @dataclass(frozen=True)
 class EmbeddingCache:
-    """The embeddings that one system made; any number of processes may use it at once."""
+    """The cached embeddings of one system; safe for several processes at once."""
 
     folder: Path
     """Holds the caches of all systems."""
     system: str
-    """Fingerprint of everything that decides what the system makes of a clip."""
+    """Fingerprint of everything that affects its embeddings."""
 
     def file(self, task: Task, split: str, sample_rate: int) -> Path:
-        """Name the file of a split of a task whose clips are at a rate in Hz."""
+        """Return the path of a split whose clips have a sample rate in Hz."""
         digest = fingerprint(task.splits[split], task.metadata.embedding_type, sample_rate)
         return self.folder / "embeddings" / self.system / task.name / f"{split}-{digest}.npy"
 
     def read(self, file: Path, n_clips: int) -> Rows | None:
-        """Read what `write` wrote; None if there is no such file, or it is damaged.
+        """Read what `write` wrote; None if the file is missing or damaged.
 
-        The embeddings are mapped into memory: private to the process, and read only when needed.
+        The embeddings are memory-mapped copy-on-write, so that pages are read when first used.
         """
         try:
             embeddings, timestamps = _read_arrays(file)
@@ -73,7 +73,7 @@ class EmbeddingCache:
             return None
 
     def write(self, file: Path, rows: Rows) -> None:
-        """Write the embeddings of a split, complete or not at all."""
+        """Write the embeddings of a split atomically."""
         embeddings = np.ascontiguousarray(rows.embeddings.cpu().numpy(), dtype="<f4")
         numbered = [
             np.stack([np.full(len(times), clip, dtype="<f8"), times], axis=1)
@@ -82,17 +82,14 @@ class EmbeddingCache:
         timestamps = np.concatenate([np.empty((0, 2), dtype="<f8"), *numbered])
         _remove_orphans(file)
         with caching(file), replacing(file) as scratch, scratch.open("wb") as out:
-            summing = _Summing(out)
+            checksummed = _ChecksumWriter(out)
             for array in (embeddings, timestamps):
-                np.lib.format.write_array(summing, array, allow_pickle=False)
-            out.write(struct.pack("<I", summing.checksum))
+                np.lib.format.write_array(checksummed, array, allow_pickle=False)
+            out.write(struct.pack("<I", checksummed.checksum))
 
 
 def fingerprint(clips: Sequence[Clip], embedding_type: str, sample_rate: int) -> str:
-    """Digest what is embedded: kind, rate, and the clips' names, sizes and times of change.
-
-    Labels have no part in it.
-    """
+    """Digest embedding type, rate, and the clips' names, sizes and mtimes, but not their labels."""
     digest = hashlib.sha256(f"{FORMAT} {embedding_type} {sample_rate} float32\n".encode())
     for clip in clips:
         status = clip.path.stat()
@@ -102,14 +99,12 @@ def fingerprint(clips: Sequence[Clip], embedding_type: str, sample_rate: int) ->
 
 def _remove_orphans(file: Path) -> None:
     for scratch in file.parent.glob(f".{file.name}.*.tmp"):
-        with suppress(FileNotFoundError):  # another process has just finished with it
+        with suppress(FileNotFoundError):  # another process has just renamed or removed it
             if time.time() - scratch.stat().st_mtime > ORPHAN_AGE_S:
                 scratch.unlink()
 
 
-class _Summing:
-    """A file that keeps the checksum of what is written to it."""
-
+class _ChecksumWriter:
     def __init__(self, file: BinaryIO) -> None:
         self.file, self.checksum = file, 0
 
@@ -122,7 +117,7 @@ def _read_arrays(file: Path) -> tuple[np.ndarray, np.ndarray]:
     content = np.memmap(file, mode="r")
     if zlib.crc32(content[:-4].data) != int.from_bytes(content[-4:].tobytes(), "little"):
         raise ValueError("its checksum differs")
-    # Copy on write: torch warns of arrays that cannot be written to.
+    # Copy on write, because torch warns about read-only arrays.
     embeddings: np.memmap = np.lib.format.open_memmap(file, mode="c")
     with file.open("rb") as rest:
         rest.seek(embeddings.offset + embeddings.nbytes)

@@ -30,15 +30,15 @@ class Embed:
     """Write one embedding for each sound file to a Parquet table."""
 
     files: Positional[tuple[Path, ...]]
-    """Sound files of any rate and length, or folders that are searched for them."""
+    """Sound files of any rate and length, or folders to search for them."""
     checkpoint: Path
     """Checkpoint that `abt train` wrote."""
     out: Path = Path("embeddings.parquet")
     """Parquet file to write."""
     skip_bad: bool = False
-    """List files that cannot be used in OUT's name with .failed.jsonl, instead of stopping."""
+    """Skip files that cannot be used and list them beside OUT, in .failed.jsonl; else, stop."""
     device: str | None = None
-    """Such as cpu or cuda:1; a GPU if there is one when left out."""
+    """Where to compute, such as cpu or cuda:1; by default a GPU if there is one."""
 
     def __post_init__(self) -> None:
         if not self.files:
@@ -48,11 +48,9 @@ class Embed:
 
     @property
     def failed_file(self) -> Path:
-        """Where files that cannot be used are listed."""
         return self.out.with_suffix(".failed.jsonl")
 
     def run(self) -> None:
-        """Do it."""
         checkpoint = read_checkpoint(self.checkpoint)
         model = frozen(checkpoint, self.device)
         files = find_audio(self.files)
@@ -65,10 +63,10 @@ class Embed:
             bar.update()
 
         width = model.scene_embedding_size
-        # No bar where nobody watches: tqdm tells by the terminal when disable is None.
+        # With disable=None, tqdm draws the bar only on a terminal.
         with tqdm(total=len(files), desc="embedding", unit="file", disable=None) as bar:
             rows = embed_files(files, model, skip if self.skip_bad else None)
-            write_embeddings(counted(rows, bar), self.out, width, metadata)
+            write_embeddings(_counted(rows, bar), self.out, width, metadata)
         write_failed(failed, self.failed_file)
         n_written = len(files) - len(failed)
         log.info("%d embeddings of %d features written to %s", n_written, width, self.out)
@@ -79,7 +77,7 @@ class Embed:
 def write_embeddings(
     rows: Iterable[FileEmbedding], out: Path, width: int, metadata: Mapping[str, str]
 ) -> None:
-    """Write embeddings of `width` features to a Parquet file, complete or not at all."""
+    """Write embeddings of `width` features to a Parquet file atomically."""
     schema = pa.schema(
         [
             pa.field("file", pa.string(), nullable=False),
@@ -92,13 +90,12 @@ def write_embeddings(
         with replacing(out) as scratch, pq.ParquetWriter(scratch, schema) as writer:
             remaining = iter(rows)
             while group := list(islice(remaining, ROWS_PER_GROUP)):
-                writer.write_batch(record_batch(group, schema))
+                writer.write_batch(_record_batch(group, schema))
     except OSError as error:
         raise UserError(f"{out}: cannot be written: {error.strerror or error}") from error
 
 
-def record_batch(group: Sequence[FileEmbedding], schema: pa.Schema) -> pa.RecordBatch:
-    """Lay out some rows by column."""
+def _record_batch(group: Sequence[FileEmbedding], schema: pa.Schema) -> pa.RecordBatch:
     values = pa.array(np.concatenate([row.embedding for row in group]))
     width = schema.field("embedding").type.list_size
     return pa.record_batch(
@@ -112,7 +109,7 @@ def record_batch(group: Sequence[FileEmbedding], schema: pa.Schema) -> pa.Record
 
 
 def write_failed(failed: Sequence[Failed], out: Path) -> None:
-    """Write a line of JSON for each file that could not be used; without any, remove the list."""
+    """Write failed files as JSON lines; without any, remove the list of an earlier run."""
     if not failed:
         out.unlink(missing_ok=True)
         return
@@ -121,8 +118,7 @@ def write_failed(failed: Sequence[Failed], out: Path) -> None:
         scratch.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def counted(rows: Iterable[FileEmbedding], bar: tqdm) -> Iterator[FileEmbedding]:
-    """Pass rows on and show how many there were."""
+def _counted(rows: Iterable[FileEmbedding], bar: tqdm) -> Iterator[FileEmbedding]:
     for row in rows:
         bar.update()
         yield row

@@ -1,4 +1,4 @@
-"""Embeddings of a split with all that is needed to train and score a probe on them."""
+"""Embeddings of a split with the targets that a probe is trained and scored on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from ..tasks.timeline import Timeline
 
 @dataclass(frozen=True)
 class Embedded:
-    """A split: one row a clip in scene tasks, one a timestamp in event tasks, clip after clip."""
+    """A split in the order of its clips: a row per clip in scene tasks, per timestamp in others."""
 
     embeddings: Tensor
     """Float32 [N, D], finite."""
     targets: Tensor
     """Float32 0 or 1 [N, L], on the same device."""
     timelines: tuple[Timeline, ...] = ()
-    """Event tasks: the clips of the split; their numbers of timestamps add up to N."""
+    """Event tasks: one for each clip; their numbers of timestamps add up to N."""
 
     def __post_init__(self) -> None:
         rows = len(self.embeddings)
@@ -29,12 +29,10 @@ class Embedded:
             raise ValueError(f"{rows} embeddings have {frames} timestamps")
 
     def __len__(self) -> int:
-        """Number of rows."""
         return len(self.embeddings)
 
 
 def join(parts: Sequence[Embedded]) -> Embedded:
-    """Concatenate splits."""
     if len(parts) == 1:
         return parts[0]
     return Embedded(

@@ -1,7 +1,7 @@
-"""Sound files in, embeddings out, at nearly the speed of the bare encoder.
+"""Sound files in, embeddings out.
 
-Threads read files ahead of the encoder, and clips with the same number of frames go through it
-together. None is padded to another's length, so an embedding does not depend on its neighbours.
+Threads prefetch files, and clips with the same number of frames share a forward pass. No clip is
+padded to another's length, so an embedding does not depend on the other clips of its pass.
 """
 
 import os
@@ -24,11 +24,11 @@ from .batches import buckets
 
 MAX_DURATION_S = 600
 READ_AHEAD = 32
-"""Files that are read, or being read, before the encoder asks for them; at most 1.2 GB."""
+"""Files to prefetch; at most 1.2 GB of samples."""
 FRAMES_WAITING = 4 * 128 * 96
-"""Clips that wait for others of their length, as frames: 8 min of sound, 30 MB."""
+"""Frames of clips that wait for others of their length: 8 min of sound, 30 MB."""
 FRAMES_PER_PASS = {"cpu": 16 * 96, "cuda": 128 * 96}
-"""Frames that go through the encoder at once: few on a CPU, where its maps fit the cache then."""
+"""Frames in one forward pass: few on a CPU, so that the encoder's maps fit its cache."""
 
 Pass = Sequence[tuple[int, "Sound"]]
 """Numbered sounds with the same number of frames."""
@@ -36,8 +36,6 @@ Pass = Sequence[tuple[int, "Sound"]]
 
 @dataclass(frozen=True)
 class Sound:
-    """A sound file that has been read."""
-
     file: Path
     wave: np.ndarray
     """float32 [samples] at the model's rate."""
@@ -45,8 +43,6 @@ class Sound:
 
 @dataclass(frozen=True)
 class FileEmbedding:
-    """The embedding of one sound file."""
-
     file: Path
     duration_s: float
     embedding: np.ndarray
@@ -55,8 +51,6 @@ class FileEmbedding:
 
 @dataclass(frozen=True)
 class Failed:
-    """A sound file that cannot be used."""
-
     file: Path
     reason: str
 
@@ -71,8 +65,8 @@ def embed_files(
 
     Args:
         files: of any format that libsndfile reads, any rate and number of channels.
-        model: from `load_model`.
-        on_bad: told of files that cannot be used, which are left out; without it they raise.
+        on_bad: called with each file that cannot be used, which is skipped; without it, the first
+            one raises.
 
     Yields:
         Embeddings in the order of the files.
@@ -94,7 +88,7 @@ def embed_files(
 
 
 def reading_threads(device: torch.device) -> int:
-    """Choose how many threads read: an encoder on the CPU needs most cores itself."""
+    """Return how many threads to read with: an encoder on the CPU needs most cores itself."""
     cores = os.cpu_count() or 1
     return max(1, cores // 4) if device.type == "cpu" else min(MOST_THREADS, cores)
 
@@ -102,7 +96,7 @@ def reading_threads(device: torch.device) -> int:
 def read_ahead(
     files: Iterable[Path], sample_rate: int, on_bad: OnBad | None = None, threads: int = 1
 ) -> Iterator[Sound]:
-    """Read files in threads, and yield them in order; see `embed_files` for `on_bad`."""
+    """Prefetch files in threads and yield them in order; see `embed_files` for `on_bad`."""
     read = partial(read_clip, sample_rate=sample_rate)
     for file, wave in ahead(read, map(Path, files), threads, READ_AHEAD):
         try:
@@ -114,7 +108,7 @@ def read_ahead(
 
 
 def read_clip(file: Path, sample_rate: int) -> np.ndarray:
-    """Read a whole file that is short enough to be embedded, float32 [samples]."""
+    """Read a file, float32 [samples]; refuse one longer than `MAX_DURATION_S`."""
     wave = read_audio(file, sample_rate)
     if (duration_s := len(wave) / sample_rate) > MAX_DURATION_S:
         raise AudioError(
@@ -125,7 +119,7 @@ def read_clip(file: Path, sample_rate: int) -> np.ndarray:
 
 
 def passes(sounds: Iterable[Sound], model: Embedder) -> Iterator[Pass]:
-    """Number sounds, and group those that may go through the encoder together."""
+    """Number sounds from 0, and group those that share a forward pass."""
     per_pass = FRAMES_PER_PASS["cpu" if model.device.type == "cpu" else "cuda"]
 
     def n_frames(sound: Sound) -> int:
@@ -136,10 +130,7 @@ def passes(sounds: Iterable[Sound], model: Embedder) -> Iterator[Pass]:
 
 @torch.no_grad()
 def log_mel_of(part: Pass, model: Embedder) -> Tensor:
-    """Compute log-mel, float32 [n, T, F].
-
-    The sounds may differ by less than a hop; those of one length are transformed together.
-    """
+    """Compute log-mels of a pass, float32 [n, T, F]; lengths may differ by less than a hop."""
     least = model.least_samples
     frames = []
     for n_samples, alike in groupby((sound.wave for _, sound in part), key=len):

@@ -1,7 +1,6 @@
-"""The clips of a task through one system: embeddings with all that a probe needs.
+"""Task clips in, embeddings with targets out.
 
-Threads read ahead, clips of one length go through the system together, none is padded to another's
-length, and the rows come out in the order of the task.
+As in `files`, threads prefetch, clips of one length share a pass, and none is padded.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,10 +22,10 @@ from .embedded import Embedded
 from .files import READ_AHEAD, reading_threads
 
 WAITING_S = 1800
-"""Clips that wait for others of their length, s of sound: 115 MB at 16 kHz."""
+"""Sound in clips that wait for others of their length, s: 115 MB at 16 kHz."""
 PASS_S = {"cpu": 16}
-"""Sound that goes through a system at once, s: little on a CPU, where its maps fit the cache then.
-Elsewhere a system's own bound counts alone."""
+"""Sound in one pass, s: little on a CPU, so that a system's maps fit its cache. On other devices
+only the system's own limit applies."""
 
 
 def embed_task(
@@ -35,19 +34,15 @@ def embed_task(
     progress: Callable[[int], object] = lambda n: None,
     cache: EmbeddingCache | None = None,
 ) -> dict[str, Embedded]:
-    """Embed every clip of a task with one system, or take what it made of them before.
+    """Return embeddings and targets of each split, on the system's device.
 
     Args:
         task: its clips are at the system's rate.
-        system: takes them.
-        progress: told how many clips are done each time that some are.
-        cache: of this very system.
-
-    Returns:
-        For each split, embeddings and targets on the system's device.
+        progress: called with the number of clips after each pass.
+        cache: of this system; its embeddings are used, and new ones are added.
 
     Raises:
-        AudioError: a clip cannot be used; splits before its own are in the cache.
+        AudioError: a clip cannot be used; the splits before it are in the cache.
     """
     return {split: embed_split(task, split, system, progress, cache) for split in task.splits}
 
@@ -62,8 +57,8 @@ def embed_split(
     """Embed one split of a task; see `embed_task`."""
     clips = task.splits[split]
     if cache is None:
-        return labelled(embed_clips(clips, task.metadata.is_event, system, progress), task, split)
-    # What the clips are is noted before they are read: one that changes meanwhile is not taken.
+        return _labelled(embed_clips(clips, task.metadata.is_event, system, progress), task, split)
+    # Digest the clips before reading them, so that one that changes meanwhile is embedded again.
     file = cache.file(task, split, system.sample_rate)
     rows = cache.read(file, len(clips))
     if rows is None:
@@ -72,7 +67,7 @@ def embed_split(
     else:
         progress(len(clips))
         rows = Rows(rows.embeddings.to(system.device), rows.timestamps_ms)
-    return labelled(rows, task, split)
+    return _labelled(rows, task, split)
 
 
 @torch.no_grad()
@@ -82,15 +77,14 @@ def embed_clips(
     system: LoadedSystem,
     progress: Callable[[int], object] = lambda n: None,
 ) -> Rows:
-    """Embed clips as wholes, or at their timestamps, in their order."""
+    """Embed clips in order: each as a whole, or at its timestamps in event tasks."""
     parts: list[Tensor] = [torch.empty(0)] * len(clips)
     times: list[np.ndarray] = [np.empty(0)] * (len(clips) if is_event else 0)
     rate = system.sample_rate
-    reading = ahead(
-        partial(read_clip, sample_rate=rate), clips, reading_threads(system.device), READ_AHEAD
-    )
+    read = partial(read_clip, sample_rate=rate)
+    reading = ahead(read, clips, reading_threads(system.device), READ_AHEAD)
     waves = (wave.result() for _, wave in reading)
-    for group in buckets(waves, len, partial(clips_at_once, system), WAITING_S * rate):
+    for group in buckets(waves, len, partial(_clips_per_pass, system), WAITING_S * rate):
         numbers, some = zip(*group, strict=True)
         audio = torch.from_numpy(np.stack(some))
         if is_event:
@@ -105,16 +99,19 @@ def embed_clips(
     return Rows(torch.cat(parts), tuple(times))
 
 
-def clips_at_once(system: LoadedSystem, n_samples: int) -> int:
-    """Choose how many clips of a length go through a system together."""
+def read_clip(clip: Clip, sample_rate: int) -> np.ndarray:
+    """Read a task clip, float32 [samples], which must be at `sample_rate` (Hz)."""
+    return read_at_rate(clip.path, sample_rate)
+
+
+def _clips_per_pass(system: LoadedSystem, n_samples: int) -> int:
     most = system.clips_per_pass(n_samples)
     if (seconds := PASS_S.get(system.device.type)) is not None:
         most = min(most, seconds * system.sample_rate // n_samples)
     return max(1, most)
 
 
-def labelled(rows: Rows, task: Task, split: str) -> Embedded:
-    """Add targets, and in event tasks timelines, to embeddings of a split."""
+def _labelled(rows: Rows, task: Task, split: str) -> Embedded:
     clips, device = task.splits[split], rows.embeddings.device
     if not task.metadata.is_event:
         return Embedded(rows.embeddings, torch.from_numpy(task.targets(split)).to(device))
@@ -122,8 +119,3 @@ def labelled(rows: Rows, task: Task, split: str) -> Embedded:
     targets = np.concatenate([task.frame_targets(clip, times) for clip, times in pairs])
     timelines = [Timeline(timestamps_ms=times, events=clip.events) for clip, times in pairs]
     return Embedded(rows.embeddings, torch.from_numpy(targets).to(device), tuple(timelines))
-
-
-def read_clip(clip: Clip, sample_rate: int) -> np.ndarray:
-    """Read a clip of a task, float32 [samples]; its rate must be what its folder says."""
-    return read_at_rate(clip.path, sample_rate)

@@ -1,1 +1,1 @@
-"""The report of an evaluation: scores side by side, as a page, as Markdown and as tables."""
+"""The report of an evaluation: scores side by side, as HTML, Markdown, CSV and JSON."""

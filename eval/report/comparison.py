@@ -1,4 +1,4 @@
-"""Systems side by side: which tasks they share, their averages, and how far above random they are.
+"""Systems side by side: their shared tasks, averages, and gains over random initialisation.
 
 Averages are compared only over tasks that all systems of a table have.
 """
@@ -14,7 +14,7 @@ from .published import GROUPS, OWN, Published, group_of
 from .scores import TaskReport
 
 RANDOM = "random init"
-"""Name of the system that others are measured against."""
+"""Default name of the baseline."""
 HEAR_L = {
     "HEAR-L, LibriCount": tuple(task.folder for task in PAPER_TASKS if task.hear_l),
     "HEAR-L, Speech Commands 5h": tuple(
@@ -23,22 +23,18 @@ HEAR_L = {
         if (task.hear_l or task.title == "Speech Commands 5h") and task.title != "LibriCount"
     ),
 }
-"""The paper's small set: by its footnote, and as its published averages come out."""
+"""The paper's small set: by its footnote, and with the task that reproduces its averages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """The score of one system on one task."""
-
     mean: float
     std: float | None = None
-    """Over seeds, or with one seed over folds; None with neither."""
+    """Over seeds, or with one seed over folds; None with one seed and one fold."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A task of the comparison."""
-
     report: TaskReport
     title: str
     group: str
@@ -50,23 +46,22 @@ class Column:
 
     @property
     def is_share(self) -> bool:
-        """Whether the score lies from 0 to 1 and more is better, so that it can be averaged."""
+        """Whether the score is in [0, 1] and more is better, so that it can be averaged."""
         return not self.is_minimised and self.report.score != "d_prime"
 
     @property
     def is_minimised(self) -> bool:
-        """Whether less is better."""
         return self.report.score in MINIMISED_SCORES
 
     @property
     def is_published(self) -> bool:
-        """Whether this is the paper's task, scored as it is there."""
+        """Whether this is the paper's task with the paper's score."""
         known = paper_task(self.task)
         same = known is not None and known.evaluation[0] == self.report.score
         return same and not self.report.differences
 
     def best(self, rows: Iterable["Row"]) -> float:
-        """Return the best score of some rows; NaN, which nothing equals, if there is none."""
+        """Return the best score of some rows; NaN without one."""
         known = [row.cells[self.task].mean for row in rows if self.task in row.cells]
         choose = min if self.is_minimised else max
         return choose((value for value in known if not math.isnan(value)), default=math.nan)
@@ -74,13 +69,11 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A system of the comparison."""
-
     name: str
     source: str = ""
-    """Who published it; empty for a system that was run."""
+    """Publication; empty for a system that was run."""
     baseline: str = ""
-    """Name of the row that this one is measured against, if there is one."""
+    """Name of the row to compare with, if there is one."""
     cells: Mapping[str, Cell]
     """By task folder; a task may be missing."""
 
@@ -103,25 +96,23 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Rows by columns."""
-
     columns: tuple[Column, ...]
     """Tasks in the order of their groups."""
     runs: tuple[Row, ...]
-    """Systems that were run; the first is the one that the report is about."""
+    """Systems that were run; the first is the report's subject."""
     anchors: tuple[Row, ...]
     """Published systems that have a score on one of the tasks."""
     others: tuple[Row, ...]
     """Further published systems."""
 
     def shared(self, rows: Sequence[Row]) -> tuple[str, ...]:
-        """List the tasks that all of some rows have."""
+        """List the tasks on which all rows have a score that can be averaged."""
         tasks = [column.task for column in self.columns]
         known = [set(row.known(self.columns)) for row in rows]
         return tuple(task for task in tasks if all(task in some for some in known))
 
     def groups(self, tasks: Sequence[str] | None = None) -> dict[str, tuple[str, ...]]:
-        """Sort tasks, or all, by group; groups without any are left out."""
+        """Return tasks, by default all, by group."""
         chosen = [each for each in self.columns if tasks is None or each.task in tasks]
         return {
             group: tuple(column.task for column in chosen if column.group == group)
@@ -129,28 +120,28 @@ class Comparison:
         }
 
     def sets(self, tasks: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """Name the sets of tasks that are averaged: groups, all, and HEAR-L if it is there."""
+        """Return the sets of tasks to average by name: groups, all, and HEAR-L if complete."""
         whole = {name: some for name, some in HEAR_L.items() if set(some) <= set(tasks)}
         return self.groups(tasks) | {"all": tuple(tasks)} | whole
 
     def baseline_of(self, row: Row) -> Row | None:
-        """Find the row of the same encoder without training."""
+        """Return the row of the same encoder without training, if there is one."""
         rows = self.anchors + self.others if row.source else self.runs
         return next((each for each in rows if each.name == row.baseline), None)
 
     def over_random(self, row: Row, tasks: Sequence[str]) -> float:
-        """Say by how many percent an average lies above that of the row's baseline; NaN if none."""
+        """Return the gain of a row's average over that of its baseline in percent, or NaN."""
         base = self.baseline_of(row)
         return percent_over(row.average(tasks), base.average(tasks)) if base else math.nan
 
     def best(self, tasks: Sequence[str]) -> Row | None:
-        """Find the published system with the highest average over tasks; it has all of them."""
+        """Return the published system with the highest average among those with all tasks."""
         able = [row for row in (*self.anchors, *self.others) if set(tasks) <= row.cells.keys()]
         return max(able, key=lambda row: row.average(tasks)) if able and tasks else None
 
 
 def percent_over(value: float, baseline: float) -> float:
-    """Percentage by which a score, or an average, lies above that of the random baseline."""
+    """Return the gain of a score over a baseline's in percent; NaN for a baseline of 0."""
     return 100 * (value / baseline - 1) if baseline else math.nan
 
 
@@ -164,11 +155,11 @@ def compare(
     """Arrange reports and published scores.
 
     Args:
-        reports: of each task; a system may be missing from any.
+        reports: one for each task; a system may be missing from any.
         anchors: published systems to show beside those that were run.
-        others: further ones; a model that is among the anchors is left out.
-        ours: name of the system that the report is about; the first one if empty.
-        baseline: name of the one that systems are measured against.
+        others: further published systems; models among the anchors are skipped.
+        ours: name of the report's subject; the first system if empty.
+        baseline: name of the system to compare with.
     """
     order = [*(task.folder for task in PAPER_TASKS), *(report.task for report in reports)]
     groups = [*GROUPS, OWN]

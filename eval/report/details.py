@@ -1,4 +1,4 @@
-"""What is behind the scores: hyperparameters, every score, every fold; all scores as CSV."""
+"""Details of the scores: hyperparameters, every score, every fold; all scores as CSV."""
 
 import csv
 import io
@@ -11,20 +11,20 @@ from .published import Published, group_of
 COLUMNS = ("system", "task", "group", "score", "mean", "std", "n_folds", "seeds", "source")
 RUN_HERE = "this run"
 LEFT_OUT = ("loss", "score")
-"""Numbers of a test that are no scores of their own."""
+"""Numbers of a test that are not scores of their own."""
 Table = tuple[list[tuple[str, ...]], tuple[str, ...], str]
 """Rows, head and caption."""
 
 
 def all_scores(result: TaskResult) -> dict[str, list[float]]:
-    """Collect every score of a task by name, one value for each seed and test set, in order."""
+    """Return every score of a task by name, with a value for each seed and test set."""
     folds = [fold.test for run in result.runs for fold in run.folds]
     names = [name for name in folds[0] if name.removeprefix("test_") not in LEFT_OUT]
     return {name.removeprefix("test_"): [test[name] for test in folds] for name in names}
 
 
 def tables(column: Column) -> Iterator[Table]:
-    """Yield what is known of a task's scores; nothing if it has none yet."""
+    """Yield tables of a task's scores; none if it has not been scored."""
     systems = column.report.systems
     if not systems:
         return
@@ -39,7 +39,6 @@ def tables(column: Column) -> Iterator[Table]:
 
 
 def _table(rows: Iterable[Mapping[str, str]], caption: str) -> Table:
-    """Lay out rows of cells by the names of their columns."""
     rows = list(rows)
     head = tuple(dict.fromkeys(name for row in rows for name in row))
     return [tuple(row.get(name, "-") for name in head) for row in rows], head, caption
@@ -70,9 +69,9 @@ def _folds(system: str, run: Run) -> dict[str, str]:
 
 
 def scores_csv(comparison: Comparison, published: Sequence[Published]) -> str:
-    """Write every score of every system, and those published for the same tasks, in long form.
+    """Return all scores, and those published for the same tasks, as CSV with a row for each.
 
-    Values are as they were computed, NaN too; the first score of a task is the one that counts.
+    Values are not rounded and may be NaN; the first score of a task is the reported one.
     """
     text = io.StringIO()
     rows = (COLUMNS, *_rows_of_runs(comparison), *_rows_of_published(comparison, published))

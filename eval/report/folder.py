@@ -1,4 +1,4 @@
-"""A report as a folder: `report.html`, `report.md` and `scores.csv`, each complete or not there."""
+"""A report as a folder: `report.html`, `report.md` and `scores.csv`, each written atomically."""
 
 import math
 import platform
@@ -35,18 +35,18 @@ def write_report(
     baseline: str = RANDOM,
     command: str = "",
 ) -> None:
-    """Write the three files of a report, of whatever has been scored so far.
+    """Write the three files of a report on what has been scored so far.
 
     Args:
-        out: folder; made if it is not there.
-        reports: of each task; a system may be missing from any.
+        out: folder; created if missing.
+        reports: one for each task; a system may be missing from any.
         facts: what identifies the model, as plain values.
         protocol: how probes were trained.
-        anchors: published systems for the tables, those of the paper's if None; the page folds
-            all others away.
-        ours: name of the system that the report is about; the first one if empty.
-        baseline: name of the system that others are measured against.
-        command: command line to note.
+        anchors: published systems for the tables, by default the paper's; the page folds all others
+            away.
+        ours: name of the report's subject; the first system if empty.
+        baseline: name of the system to compare with.
+        command: command line to print in the report.
     """
     published = read_published()
     shown = main_anchors(published) if anchors is None else anchors
@@ -65,7 +65,6 @@ def write_report(
 
 
 def _content(comparison: Comparison, protocol: Protocol, made: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the templates use, by name."""
     rows = comparison.runs + comparison.anchors
     shared = comparison.shared(rows)
     averages = [(row, row.average(shared)) for row in rows]
@@ -85,14 +84,13 @@ def _content(comparison: Comparison, protocol: Protocol, made: Mapping[str, Any]
         ],
         "bars": partial(_bars, comparison),
         "best_average": best_average,
-        # Without a task that all have, averages are NaN, which leaves the order as it is.
+        # Without a shared task, all averages are NaN, and sorting keeps the order.
         "more": tuple(sorted(comparison.others, key=lambda row: -row.average(others))),
         "made": [(name, str(value)) for name, value in made.items()],
     }
 
 
 def _circumstances(protocol: Protocol, command: str) -> dict[str, str]:
-    """Say when, with what and how a report was made."""
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     seeds = " ".join(map(str, protocol.seeds))
     made = {
@@ -104,12 +102,11 @@ def _circumstances(protocol: Protocol, command: str) -> dict[str, str]:
 
 
 def best_average(rows: Sequence[Row], tasks: Sequence[str]) -> float:
-    """Return the best average of some rows; NaN, which nothing equals, if there is none."""
+    """Return the best average of some rows; NaN without one."""
     return max((row.average(tasks) for row in rows), default=math.nan)
 
 
 def _bars(comparison: Comparison, column: Column) -> list[Bar]:
-    """Draw the scores of the systems that were run, and the best of the published ones."""
     able = [row for row in (*comparison.anchors, *comparison.others) if column.task in row.cells]
     top = column.best(able)
     best = [row for row in able if row.cells[column.task].mean == top][:1]
@@ -131,7 +128,7 @@ def _kind(comparison: Comparison, row: Row) -> str:
 
 
 def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return plain values by name; those of an inner mapping go by both names."""
+    """Join the names of an inner mapping to that of its parent."""
     flat: dict[str, Any] = {}
     for name, value in facts.items():
         inner = value.items() if isinstance(value, Mapping) else [("", value)]

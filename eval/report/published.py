@@ -1,4 +1,4 @@
-"""Published scores on the paper's HEAR tasks, to set beside ours; the CSV says whose they are."""
+"""Published scores on the paper's HEAR tasks, with their sources, to compare ours with."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ PAPER, AUTHORS, LEADERBOARD = (
     "Anton et al. 2023, tables", "Anton et al. 2023, code", "HEAR leaderboard",
 )  # fmt: skip
 RANDOM_INIT = ", random init"
-# The groups of the authors' results, where the last is "other".
+# The groups of the authors' results, who call the last one "other".
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "speech": ("CREMA-D", "LibriCount", "Speech Commands 5h", "Speech Commands full",
                "Vocal Imitations", "VoxLingua"),
@@ -25,35 +25,29 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "events": ("DCASE 2016 task 2", "MAESTRO 5h"),
 }  # fmt: skip
 OWN = "not of the paper"
-"""Group of every other task."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """What one source says of one model."""
-
     model: str
     source: str
     scores: Mapping[tuple[str, str], float]
     """By task folder and name of the score."""
     notes: Mapping[str, str]
-    """What to know of the score on a task, by task folder."""
+    """Remarks on scores, by task folder."""
 
     @property
     def baseline(self) -> str:
-        """Name of the same encoder without training, where that is published, too."""
+        """Name of the same encoder without training, if that is published too."""
         encoder = self.model.removeprefix("ABT ").split(",")[0]
         return encoder + RANDOM_INIT if self.model.startswith("ABT ") else ""
 
 
 def read_published(path: Path = SCORES) -> tuple[Published, ...]:
-    """Read published scores from a CSV file; lines that begin with # are comments.
-
-    Returns:
-        One entry for each model and source, in the order of the file.
+    """Return a CSV file's scores of each model and source; lines that begin with # are comments.
 
     Raises:
-        UserError: the file or a line of it is not of this form.
+        UserError: the file cannot be read, lacks columns, or a score is not a number.
     """
     try:
         lines = [line for line in path.read_text("utf-8").splitlines() if line[:1] != "#"]
@@ -85,13 +79,12 @@ def _score(row: Mapping[str, str], path: Path) -> float:
 
 
 def main_anchors(published: Sequence[Published]) -> tuple[Published, ...]:
-    """Choose what a report shows by itself: the paper's tables and their random baselines."""
+    """Return what a report shows by default: the paper's tables and their random baselines."""
     tables = [each for each in published if each.source == PAPER]
     baselines = {each.baseline for each in tables}
     return (*tables, *(each for each in published if each.model in baselines))
 
 
 def group_of(task: str) -> str:
-    """Return the group of a task folder."""
     titles = {known.folder: known.title for known in PAPER_TASKS}
     return next((group for group, some in GROUPS.items() if titles.get(task) in some), OWN)

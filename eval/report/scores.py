@@ -1,4 +1,4 @@
-"""Scores side by side: a plain table to read, and a JSON file to go on with."""
+"""Scores side by side: a plain table to read, and a JSON file for further use."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from ..probe.result import TaskResult
 
 @dataclass(frozen=True, kw_only=True)
 class TaskReport:
-    """What the systems reached on one task."""
+    """The scores of all systems on one task."""
 
     task: str
     score: str
@@ -23,14 +23,13 @@ class TaskReport:
     n_folds: int
     """Number of test sets that a score is the mean of."""
     chance: float | None
-    """Score reached without listening; None for event tasks."""
+    """Score without listening; None for event tasks."""
     systems: Mapping[str, TaskResult]
-    """What has been scored; in a running evaluation, a system may still be missing."""
+    """By name; in a running evaluation, a system may still be missing."""
     differences: tuple[str, ...] = ()
-    """In what the folder is not the paper's task of that name."""
+    """How the folder differs from the paper's task of that name."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values for the scores file."""
         return {
             "score": self.score,
             "n_clips": self.n_clips,
@@ -49,7 +48,7 @@ class TaskReport:
 
 
 def score_table(reports: Sequence[TaskReport]) -> str:
-    """Lay out scores in percent: a row for each system, a column for each task."""
+    """Return a table of scores in percent: a row for each system, a column for each task."""
     rows = [
         ["", *(report.task for report in reports)],
         ["score", *(report.score for report in reports)],
@@ -70,7 +69,7 @@ def score_table(reports: Sequence[TaskReport]) -> str:
 
 
 def percent(result: TaskResult) -> str:
-    """Write a score in percent, with its deviation if there is one."""
+    """Format a score in percent, with its deviation if there is one."""
     mean = f"{100 * result.mean:.1f}"
     return mean if result.std is None else f"{mean} ± {100 * result.std:.1f}"
 
@@ -78,7 +77,6 @@ def percent(result: TaskResult) -> str:
 def write_scores(
     out: Path, facts: Mapping[str, Any], protocol: Protocol, reports: Sequence[TaskReport]
 ) -> None:
-    """Write the scores file, complete or not at all."""
     content = {
         "checkpoint": dict(facts),
         "protocol": asdict(protocol),

@@ -1,4 +1,4 @@
-"""What a report says in words, above and below its tables."""
+"""The sentences of a report, above and below its tables."""
 
 import math
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from .published import OWN
 
 FEW_TASKS = 5
 FEW_CLIPS = 500
-"""A task of our own with fewer clips gets a warning."""
+"""A task that is not the paper's gets a warning if it has fewer clips."""
 
 
 def percent(value: float | None) -> str:
-    """Write a share in percent, or that there is none."""
+    """Format a share in percent; "-" for none."""
     return "-" if value is None or not math.isfinite(value) else f"{100 * value:.1f}"
 
 
 def written(cell: Cell | None, column: Column) -> tuple[str, str]:
-    """Write a score and its deviation; '' for no deviation, '-' for no score."""
+    """Format a score and its deviation; '' for no deviation, '-' for no score."""
     if cell is None:
         return "-", ""
     if math.isnan(cell.mean):
@@ -30,23 +30,21 @@ def written(cell: Cell | None, column: Column) -> tuple[str, str]:
 
 
 def signed_percent(value: float) -> str:
-    """Write a percentage over the random baseline."""
     return f"{value:+.1f} %" if math.isfinite(value) else "-"
 
 
 def count(number: int, noun: str) -> str:
-    """Write a number of things."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def several(numbers: Sequence[int], noun: str) -> str:
-    """Write the range of some numbers of things."""
+    """Format the range of several numbers with a noun, such as "1 to 5 seeds"."""
     low, high = min(numbers), max(numbers)
     return count(high, noun) if low == high else f"{low} to {count(high, noun)}"
 
 
 def headline(comparison: Comparison, protocol: Protocol) -> list[str]:
-    """Say what the first system is worth: beside random weights, beside what is published."""
+    """Compare the first system with random weights and with published systems, in sentences."""
     if not comparison.runs:
         return ["Nothing has been scored yet."]
     ours = comparison.runs[0]
@@ -96,7 +94,7 @@ def _beside_published(comparison: Comparison, ours: Row) -> list[str]:
 
 
 def warnings(comparison: Comparison) -> list[str]:
-    """List what a reader must know before trusting an average."""
+    """Return sentences about what limits the averages."""
     columns = comparison.columns
     papers = [column for column in columns if column.is_published]
     said = []
@@ -133,7 +131,7 @@ def _lacking(row: Row, columns: Sequence[Column]) -> str:
 
 
 def notes(comparison: Comparison, protocol: Protocol) -> list[str]:
-    """Say how the numbers were made and how to read them."""
+    """Return sentences on how the numbers were made and how to read them."""
     said = [
         "Scores in percent; ± is the sample standard deviation over seeds, or with one seed over "
         "test sets. Error rates and d' are as they are, and no part of averages.",
@@ -156,7 +154,6 @@ def notes(comparison: Comparison, protocol: Protocol) -> list[str]:
 
 
 def _protocol_words(protocol: Protocol) -> str:
-    """Say in what a protocol is heareval's."""
     batches = "shuffled" if protocol.shuffle else "never shuffled"
     stop = "ends training" if protocol.stop_at_nan else "does not end training"
     rounded = ", in bfloat16" if protocol.bfloat16 else ""

@@ -1,1 +1,1 @@
-"""Models x tasks x seeds scored as resumable Ray tasks."""
+"""Score models x tasks x seeds with resumable Ray tasks."""

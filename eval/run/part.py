@@ -25,8 +25,6 @@ from .scoring import Scores, count_trainings, score
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """A system on a task."""
-
     system: SystemSpec
     fingerprint: str
     """Of the system."""
@@ -36,19 +34,17 @@ class Planned:
     """Digest of the task."""
     n_clips: int
     n_probes: int
-    """To be trained with each seed."""
+    """Probes to train with each seed."""
     out: Path
-    """Folder of the evaluation."""
     cache: Path
     """Folder for resampled clips and embeddings."""
     device: str
     threads: int
-    """To compute with on a CPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A part: what is to be embedded, or probed with one seed."""
+    """A task to embed, or to probe with one seed."""
 
     planned: Planned
     protocol: Protocol | None = None
@@ -56,12 +52,10 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
         return f"{self.planned.system.name} on {self.planned.folder.name}"
 
     @property
     def path(self) -> Path:
-        """File of the scores."""
         if self.protocol is None:
             raise ValueError(f"{self.name}: embeddings have no scores")
         (seed,) = self.protocol.seeds
@@ -83,29 +77,26 @@ class Job:
 
     @property
     def progress(self) -> str:
-        """Say how far it is; '' if nothing is trained yet."""
+        """Return how many probes have been trained, as text; '' for none."""
         trained = count_trainings(self.path)
         return f"{self.name} {trained}/{self.planned.n_probes}" if trained else ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobReport:
-    """What became of a job."""
-
     job: Job
     clips: int
-    """Clips that were embedded or, for the probes, stood for."""
+    """Clips of the task."""
     failure: str = ""
-    """What the user can mend."""
+    """The message of a UserError."""
 
     @property
     def outcomes(self) -> dict[str, int]:
-        """Count it for the progress bar."""
         return {"failed" if self.failure else "embedded" if not self.job.protocol else "probed": 1}
 
 
 def run_job(job: Job) -> JobReport:
-    """Do a job, or what an interrupted call has left of it."""
+    """Run a job, or what an interrupted call has left of it."""
     planned, failure = job.planned, ""
     torch.set_num_threads(planned.threads)
     try:
@@ -125,12 +116,12 @@ def run_job(job: Job) -> JobReport:
 
 @lru_cache(maxsize=1)
 def _loaded(system: SystemSpec, fingerprint: str, device: str) -> LoadedSystem:
-    """Load a system; a worker that gets several jobs of one keeps it."""
+    """Load a system, cached for the next job of the same worker."""
     return system.load(None if device == "auto" else device)
 
 
 def scores_folder(out: Path, system: SystemSpec) -> Path:
-    """Name the folder of a system's scores after what the report calls it."""
+    """Return the folder of a system's scores, named after its row in the report."""
     return out / "scores" / re.sub(r"[^\w.]+", "-", system.name).strip("-")
 
 
@@ -141,7 +132,7 @@ def made_of(fingerprint: str, task: str, protocol: Protocol) -> dict[str, Any]:
 
 
 def digest_of(task: Task) -> str:
-    """Digest what a task asks for: metadata, labels, and names and sizes of the clips."""
+    """Digest a task: metadata, labels, and names and sizes of the clips."""
     digest = hashlib.blake2b(
         json.dumps(asdict(task.metadata), sort_keys=True, default=list).encode(), digest_size=8
     )
@@ -154,5 +145,4 @@ def digest_of(task: Task) -> str:
 
 
 def probes_of(task: Task, protocol: Protocol) -> int:
-    """Count the probes of one seed."""
     return n_trainings(task.metadata, protocol) // len(protocol.seeds)

@@ -1,4 +1,4 @@
-"""`abt eval hear`: systems by tasks by seeds on Ray, what is there is kept, then a report."""
+"""`abt eval hear`: score systems x tasks x seeds on Ray, skip what is done, write a report."""
 
 import logging
 import shlex
@@ -37,42 +37,42 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Hear:
-    """Score a HEAR model on HEAR tasks, beside baselines and what others have published.
+    """Score a HEAR model on HEAR tasks, beside baselines and published systems.
 
-    What is in the report's folder already is kept: a command that was interrupted goes on, and one
-    for another model adds a row. Tasks and models run as Ray tasks, here or on the cluster of
-    RAY_ADDRESS, whose nodes must see all folders at the same path.
+    Scores in the report's folder are kept: after an interruption, the same command continues, and a
+    command for another model adds a row. Ray runs the work here or on the cluster of RAY_ADDRESS,
+    whose nodes must see all folders at the same path.
     """
 
     tasks_dir: Path
-    """Folder of HEAR task folders; `abt eval tasks` looks through it."""
+    """Folder of HEAR task folders; `abt eval tasks` checks it."""
     checkpoint: Path | None = None
-    """Weights for the module: for eval.hear a checkpoint that `abt train` wrote."""
+    """Weights for the module; the default module takes a checkpoint that `abt train` wrote."""
     module: str = "audio_barlow_twins.eval.hear"
     """Importable module with the HEAR API, such as byol_a_hear."""
     options: tuple[str, ...] = ()
-    """Further arguments of its `load_model`, each NAME=VALUE; a VALUE may be JSON, as true."""
+    """Further arguments of its `load_model`, each NAME=VALUE; a VALUE may be JSON, such as true."""
     name: str = ""
-    """Row of the report; checkpoint, or the module's name, if left out."""
+    """Row of the report; by default "checkpoint", or the name of another module."""
     baselines: tuple[str, ...] | None = None
-    """Any of random, log-mel, crepe, byol-a=FILE, wav2vec2=FOLDER; if left out, the first two for a
+    """Any of random, log-mel, crepe, byol-a=FILE, wav2vec2=FOLDER; by default the first two for a
     checkpoint of ours, none for another module."""
     task: tuple[str, ...] = ()
-    """Names of the task folders to score; all tasks if left out."""
+    """Names of the task folders to score; by default all."""
     out: Path | None = None
-    """Folder for scores and report; `hear` beside the checkpoint, or here, if left out."""
+    """Folder for scores and report; by default `hear` beside the checkpoint, or here."""
     protocol: Literal["heareval", "fast", "robust"] = "heareval"
     """heareval's own numbers; the same in bfloat16; or batches shuffled, means of three seeds."""
     cache: Path = field(default_factory=default_cache)
     """Folder for resampled clips and embeddings."""
     slots: int | None = None
-    """CPUs of a local Ray; all of this machine if left out."""
+    """CPUs of a local Ray; by default all of this machine."""
     cpus: int = 1
-    """Threads that a job computes with; more than one if there are fewer jobs than cores."""
+    """Threads of each job; give more if there are fewer jobs than cores."""
     gpus: float = 0.25
-    """GPUs that a job takes, if there are any: 0.25 lets four jobs share one."""
+    """GPUs of each job, if there are any: with 0.25, four jobs share one."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Auto takes GPUs if there are any."""
+    """Where to compute; auto uses GPUs if there are any."""
 
     @property
     def is_ours(self) -> bool:
@@ -81,18 +81,15 @@ class Hear:
 
     @property
     def row(self) -> str:
-        """What the report calls the model."""
         return self.name or ("checkpoint" if self.is_ours else self.module)
 
     @property
     def rows_beside(self) -> tuple[str, ...]:
-        """The baselines."""
         usual = ("random", "log-mel") if self.is_ours else ()
         return usual if self.baselines is None else self.baselines
 
     @property
     def folder(self) -> Path:
-        """Where scores and report go."""
         return self.out or (self.checkpoint.parent if self.checkpoint else Path()) / "hear"
 
     def __post_init__(self) -> None:
@@ -106,7 +103,7 @@ class Hear:
             raise UserError("--cpus must be at least 1, --gpus in (0, 1]")
 
     def run(self) -> None:
-        """Do what is missing, then write the report; exit code 1 if something has failed."""
+        """Score what is missing, then write the report; exit code 1 if a job has failed."""
         systems, protocol = systems_of(self), PROTOCOLS[self.protocol]
         folders = [folder.absolute() for folder in find_tasks(self.tasks_dir, self.task)]
         tasks = {folder: read_task(folder, best_rate(folder)) for folder in folders}
@@ -127,15 +124,15 @@ class Hear:
         for line in failures:
             say(f"failed   {line}")
         if failures:
-            say("next     mend that and run the same command again; what is done is kept")
+            say("next     fix that and run the same command again; finished scores are kept")
             sys.exit(1)
 
 
 def systems_of(config: Hear) -> list[SystemSpec]:
-    """List the model and the baselines.
+    """Return the model and the baselines.
 
     Raises:
-        UserError: two of them would have the same row.
+        UserError: two systems would have the same row.
     """
     weights = str(config.checkpoint.absolute()) if config.checkpoint else ""
     model = SystemSpec(name=config.row, module=config.module, model=weights, options=config.options)
@@ -149,7 +146,7 @@ def systems_of(config: Hear) -> list[SystemSpec]:
 
 
 def baseline(text: str, checkpoint: str) -> SystemSpec:
-    """Read NAME or NAME=WEIGHTS; those made of a checkpoint get it unless they have their own."""
+    """Parse NAME or NAME=WEIGHTS; `checkpoint` is the default of baselines that use one."""
     name, _, weights = text.partition("=")
     if name not in BASELINES:
         raise UserError(f"no baseline is called {name!r}; choose from: {', '.join(BASELINES)}")
@@ -189,14 +186,14 @@ def plan(config: Hear, systems: Sequence[SystemSpec], tasks: Mapping[Path, Task]
 
 @dataclass(frozen=True)
 class Todo:
-    """What is missing of a run: the probes by what their clips are embedded for."""
+    """The missing scores of a run: probes by system and task, which are embedded first."""
 
     planned: int
     probes: Mapping[Planned, Sequence[Job]]
 
     @classmethod
     def of(cls, planned: Sequence[Planned], protocol: Protocol) -> "Todo":
-        """Look which scores are there already."""
+        """Skip the scores that are done."""
         seeds = [replace(protocol, seeds=(seed,)) for seed in protocol.seeds]
         every = [[Job(planned=each, protocol=seed) for seed in seeds] for each in planned]
         missing = [[job for job in jobs if not job.done] for jobs in every]
@@ -204,17 +201,16 @@ class Todo:
 
     @property
     def jobs(self) -> list[Job]:
-        """The scores to do."""
         return [job for jobs in self.probes.values() for job in jobs]
 
     def after(self, report: JobReport) -> Sequence[Job]:
-        """Return the probes that were waiting for an embedding."""
+        """Return the probes to train after a job: those of a task that it has embedded."""
         job = report.job
         return () if report.failure or job.protocol else self.probes[job.planned]
 
 
 def run_all(config: Hear, todo: Todo) -> list[str]:
-    """Run jobs on Ray, probes once their clips are embedded; return a line for each failure."""
+    """Run jobs on Ray, probes after their embeddings; return a line for each failure."""
 
     def describe() -> str:
         going = (text for job in todo.jobs if (text := job.progress))
@@ -235,7 +231,7 @@ def run_all(config: Hear, todo: Todo) -> list[str]:
 
 
 def failure_of(report: JobReport) -> str:
-    """Say in a line why a job has failed, or ''."""
+    """Return why a job has failed, in a line, or ''."""
     job = report.job
     if report.failure:
         return f"{job.name}: {report.failure}"
@@ -247,7 +243,7 @@ def failure_of(report: JobReport) -> str:
 def collect(out: Path, protocol: Protocol, planned: Sequence[Planned]) -> list[TaskReport]:
     """Read all scores of a folder under one protocol, those of earlier commands too.
 
-    Scores of a task that has changed since are left out, as are those of a model that has.
+    Scores are skipped if their task or model has changed since.
     """
     now = {each.folder.name: each for each in planned}
     current = {(each.system.name, each.folder.name): each for each in planned}
@@ -278,7 +274,7 @@ def collect(out: Path, protocol: Protocol, planned: Sequence[Planned]) -> list[T
 def task_report(
     task: str, systems: Mapping[str, Sequence[Scores]], planned: Planned | None
 ) -> TaskReport:
-    """Put the scores of a task side by side, and the seeds of a system into one result."""
+    """Report the scores of a task, with one result for all seeds of a system."""
     first = next(iter(systems.values()))[0]
     return TaskReport(
         task=task,
@@ -292,13 +288,12 @@ def task_report(
 
 
 def joined(results: Sequence[TaskResult]) -> TaskResult:
-    """Make the results of several seeds one."""
     runs = sorted((run for result in results for run in result.runs), key=lambda run: run.seed)
     return replace(results[0], runs=tuple(runs))
 
 
 def facts_of(planned: Planned) -> dict[str, Any]:
-    """Collect what identifies the model that a report is about, as plain values."""
+    """Return what identifies the report's model, as plain values."""
     system = planned.system
     if system.module == "audio_barlow_twins.eval.hear":
         path = Path(system.model)

@@ -1,4 +1,4 @@
-"""Scores on disk: a file for each system, task and seed, which is complete if it is there."""
+"""Scores on disk: a file for each system, task and seed, written atomically."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -19,22 +19,20 @@ from ..probe.scores import chance_level
 from ..tasks.task import Task
 
 TRAININGS = ".trainings.jsonl"
-"""Replaces the name's ending while a file is on its way: probes that have been trained."""
+"""Suffix of the file that keeps trained probes until all scores are there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What one system reached on one task, as it is kept."""
-
     system: str
-    """What the report calls it."""
+    """Row of the report."""
     made_of: Mapping[str, Any]
     """What decides the scores, as plain values."""
     n_clips: int
     n_folds: int
     """Number of test sets that a score is the mean of."""
     chance: float | None
-    """Score reached without listening; None for event tasks."""
+    """Score without listening; None for event tasks."""
     result: TaskResult
 
     @classmethod
@@ -47,7 +45,6 @@ class Scores:
         return cls(**{**values, "result": TaskResult.from_json(values["result"])})
 
     def write(self, path: Path) -> None:
-        """Write a file, complete or not at all."""
         with replacing(path) as scratch:
             scratch.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
 
@@ -60,22 +57,22 @@ def score(
     system: str,
     made_of: Mapping[str, Any],
 ) -> Scores:
-    """Train and test probes, unless that is done; each is written down as it is trained.
+    """Train and test probes unless that is done, and log each one as it is trained.
 
-    A call that was interrupted goes on where it was, and several processes do the work once.
+    An interrupted call is resumed by the next one, and several processes do the work once.
 
     Args:
-        task: what is asked.
-        splits: returns the embeddings of every split; called only if probes are to be trained.
+        task: the task.
+        splits: returns the embeddings of every split; called only if probes are missing.
         protocol: how probes are trained.
         path: JSON file to write.
-        system: what the report calls the system.
+        system: row of the report.
         made_of: what decides the scores, as plain values; what was made of something else is
             done again.
     """
     made_of = json.loads(json.dumps(made_of))  # as it is read back
     begun = path.with_suffix(TRAININGS)
-    # The workers of a driver that was killed may live for a few seconds more.
+    # The workers of a driver that was killed may run for a few seconds more.
     with alone(path.with_suffix(".lock")), begun.open("a+", encoding="utf-8") as log:
         known = Scores.read(path)
         if known is None or known.made_of != made_of:
@@ -93,7 +90,7 @@ def score(
 
 
 def count_trainings(path: Path) -> int:
-    """Count the probes that were trained for a file that is on its way."""
+    """Count the probes that have been trained for a scores file that is not complete."""
     try:
         return max(0, path.with_suffix(TRAININGS).read_bytes().count(b"\n") - 1)
     except FileNotFoundError:
@@ -116,9 +113,9 @@ def _scores(task: Task, system: str, made_of: Mapping[str, Any], result: TaskRes
 
 
 def _continue(log: TextIO, made_of: Mapping[str, Any]) -> list[Training]:
-    """Read what an interrupted call has trained; a line that it left unfinished is cut off.
+    """Read what an interrupted call has trained, and drop an incomplete last line.
 
-    The first line says what it was made of; if that is another, nothing counts.
+    With another first line than `made_of`, all lines are dropped.
     """
     log.seek(0)
     first, *lines = log.read().rpartition("\n")[0].split("\n")

@@ -1,1 +1,1 @@
-"""What leaves the house: exported encoders, similar sounds, a validator for HEAR modules."""
+"""Export of encoders, search for similar sounds, and a validator for HEAR modules."""

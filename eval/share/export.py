@@ -1,10 +1,10 @@
-"""An encoder with its front-end as one file that runs without this project: torch.export, ONNX.
+"""Export of an encoder with its front-end to one file that runs without this project.
 
-Either takes `audio`, float32 [clips, samples] in [-1, 1], any number of clips of one length, and
-gives `embeddings`, float32 [clips, features]. What is exported is the `Embedder` itself.
+Both formats take `audio`, float32 [clips, samples] in [-1, 1], any number of clips of one length,
+and return `embeddings`, float32 [clips, features]. The exported model is the `Embedder` itself.
 
-    program = torch.export.load("encoder.pt2").module()          # torch alone
-    session = onnxruntime.InferenceSession("encoder.onnx")       # onnxruntime and numpy alone
+    program = torch.export.load("encoder.pt2").module()          # needs torch only
+    session = onnxruntime.InferenceSession("encoder.onnx")       # needs onnxruntime and numpy only
 """
 
 import copy
@@ -35,25 +35,24 @@ log = logging.getLogger(__name__)
 METADATA = "metadata.json"
 """Name of the metadata inside a torch.export archive."""
 TOLERANCE = 1e-4
-"""Largest difference to the Python model, in units of the largest feature if that is above 1."""
+"""Allowed difference to the Python model, relative to the largest feature if that is above 1."""
 
 Embed = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """Write an encoder and its front-end in a form that others can load."""
+    """Write an encoder and its front-end in a format that needs no code of this project."""
 
     checkpoint: Positional[Path]
     """Checkpoint that `abt train` wrote."""
     format: Literal["torch-export", "onnx", "pretrained"]
     """A torch.export archive, an ONNX model, or a folder of safetensors and config.json."""
     out: Path | None = None
-    """What to write; beside the checkpoint, named after it, if left out."""
+    """File or folder to write; by default beside the checkpoint, with its name."""
 
     @property
     def target(self) -> Path:
-        """What is written."""
         ending = {"torch-export": ".pt2", "onnx": ".onnx", "pretrained": ".pretrained"}
         return self.out or self.checkpoint.with_suffix(ending[self.format])
 
@@ -64,11 +63,10 @@ class Export:
             raise UserError(f"--out {self.target} is a folder; name a file")
 
     def run(self) -> None:
-        """Do it."""
         checkpoint = read_checkpoint(self.checkpoint)
         if self.format == "pretrained":
             save_pretrained(checkpoint, self.target)
-            log.info("%s: model.safetensors, self.json, README.md", self.target)
+            log.info("%s: model.safetensors, config.json, README.md", self.target)
             return
         model = frozen(checkpoint, "cpu")
         facts = checkpoint_facts(self.checkpoint, checkpoint)
@@ -85,20 +83,20 @@ class Export:
 
 
 def write_program(model: Embedder, out: Path, facts: Mapping[str, Any]) -> float:
-    """Write a `torch.export` archive, complete and checked or not at all.
+    """Write a `torch.export` archive atomically, after comparing it with the model.
 
     Args:
         model: on the CPU.
-        out: the file, by custom `.pt2`.
-        facts: what the file should say of the checkpoint, beside its own limits.
+        out: the file, usually `.pt2`.
+        facts: about the checkpoint, for the file's metadata.
 
     Returns:
-        The largest difference to `model` that the check met.
+        The largest difference to `model`; see `TOLERANCE`.
     """
     program = traced(model)
     metadata = {METADATA: json.dumps(described(model, facts), indent=2)}
     with replacing(out) as scratch:
-        # By a file object: a path that does not end in .pt2 draws a warning.
+        # A file object, because torch warns about a path that does not end in .pt2.
         with scratch.open("wb") as file:
             torch.export.save(program, file, extra_files=metadata)
         with scratch.open("rb") as file:
@@ -106,10 +104,10 @@ def write_program(model: Embedder, out: Path, facts: Mapping[str, Any]) -> float
 
 
 def write_onnx(model: Embedder, out: Path, facts: Mapping[str, Any]) -> float:
-    """Write an ONNX model, complete and checked or not at all; see `write_program`."""
+    """Write an ONNX model as `write_program` does an archive."""
     try:
         import onnxruntime
-        import onnxscript  # noqa: F401, what torch.onnx builds on
+        import onnxscript  # noqa: F401, torch.onnx needs it
     except ImportError as error:
         raise UserError(
             f"export to ONNX needs {error.name}, which is not installed: "
@@ -133,7 +131,7 @@ def write_onnx(model: Embedder, out: Path, facts: Mapping[str, Any]) -> float:
 
 
 def described(model: Embedder, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Collect the metadata of an exported file: the checkpoint's facts and what goes in and out."""
+    """Return a file's metadata: facts about the checkpoint, and sizes of input and output."""
     return {
         **facts,
         "sample_rate": model.sample_rate,
@@ -153,7 +151,7 @@ def traced(model: Embedder) -> ExportedProgram:
 
 
 def owning(model: Embedder) -> Embedder:
-    """Copy a model so that every buffer owns its memory, as archives want it."""
+    """Copy a model so that every buffer owns its memory, as archives need it."""
     model = copy.deepcopy(model)
     for module in model.modules():
         for name, buffer in module.named_buffers(recurse=False):
@@ -162,10 +160,10 @@ def owning(model: Embedder) -> Embedder:
 
 
 def checked(embed: Embed, model: Embedder, out: Path) -> float:
-    """Compare an exported model with its original on batches of several sizes.
+    """Return the largest difference of an exported model to its original on several batches.
 
     Raises:
-        UserError: they differ by more than `TOLERANCE`.
+        UserError: it is above `TOLERANCE`, or NaN.
     """
     noise = torch.Generator().manual_seed(0)
     differences = []
@@ -179,7 +177,7 @@ def checked(embed: Embed, model: Embedder, out: Path) -> float:
         wanted = model(audio)
         scale = max(1.0, wanted.abs().max().item())
         differences.append((embed(audio) - wanted).abs().max() / scale)
-    largest = torch.stack(differences).max().item()  # NaN, if there is one
+    largest = torch.stack(differences).max().item()  # NaN if any is NaN
     if not largest <= TOLERANCE:
         raise UserError(
             f"{out}: not written: differs from the Python model by {largest:.2g}, "
@@ -190,7 +188,7 @@ def checked(embed: Embed, model: Embedder, out: Path) -> float:
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Keep back what torch's exporter says of itself: what it optimised, that torchvision lacks."""
+    """Silence the exporter's messages about its optimisations and about missing torchvision."""
     levels = {
         "torch.onnx": logging.ERROR,
         "onnxscript": logging.WARNING,

@@ -1,4 +1,4 @@
-"""The sounds nearest to a clip by the cosine of their embeddings, each file embedded once only."""
+"""The sounds nearest to a clip by the cosine of their embeddings, which are cached."""
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,11 +25,11 @@ from ..sound.audio import AudioError, find_audio, read_audio
 log = logging.getLogger(__name__)
 
 CLAIM = "checkpoint_sha256"
-"""Which model embeddings are of, in a Parquet file's metadata."""
+"""Key of a Parquet file's metadata that identifies the model of its embeddings."""
 PLAYED_S = 20
-"""A page holds this much of the beginning of each sound, s."""
+"""Start of each sound that a page plays, s."""
 Known = dict[Path, tuple[tuple[int, int], np.ndarray]]
-"""State and embedding, float32 [D], of files."""
+"""Size and mtime (ns), and embedding, float32 [D], of files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Similar:
     """List the sounds whose embeddings are nearest to a clip's, by cosine."""
 
     clip: Positional[Path]
-    """Sound file to look for."""
+    """Sound file to compare with."""
     collection: Annotated[Path, arg(name="in")]
     """Folder of sound files, or a Parquet file that `abt eval embed` wrote."""
     checkpoint: Path
@@ -45,15 +45,14 @@ class Similar:
     k: int = 10
     """How many sounds to list."""
     cache: Path | None = None
-    """Parquet file that keeps embeddings; beside the checkpoint if left out."""
+    """Parquet file that keeps embeddings; by default beside the checkpoint."""
     html: Path | None = None
-    """Also write a page with players."""
+    """Also write a page with players to this file."""
     device: str | None = None
-    """Such as cpu or cuda:1; a GPU if there is one when left out."""
+    """Where to compute, such as cpu or cuda:1; by default a GPU if there is one."""
 
     @property
     def cache_file(self) -> Path:
-        """Where embeddings are kept."""
         return self.cache or self.checkpoint.with_name(self.checkpoint.name + ".similar.parquet")
 
     def __post_init__(self) -> None:
@@ -61,7 +60,6 @@ class Similar:
             raise UserError(f"--k is {self.k}; ask for at least one sound")
 
     def run(self) -> None:
-        """Do it."""
         checkpoint = read_checkpoint(self.checkpoint)
         claim = checkpoint_facts(self.checkpoint, checkpoint)[CLAIM]
 
@@ -95,10 +93,7 @@ def rank(
 ) -> list[tuple[Path, float]]:
     """List the k files whose embeddings have the largest cosine with a query, largest first.
 
-    Args:
-        query: float32 [D].
-        others: files and their embeddings, float32 [D]; equal scores keep this order.
-        k: how many to list at most.
+    Embeddings are float32 [D]. Files with equal cosines keep their order.
     """
     if not others:
         raise UserError("there is no other sound to compare with; name a larger collection")
@@ -112,9 +107,9 @@ def rank(
 def listening_page(
     clip: Path, nearest: Iterable[tuple[Path, float]], front_end: FrontEnd, folder: Path
 ) -> str:
-    """Build a page with a card for a clip and for each file that is near to it, with its cosine.
+    """Return an HTML page with a card for a clip and for each file with its cosine.
 
-    The front-end is that of the model; files below `folder` are named as seen from there.
+    Spectrograms are made with the model's front-end; files below `folder` have relative names.
     """
     log_mel = LogMel(front_end)
     looked_for = _card(clip.name, str(clip.parent), clip, log_mel)
@@ -127,7 +122,7 @@ def listening_page(
 
 
 def _card(title: str, about: str, file: Path, log_mel: LogMel) -> Card:
-    """Show a sound; one that has gone since it was embedded is said to be missing."""
+    """Make a card for a sound, with a note if the file has been removed since it was embedded."""
     rate = log_mel.front_end.sample_rate
     try:
         return card_of(title, about, read_audio(file, rate)[: PLAYED_S * rate], log_mel)
@@ -138,14 +133,14 @@ def _card(title: str, about: str, file: Path, log_mel: LogMel) -> Card:
 def embedded_once(
     files: Sequence[Path], cache: Path, claim: str, load: Callable[[], Embedder]
 ) -> dict[Path, np.ndarray]:
-    """Look embeddings up in a cache; embed and add what it lacks or what has changed.
+    """Return embeddings from a cache, after embedding files that are new or have changed.
 
     Args:
         files: sound files; those that cannot be used are logged and left out.
-        cache: Parquet file; one of another model is written anew. An interruption keeps what has
-            been embedded.
-        claim: which model it is.
-        load: makes the model, if there is something to embed.
+        cache: Parquet file; replaced if it is of another model. An interrupted call adds what it
+            has embedded.
+        claim: identifies the model.
+        load: returns the model; called if there is something to embed.
 
     Returns:
         Embeddings, float32 [D], by resolved path.
@@ -172,7 +167,7 @@ def _leave_out(bad: Failed) -> None:
 
 
 def _state(file: Path) -> tuple[int, int]:
-    """Return size and time of the last change, ns: an embedding is of the file with both."""
+    """Return size and mtime (ns); with another size or mtime, a cached embedding is stale."""
     if not file.is_file():
         raise AudioError(f"{file}: no such file; check the path")
     status = file.stat()
@@ -180,7 +175,7 @@ def _state(file: Path) -> tuple[int, int]:
 
 
 def _read_cache(cache: Path, claim: str) -> Known:
-    """Read a cache; one of another model counts as empty."""
+    """Read a cache; return nothing if it is of another model."""
     if not cache.is_file():
         return {}
     stored = _read_parquet(cache)
@@ -213,10 +208,10 @@ def _write_cache(cache: Path, claim: str, known: Known) -> None:
 
 
 def read_table(file: Path, claim: str) -> list[tuple[Path, np.ndarray]]:
-    """Read a table that `abt eval embed` wrote with the model that `claim` names.
+    """Read a table that `abt eval embed` wrote with the model that `claim` identifies.
 
     Raises:
-        UserError: it is missing, of another form, or of another model.
+        UserError: the file is missing, of another format, or of another model.
     """
     if not file.is_file():
         raise UserError(f"{file}: no such folder or file; name sounds, or what `embed` wrote")

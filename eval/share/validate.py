@@ -1,7 +1,7 @@
-"""Whether a module keeps to the HEAR 2021 API: the checks of hear-validator 2021.0.6, each by name.
+"""Validation of HEAR modules by the checks of hear-validator 2021.0.6, each by name.
 
-hear-validator stops at the first failure and needs TensorFlow; here every check is made that the
-ones before it allow, and modules must be PyTorch's. Its sources are what each check follows.
+hear-validator stops at the first failure and needs TensorFlow. Here a failure skips only the checks
+that depend on it, and modules must use PyTorch. Each check follows hear-validator's sources.
 """
 
 import importlib
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from audio_barlow_twins.shards.base.cli import Positional, arg, say
 from audio_barlow_twins.shards.base.device import device_name
 
-from ..systems.system import parse_options
+from ..systems.system import parse_options, shape_of
 
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
 TIMESTAMP_CLIPS = 2
@@ -32,19 +32,18 @@ Verdict = Literal["pass", "warn", "fail"]
 
 @dataclass(frozen=True, kw_only=True)
 class Validate:
-    """Check that a Python module keeps to the HEAR 2021 API; exit code 1 if it does not."""
+    """Check that a Python module implements the HEAR 2021 API; exit code 1 if it does not."""
 
     module: Positional[str]
-    """Importable name of the module, such as eval.hear."""
+    """Importable name of the module, such as audio_barlow_twins.eval.hear."""
     model: Annotated[str, arg(aliases=("--checkpoint",))] = ""
-    """Weights, passed to the module's `load_model`; its default if left out."""
+    """Weights for the module's `load_model`; by default its own."""
     options: tuple[str, ...] = ()
     """Further arguments of `load_model`, each NAME=VALUE; numbers and true, false, null as JSON."""
     device: str | None = None
-    """Such as cpu or cuda:1; a GPU if there is one when left out."""
+    """Where to compute, such as cpu or cuda:1; by default a GPU if there is one."""
 
     def run(self) -> None:
-        """Do it."""
         findings = validate(self.module, self.model, parse_options(self.options), self.device).rows
         width = max(len(row.check) for row in findings)
         for row in findings:
@@ -56,8 +55,6 @@ class Validate:
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one check."""
-
     check: str
     verdict: Verdict
     why: str = ""
@@ -65,25 +62,19 @@ class Finding:
 
 @dataclass
 class Findings:
-    """What came of the checks so far."""
-
     rows: list[Finding] = field(default_factory=list)
 
     def check(self, name: str, holds: bool, why: str, otherwise: Verdict = "fail") -> bool:
-        """Note a check; `why` says what was found, for the case that it does not hold."""
+        """Record a check and return `holds`; `why` is what was found if it does not hold."""
         self.rows.append(Finding(name, "pass") if holds else Finding(name, otherwise, why))
         return holds
 
-    def attempt(self, name: str) -> "Attempt":
-        """Enter a block that calls the module under test."""
-        return Attempt(name, self)
-
 
 class Attempt:
-    """Note whether a block of the module's own code runs.
+    """Record as a check whether a block runs without an exception.
 
-    Whatever foreign code raises is a finding about that code, not an error of ours, so every
-    exception is noted as a failed check and ends there.
+    An exception in foreign code is a finding about that code, not an error of ours, so that the
+    block suppresses it.
     """
 
     def __init__(self, name: str, findings: Findings) -> None:
@@ -114,11 +105,11 @@ def validate(
         module_name: what to import.
         weights: first argument of its `load_model`; left out if ''.
         options: further arguments of its `load_model`.
-        device: where the model and the audio go; by default a GPU if there is one.
+        device: for model and audio; by default a GPU if there is one.
     """
     device = device_name(device)
     findings = Findings()
-    with findings.attempt("the module can be imported") as importing:
+    with Attempt("the module can be imported", findings) as importing:
         module = importlib.import_module(module_name)
     if not importing.done:
         return findings
@@ -141,7 +132,7 @@ def loaded(
     load = function_of(module, "load_model", findings)
     if load is None:
         return None
-    with findings.attempt("load_model returns") as loading:
+    with Attempt("load_model returns", findings) as loading:
         model = load(*([weights] if weights else []), **options)
     if not loading.done:
         return None
@@ -151,22 +142,22 @@ def loaded(
         f"it is {type(model).__name__}; TensorFlow models need hear-validator itself",
     ):
         return None
-    with findings.attempt(f"the model moves to {device}") as moving:
+    with Attempt(f"the model moves to {device}", findings) as moving:
         model.to(device)
     return model if moving.done else None
 
 
 def function_of(module: ModuleType, name: str, findings: Findings) -> Callable[..., Any] | None:
-    """Look for a function of the module."""
+    """Return a function of the module; None if the module lacks it, which fails a check."""
     found = getattr(module, name, None)
     exists = findings.check(f"{name} exists", found is not None, "the module lacks it")
     return found if exists else None
 
 
 def describes_itself(model: nn.Module, findings: Findings) -> bool:
-    """Check the attributes that tell what the model takes and gives; False: audio cannot be made.
+    """Check the model's attributes; return whether its sample rate allows making audio.
 
-    A wrong rate is a failure, yet one that audio can be made at.
+    A rate that HEAR does not know is a failure, but allows it.
     """
     lacks = "the model lacks this attribute"
     for name in ("scene_embedding_size", "timestamp_embedding_size"):
@@ -182,14 +173,13 @@ def describes_itself(model: nn.Module, findings: Findings) -> bool:
 
 
 def noise(clips: int, seconds: float, sample_rate: int, device: str) -> Tensor:
-    """Make clips of uniform noise in [-1, 1), float32 [clips, samples]."""
+    """Return clips of uniform noise in [-1, 1), float32 [clips, samples]."""
     generator = torch.Generator().manual_seed(0)
     samples = torch.rand(clips, int(seconds * sample_rate), generator=generator)
     return (2 * samples - 1).to(device)
 
 
 def check_timestamps(module: ModuleType, model: Any, device: str, findings: Findings) -> None:
-    """Check `get_timestamp_embeddings` with clips of three lengths."""
     name = "get_timestamp_embeddings"
     embed = function_of(module, name, findings)
     if embed is None:
@@ -197,7 +187,7 @@ def check_timestamps(module: ModuleType, model: Any, device: str, findings: Find
     for seconds in TIMESTAMP_LENGTHS_S:
         what = f"{name}, {seconds} s"
         audio = noise(TIMESTAMP_CLIPS, seconds, model.sample_rate, device)
-        with findings.attempt(f"{what}: returns two tensors") as call:
+        with Attempt(f"{what}: returns two tensors", findings) as call:
             embeddings, timestamps = embed(audio, model)
             values, times_ms = embeddings.detach().cpu(), timestamps.detach().cpu().numpy()
         if not call.done:
@@ -205,19 +195,19 @@ def check_timestamps(module: ModuleType, model: Any, device: str, findings: Find
         size = getattr(model, "timestamp_embedding_size", None)
         check_embeddings(values, (TIMESTAMP_CLIPS, None, size), what, findings)
         two = findings.check(
-            f"{what}: timestamps have 2 axes", times_ms.ndim == 2, f"shape {shape(times_ms)}"
+            f"{what}: timestamps have 2 axes", times_ms.ndim == 2, f"shape {shape_of(times_ms)}"
         )
         each = findings.check(
             f"{what}: a timestamp for each embedding",
             times_ms.shape == tuple(values.shape[:2]),
-            f"embeddings are {shape(values)}, timestamps {shape(times_ms)}",
+            f"embeddings are {shape_of(values)}, timestamps {shape_of(times_ms)}",
         )
         if two and each and times_ms.shape[1] > 1:
             check_times(times_ms, 1000 * seconds, what, findings)
 
 
 def check_times(times_ms: np.ndarray, length_ms: float, what: str, findings: Findings) -> None:
-    """Check timestamps, float [clips, T > 1], of clips that last `length_ms`."""
+    """Check timestamps, float [clips, T > 1], of clips with a length of `length_ms`."""
     spacing = np.diff(times_ms)
     mean, first, last = spacing.mean(), times_ms.min(), times_ms.max()
     deviation = np.abs(spacing - mean).max()
@@ -252,13 +242,12 @@ def check_times(times_ms: np.ndarray, length_ms: float, what: str, findings: Fin
 
 
 def check_scenes(module: ModuleType, model: Any, device: str, findings: Findings) -> None:
-    """Check `get_scene_embeddings`."""
     name = "get_scene_embeddings"
     embed = function_of(module, name, findings)
     if embed is None:
         return
     what = f"{name}, {SCENE_LENGTH_S} s"
-    with findings.attempt(f"{what}: returns a tensor") as call:
+    with Attempt(f"{what}: returns a tensor", findings) as call:
         audio = noise(SCENE_CLIPS, SCENE_LENGTH_S, model.sample_rate, device)
         values = embed(audio, model).detach().cpu()
     if call.done:
@@ -270,7 +259,7 @@ def check_embeddings(
     values: Tensor, wanted: tuple[int | None, ...], what: str, findings: Findings
 ) -> None:
     """Check type and shape; `wanted` is clips, any number of timestamps (None), features."""
-    found = f"shape {shape(values)}"
+    found = f"shape {shape_of(values)}"
     findings.check(
         f"{what}: embeddings are float32", values.dtype == torch.float32, f"{values.dtype}"
     )
@@ -284,8 +273,3 @@ def check_embeddings(
         values.shape[-1] == size,
         f"{found}, the model states {size}",
     )
-
-
-def shape(values: Tensor | np.ndarray) -> str:
-    """Write a shape as 2 x 20 x 512."""
-    return " x ".join(map(str, values.shape)) or "a single number"

@@ -1,4 +1,4 @@
-"""Sound files as float waveforms at the rate a model wants."""
+"""Read sound files as float waveforms at a model's sample rate."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,11 +17,10 @@ class AudioError(UserError):
 
 
 def read_audio(path: Path, sample_rate: int) -> np.ndarray:
-    """Read a whole sound file: channels averaged, then resampled with soxr where needed.
+    """Read a sound file, average its channels, and resample it with soxr to `sample_rate` (Hz).
 
     Args:
         path: a file in any format that libsndfile reads.
-        sample_rate: wanted, in Hz.
 
     Returns:
         float32 [samples], finite, at least one sample.
@@ -32,7 +31,7 @@ def read_audio(path: Path, sample_rate: int) -> np.ndarray:
 
 
 def read_at_rate(path: Path, sample_rate: int) -> np.ndarray:
-    """Read a whole sound file as `read_audio` does; it must be at `sample_rate` (Hz)."""
+    """Read a sound file as `read_audio` does, but require it to be at `sample_rate` (Hz)."""
     wave, rate = read_samples(path)
     if rate != sample_rate:
         raise AudioError(f"{path}: is at {rate} Hz; wanted {sample_rate} Hz, as its folder says")
@@ -40,12 +39,12 @@ def read_at_rate(path: Path, sample_rate: int) -> np.ndarray:
 
 
 def mono_of(wave: np.ndarray) -> np.ndarray:
-    """Average the channels of float32 [samples, channels]."""
+    """Average channels, float32 [samples, channels] to [samples]."""
     return wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1, dtype=np.float32)
 
 
 def usable(mono: np.ndarray, path: Path) -> np.ndarray:
-    """Pass float32 [samples] on, unless they are none or not finite."""
+    """Return `mono` unless it is empty or not finite, which raises AudioError."""
     if not len(mono):
         raise AudioError(f"{path}: holds no samples; leave it out")
     if not np.isfinite(mono).all():
@@ -54,7 +53,7 @@ def usable(mono: np.ndarray, path: Path) -> np.ndarray:
 
 
 def read_samples(path: Path) -> tuple[np.ndarray, int]:
-    """Read a sound file as it is: float32 [samples, channels] and its sample rate in Hz."""
+    """Return the samples of a file, float32 [samples, channels], and its sample rate in Hz."""
     if not path.is_file():
         raise AudioError(f"{path}: no such file; check the path")
     try:
@@ -65,7 +64,7 @@ def read_samples(path: Path) -> tuple[np.ndarray, int]:
 
 
 def find_audio(paths: Iterable[Path]) -> list[Path]:
-    """List the named files, and in sorted order those below named folders with a known ending."""
+    """List files; a folder stands for the sound files below it, by ending, sorted."""
     files: list[Path] = []
     for path in paths:
         if not path.is_dir():

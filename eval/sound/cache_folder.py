@@ -1,4 +1,4 @@
-"""The folder for what can be made again: resampled clips and embeddings."""
+"""The cache folder of resampled clips and embeddings."""
 
 import os
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ from audio_barlow_twins.shards.base.errors import UserError
 
 
 def default_cache() -> Path:
-    """Name the folder: below XDG_CACHE_HOME, or ~/.cache."""
+    """Return the default folder, below XDG_CACHE_HOME or ~/.cache."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "audio-barlow-twins" / "hear"
 
 
 @contextmanager
 def caching(place: Path) -> Iterator[None]:
-    """Turn an operating system's refusal to write `place` into one line."""
+    """Raise UserError, with a remedy, where `place` cannot be written."""
     try:
         yield
     except OSError as error:

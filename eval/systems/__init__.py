@@ -1,1 +1,1 @@
-"""Any HEAR module as something to score, told apart by code, weights and options."""
+"""Any HEAR module as a system to score, identified by its code, weights and options."""

@@ -1,4 +1,4 @@
-"""What code is behind a module: its own sources, or the package that it was installed from."""
+"""Digests of a module's code: of its own sources, or of the package that it was installed from."""
 
 import ast
 import importlib.util
@@ -16,12 +16,9 @@ INSTALLED = {"site-packages", "dist-packages"}
 def code_of(module: str) -> dict[str, str]:
     """Identify the code behind a module without running it.
 
-    Args:
-        module: importable name.
-
     Returns:
-        Of an installed module, the digest of its distribution; of any other the digest of every
-        source file that it imports out of its own tree, and versions of what these import.
+        For an installed module, the digest of its distribution; for any other, the digest of every
+        source file that it imports from its own tree, and the versions of what these files import.
 
     Raises:
         ModuleNotFoundError: there is no such module.
@@ -40,7 +37,7 @@ def code_of(module: str) -> dict[str, str]:
 
 
 def _reached(root: Path, module: str) -> tuple[set[Path], set[str]]:
-    """Follow imports, wherever in a file, inside a tree; list its files, and what lies outside."""
+    """Follow imports inside a tree; return its files, and the names of packages outside it."""
     waiting, files, outside = [module], set(), set()
     while waiting:
         name = waiting.pop()
@@ -58,8 +55,8 @@ def _reached(root: Path, module: str) -> tuple[set[Path], set[str]]:
 
 
 def _imported(file: Path, package: str) -> Iterator[str]:
-    """Yield the full name of what a file of a package imports; of a function, too."""
-    tree = _Running().visit(ast.parse(file.read_bytes(), str(file)))
+    """Yield the full name of what a file imports, inside functions too."""
+    tree = _WithoutTypeChecking().visit(ast.parse(file.read_bytes(), str(file)))
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -70,8 +67,8 @@ def _imported(file: Path, package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
-class _Running(ast.NodeTransformer):
-    """Leave out what only a type checker reads."""
+class _WithoutTypeChecking(ast.NodeTransformer):
+    """Drop the imports that only a type checker reads."""
 
     def visit_If(self, node: ast.If) -> ast.AST:
         return ast.Pass() if ast.unparse(node.test) == "TYPE_CHECKING" else node
@@ -79,18 +76,17 @@ class _Running(ast.NodeTransformer):
 
 @cache
 def _distributions() -> dict[str, list[str]]:
-    """Map what can be imported to what was installed; takes a tenth of a second."""
+    """Map importable packages to distributions; cached because it is slow."""
     return dict(packages_distributions())
 
 
 def _installed(package: str) -> dict[str, str]:
-    """Digest what the installer noted of every file of a package."""
+    """Digest the installer's RECORD, which holds a hash of every file."""
     names = _distributions().get(package, [])
     notes = {name: distribution(name).read_text("RECORD") or version(name) for name in names}
     return {name: digest(note.encode()) for name, note in notes.items()}
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str]:
-    """Look up the versions of installed packages; Python's own have none."""
     names = {name for package in packages for name in _distributions().get(package, [])}
     return {name: version(name) for name in sorted(names)} | {"python": sys.version.split()[0]}

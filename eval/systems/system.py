@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,11 +23,11 @@ from ..hear import get_scene_embeddings, get_timestamp_embeddings
 from .code_digest import code_of
 
 SAMPLES_PER_PASS = 0.7 * 120 * 16000
-"""What heareval gives a module at once, 84 s at 16 kHz."""
+"""Samples that heareval passes to a module at once, 84 s at 16 kHz."""
 
 
 def parse_options(options: Sequence[str]) -> dict[str, Any]:
-    """Turn NAME=VALUE into keyword arguments; a VALUE that is not JSON is text."""
+    """Parse NAME=VALUE options into keyword arguments; a VALUE that is not JSON is text."""
     parsed = {}
     for option in options:
         name, equals, text = option.partition("=")
@@ -41,12 +42,12 @@ def parse_options(options: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class SystemSpec:
-    """A HEAR module and what its `load_model` is told: a row of the report, as plain text."""
+    """A HEAR module and the arguments of its `load_model`, as plain text."""
 
     name: str
     """Row of the report."""
     module: str
-    """Importable name, such as eval.hear."""
+    """Importable name, such as audio_barlow_twins.eval.hear."""
     model: str = ""
     """Weights, the first argument of `load_model`; left out if ''."""
     options: tuple[str, ...] = ()
@@ -56,14 +57,15 @@ class SystemSpec:
         parse_options(self.options)
         if not all(part.isidentifier() for part in self.module.split(".")):
             raise UserError(
-                f"module is {self.module!r}; wanted a name that can be imported, such as eval.hear"
+                f"module is {self.module!r}; wanted a name that can be imported, such as "
+                "audio_barlow_twins.eval.hear"
             )
 
     def fingerprint(self) -> str:
-        """Digest all that decides the embeddings: code, weights and options; 16 hex digits.
+        """Digest all that affects the embeddings: code, weights and options; 16 hex digits.
 
-        Weights count by content wherever they lie, those that the module itself finds too, if it
-        has a function `default_weights` that takes the options and returns their path.
+        Weights count by content, not by path. Those that the module finds itself count if it has a
+        function `default_weights` that takes the options and returns their path.
 
         Raises:
             UserError: the module cannot be imported.
@@ -83,10 +85,10 @@ class SystemSpec:
         return digest_of(parts, 8)
 
     def load(self, device: str | None = None) -> "LoadedSystem":
-        """Load the model, and put it on a device, by default a GPU if there is one.
+        """Load the model onto a device, by default a GPU if there is one.
 
         Raises:
-            UserError: it cannot be loaded, or is not a HEAR model; names the system.
+            UserError: the module cannot be loaded, or is not a HEAR module; names the system.
         """
         module = self._imported()
         load, scenes, timestamps = (
@@ -128,12 +130,9 @@ class SystemSpec:
 
 
 class LoadedSystem:
-    """A HEAR model that has been loaded, in evaluation mode; what it returns is checked.
+    """A HEAR model in evaluation mode that checks what the module returns.
 
-    Attributes:
-        name: of the system.
-        sample_rate: of the audio it takes, in Hz.
-        device: where it runs.
+    Its audio is at `sample_rate` (Hz); it runs on `device`.
     """
 
     def __init__(
@@ -144,7 +143,6 @@ class LoadedSystem:
         timestamps: Callable[..., tuple[Tensor, Tensor]],
         device: torch.device,
     ) -> None:
-        """Take a model on a device, and the functions of its module."""
         self.name, self.device = name, device
         self._model, self._scenes, self._timestamps = model.eval(), scenes, timestamps
         rate: Any = getattr(model, "sample_rate", None)
@@ -154,7 +152,6 @@ class LoadedSystem:
 
     @classmethod
     def of(cls, name: str, model: Embedder) -> "LoadedSystem":
-        """Wrap one of our own models that is in memory."""
         return cls(name, model, get_scene_embeddings, get_timestamp_embeddings, model.device)
 
     @torch.no_grad()
@@ -168,7 +165,7 @@ class LoadedSystem:
             float32 [N, D] on `device`.
 
         Raises:
-            UserError: what the module returned is not that.
+            UserError: the module returned another type or shape, or values that are not finite.
         """
         found = self._scenes(audio.to(self.device), self._model)
         self._check("scene embeddings", found, (len(audio), None))
@@ -176,7 +173,7 @@ class LoadedSystem:
 
     @torch.no_grad()
     def timestamps(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed each clip at the points in time that the module chooses.
+        """Embed each clip at the timestamps that the module chooses.
 
         Args:
             audio: float32 [N, samples] in [-1, 1] at `sample_rate`, on any device.
@@ -185,40 +182,40 @@ class LoadedSystem:
             Embeddings float32 [N, T, D] on `device`, times in ms float64 [N, T] on the CPU.
 
         Raises:
-            UserError: what the module returned is not that.
+            UserError: the module returned another type or shape, or values that are not finite.
         """
         found, times_ms = self._timestamps(audio.to(self.device), self._model)
         self._check("timestamp embeddings", found, (len(audio), None, None))
         if times_ms.shape != found.shape[:2] or not times_ms.isfinite().all():
             raise UserError(
-                f"{self.name}: timestamps are {_shape(times_ms)} for embeddings "
-                f"{_shape(found)}; wanted a finite one for each"
+                f"{self.name}: timestamps are {shape_of(times_ms)} for embeddings "
+                f"{shape_of(found)}; wanted a finite one for each"
             )
         return found.to(self.device), times_ms.cpu().double()
 
     def clips_per_pass(self, n_samples: int) -> int:
-        """Tell how many clips of a length to embed at once: the model's bound, or heareval's."""
+        """Return how many clips of a length to embed at once: the model's limit, or heareval's."""
         own = getattr(self._model, "clips_per_pass", None)
         return own(n_samples) if callable(own) else max(1, int(SAMPLES_PER_PASS / n_samples))
 
     def _check(self, what: str, found: Tensor, wanted: tuple[int | None, ...]) -> None:
         """Refuse embeddings of another type or shape (None: any length), or that are not finite.
 
-        That the width is the one that the model states is left to `validate`: scores need it not.
+        Their width may differ from the model's attribute: only `abt eval validate` compares them.
         """
         fits = found.ndim == len(wanted) and len(found) == wanted[0]
         if found.dtype != torch.float32 or not fits or not found.shape[1]:
             axes = "N x D" if len(wanted) == 2 else "N x T x D"
             raise UserError(
                 f"{self.name}: {what} of {wanted[0]} clips are {found.dtype} of shape "
-                f"{_shape(found)}; wanted torch.float32 {axes}"
+                f"{shape_of(found)}; wanted torch.float32 {axes}"
             )
         if not found.isfinite().all():
             raise UserError(f"{self.name}: {what} are not finite")
 
 
 def content_of(value: Any) -> Any:
-    """Replace the path of a file or folder by the digest of its content; leave the rest."""
+    """Return the digest of a file's or folder's content for its path, and other values as given."""
     if not isinstance(value, str) or not value or not Path(value).exists():
         return value
     place, digest = Path(value), hashlib.blake2b(digest_size=16)
@@ -232,6 +229,6 @@ def content_of(value: Any) -> Any:
     return digest.hexdigest()
 
 
-def _shape(values: Tensor) -> str:
-    """Write a shape as 2 x 20 x 512."""
+def shape_of(values: Tensor | np.ndarray) -> str:
+    """Format a shape, such as "2 x 20 x 512"."""
     return " x ".join(map(str, values.shape)) or "a single number"

@@ -1,1 +1,1 @@
-"""HEAR task folders: found, checked, read."""
+"""Find, check and read HEAR task folders."""

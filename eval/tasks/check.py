@@ -1,7 +1,7 @@
-"""What is wrong with a task folder: every problem, with file and reason.
+"""All problems of a task folder, with file and reason.
 
-heareval stops at the first one, or scores what is there. Here a folder is looked through to its
-end: metadata, vocabulary, labels, and the clips at every rate that it holds.
+heareval stops at the first problem, or scores the rest. Here everything is checked: metadata,
+vocabulary, labels, and the clips at every rate in the folder.
 """
 
 import struct
@@ -21,48 +21,42 @@ from .suite import differences
 from .task import METADATA_FILE, VOCABULARY_FILE, read_json, read_labels, read_vocabulary
 
 AHEAD = 1024
-"""Clips that may be looked at before the one that is the next to be reported."""
+"""Sound files to check ahead of the next one to report."""
 DURATION_SLACK_S = 0.01
-"""By how much a clip may miss the task's duration."""
-ENDLESS = 0xFFFFFFFF
-"""Size in a WAV header by who did not know it when writing."""
+"""Allowed difference between a clip's duration and the task's."""
+UNKNOWN_SIZE = 0xFFFFFFFF
+"""Size in the header of a WAV file that was written as a stream."""
 
 Progress = Callable[[int], object]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in a task folder that is not as it must be."""
-
     what: str
-    """File, what was found and what was wanted, in a line."""
+    """The file, what was found in it and what was wanted, in a line."""
     harmless: bool = False
-    """The task can be scored all the same."""
+    """Whether the task can be scored all the same."""
 
 
 @dataclass(frozen=True)
 class CheckedTask:
-    """What was found in a task folder."""
-
     name: str
     rates: tuple[int, ...]
     """Hz."""
     n_clips: int
-    """Clips that are listed."""
+    """Clips that the splits list."""
     hours: float
-    """Sound at the first rate."""
+    """Sound in the folder of the first rate."""
     problems: tuple[Problem, ...]
 
     @property
     def errors(self) -> tuple[Problem, ...]:
-        """Problems because of which the task cannot be scored, or not comparably."""
+        """Return the problems that prevent scoring, or comparable scores."""
         return tuple(problem for problem in self.problems if not problem.harmless)
 
 
 @dataclass(frozen=True)
-class _Heard:
-    """What was found in a sound file."""
-
+class SoundCheck:
     duration_s: float
     problems: tuple[Problem, ...]
 
@@ -72,12 +66,12 @@ Listings = dict[str, list[str]]
 
 
 def check_task(folder: Path, decode: bool, progress: Progress = lambda n: None) -> CheckedTask:
-    """Look through a task folder.
+    """Check a task folder.
 
     Args:
         folder: the task folder.
-        decode: read every sound to its end, instead of its header.
-        progress: told how many sound files have been looked at each time that some have.
+        decode: decode every sound file, instead of reading only its header.
+        progress: called with the number of sound files that have just been checked.
     """
     problems, metadata = check_metadata(folder)
     rates = tuple(rates_of(folder))
@@ -90,15 +84,15 @@ def check_task(folder: Path, decode: bool, progress: Progress = lambda n: None) 
     hours = []
     for rate in rates:
         files, found = check_files(folder / str(rate), listings)
-        heard = list(hear(files, metadata, rate, decode, progress))
-        problems += found + [problem for each in heard for problem in each.problems]
-        hours.append(sum(each.duration_s for each in heard) / 3600)
+        checks = list(check_sounds(files, metadata, rate, decode, progress))
+        problems += found + [problem for each in checks for problem in each.problems]
+        hours.append(sum(each.duration_s for each in checks) / 3600)
     n_clips = sum(map(len, listings.values()))
     return CheckedTask(folder.name, rates, n_clips, next(iter(hours), 0.0), tuple(problems))
 
 
 def check_metadata(folder: Path) -> tuple[list[Problem], TaskMetadata | None]:
-    """Check metadata and vocabulary; without a vocabulary, the labels cannot be checked."""
+    """Check metadata and vocabulary; return no metadata if labels cannot be checked with them."""
     problems, labels = [], None
     try:
         labels = read_vocabulary(folder / VOCABULARY_FILE)
@@ -116,7 +110,6 @@ def check_metadata(folder: Path) -> tuple[list[Problem], TaskMetadata | None]:
 
 
 def check_listings(folder: Path, metadata: TaskMetadata) -> tuple[Listings, list[Problem]]:
-    """Check the labels of every clip."""
     listings: Listings = {}
     problems: list[Problem] = []
     for split in metadata.splits:
@@ -138,7 +131,7 @@ def check_listings(folder: Path, metadata: TaskMetadata) -> tuple[Listings, list
 
 
 def check_files(folder: Path, listings: Listings) -> tuple[list[Path], list[Problem]]:
-    """Compare the files of a rate with the listings; return those that are there and listed."""
+    """Compare the files of a rate with the listings; return the listed files that exist."""
     files: list[Path] = []
     problems: list[Problem] = []
     for split, names in listings.items():
@@ -160,24 +153,24 @@ def check_files(folder: Path, listings: Listings) -> tuple[list[Path], list[Prob
     return files, problems
 
 
-def hear(
+def check_sounds(
     files: Iterable[Path], metadata: TaskMetadata, rate: int, decode: bool, progress: Progress
-) -> Iterator[_Heard]:
-    """Look at sound files in threads."""
-    look = partial(check_sound, duration_s=metadata.sample_duration_s, rate=rate, decode=decode)
-    for _, heard in ahead(look, files, all_threads(), AHEAD):
-        yield heard.result()
+) -> Iterator[SoundCheck]:
+    """Check sound files in threads; yield the results in order."""
+    check = partial(check_sound, duration_s=metadata.sample_duration_s, rate=rate, decode=decode)
+    for _, checked in ahead(check, files, all_threads(), AHEAD):
+        yield checked.result()
         progress(1)
 
 
-def check_sound(file: Path, duration_s: float | None, rate: int, decode: bool) -> _Heard:
-    """Check a sound file against what the task says of it."""
+def check_sound(file: Path, duration_s: float | None, rate: int, decode: bool) -> SoundCheck:
+    """Check a sound file against the task's duration (None: any) and rate."""
     try:
         about = soundfile.info(file)
         lost = bytes_lost(file)
     except (soundfile.SoundFileError, OSError) as error:
         reason = getattr(error, "error_string", None) or error
-        return _Heard(0, (Problem(f"{file}: cannot be read as audio: {reason}"),))
+        return SoundCheck(0, (Problem(f"{file}: cannot be read as audio: {reason}"),))
     said = []
     if about.samplerate != rate:
         said.append(f"is at {about.samplerate} Hz, though its folder says {rate} Hz")
@@ -197,14 +190,14 @@ def check_sound(file: Path, duration_s: float | None, rate: int, decode: bool) -
             read_audio(file, rate)
         except AudioError as error:
             problems.append(Problem(str(error)))
-    return _Heard(about.duration, tuple(problems))
+    return SoundCheck(about.duration, tuple(problems))
 
 
 def bytes_lost(file: Path) -> int:
-    """Count what a WAV file lacks of what its header announces; libsndfile takes it for shorter."""
+    """Return how many bytes of a WAV file are missing; libsndfile reads it as a shorter one."""
     with file.open("rb") as opened:
         head = opened.read(8)
     if len(head) < 8 or head[:4] != b"RIFF":
         return 0
     (announced,) = struct.unpack("<I", head[4:])
-    return 0 if announced == ENDLESS else max(0, announced + 8 - file.stat().st_size)
+    return 0 if announced == UNKNOWN_SIZE else max(0, announced + 8 - file.stat().st_size)

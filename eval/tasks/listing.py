@@ -1,7 +1,7 @@
-"""`abt eval tasks`: which HEAR tasks are there, what is wrong with them, how to get more."""
+"""`abt eval tasks`: list HEAR task folders, their problems, and how to get missing ones."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,22 +22,21 @@ HEAD = ("task", "folder", "clips", "hours", "rates", "state")
 class Tasks:
     """List and check HEAR task folders, and say how to get missing ones; exit code 1 if one is bad.
 
-    Metadata, vocabulary, labels and sound files are looked through to the end.
+    Checks all metadata, vocabularies, labels and sound files.
     """
 
     tasks_dir: Path
     """Folder of HEAR task folders."""
     audio: bool = False
-    """Read every sound file to its end, instead of its header."""
+    """Decode every sound file, instead of reading only its header."""
     most: int = 10
-    """How many problems of a task to print; the others are counted."""
+    """How many problems of each task to print; further ones are counted."""
 
     def __post_init__(self) -> None:
         if self.most < 0:
             raise UserError(f"--most is {self.most}; give 0 or more problems to print")
 
     def run(self) -> None:
-        """Do it."""
         folders = task_folders(self.tasks_dir)
         with tqdm(desc="checking", unit="clip", disable=None) as bar:
             checked = {
@@ -55,7 +54,7 @@ class Tasks:
 
 
 def task_folders(tasks_dir: Path) -> list[Path]:
-    """List what is, or should be, a task folder, in order of name."""
+    """List folders that are, or by their name should be, task folders; sorted by name."""
     if not tasks_dir.is_dir():
         raise TaskError(
             f"{tasks_dir}: no such folder; make it, and this command says how to fill it"
@@ -75,7 +74,7 @@ def task_folders(tasks_dir: Path) -> list[Path]:
 
 
 def task_table(checked: dict[str, CheckedTask]) -> list[str]:
-    """Lay out the paper's tasks in its order, then the others."""
+    """Lay out the paper's tasks in its order, then the other tasks."""
     titles = {task.folder: task.title for task in PAPER_TASKS}
     names = [*titles, *(name for name in checked if name not in titles)]
     rows = [HEAD, *(cells(titles.get(name, ""), name, checked.get(name)) for name in names)]
@@ -90,7 +89,6 @@ def task_table(checked: dict[str, CheckedTask]) -> list[str]:
 
 
 def cells(title: str, folder: str, task: CheckedTask | None) -> tuple[str, ...]:
-    """Write the row of a task."""
     if task is None:
         return title, folder, "-", "-", "-", "missing"
     rates = " ".join(map(str, task.rates)) or "-"
@@ -98,7 +96,7 @@ def cells(title: str, folder: str, task: CheckedTask | None) -> tuple[str, ...]:
 
 
 def state_of(task: CheckedTask) -> str:
-    """Say in a few words how a task is."""
+    """Return a task's numbers of problems and warnings, or "ok"."""
     warnings = len(task.problems) - len(task.errors)
     counts = [(len(task.errors), "problem"), (warnings, "warning")]
     said = [f"{n} {word}{'s' if n > 1 else ''}" for n, word in counts if n]
@@ -106,9 +104,9 @@ def state_of(task: CheckedTask) -> str:
 
 
 def problem_lines(task: CheckedTask, most: int) -> Iterator[str]:
-    """Write some of the problems of a task, the grave ones first, and count the rest."""
-    grave_first: Sequence = sorted(task.problems, key=lambda problem: problem.harmless)
-    for problem in grave_first[:most]:
+    """Yield lines for at most `most` problems, errors before warnings, and one for the rest."""
+    errors_first = sorted(task.problems, key=lambda problem: problem.harmless)
+    for problem in errors_first[:most]:
         yield f"{'warning' if problem.harmless else 'problem'}: {problem.what}"
     if (rest := len(task.problems) - most) > 0:
         yield f"... and {rest} more in {task.name}; --most {len(task.problems)} shows all"

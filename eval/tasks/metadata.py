@@ -1,6 +1,6 @@
-"""What a HEAR task asks for: kind of embedding and prediction, splits, scores, settings.
+"""A HEAR task's metadata: kind of embedding and prediction, splits, scores, settings.
 
-Says what `task_metadata.json` says, as hear-preprocess writes it and heareval 2021.1.3 reads it.
+Reads `task_metadata.json` as hear-preprocess writes it and heareval 2021.1.3 reads it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,17 +22,17 @@ KNOWN_SCORES = {
     ),
 }
 MINIMISED_SCORES = ("segment_1s_er",)
-# What heareval searches for event tasks that say nothing about it.
+# heareval's grid for event tasks whose metadata has none.
 POSTPROCESSING_GRID = {"median_filter_ms": (250.0,), "min_duration": (125.0, 250.0)}
 
 
 class TaskError(UserError):
-    """A task folder cannot be used as it is."""
+    """A task folder cannot be used."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arrangement:
-    """Which splits train, choose and test one probe."""
+    """The splits that train, validate and test one probe."""
 
     train: tuple[str, ...]
     valid: str
@@ -41,26 +41,24 @@ class Arrangement:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskMetadata:
-    """What a task asks for, apart from its clips."""
-
     name: str
     """Name of the folder, with version and mode."""
     task_name: str
-    """Name without them."""
+    """Name without version and mode."""
     embedding_type: str
-    """"scene": one embedding a clip; "event": one a timestamp, events are to be found."""
+    """"scene": one embedding for each clip; "event": one for each timestamp, to detect events."""
     prediction_type: str
-    """"multiclass": one class a clip; "multilabel": any number of them."""
+    """"multiclass": one class for each clip; "multilabel": any number."""
     split_mode: str
     splits: tuple[str, ...]
     evaluation: tuple[str, ...]
-    """Names of the scores; the first one is reported and chooses the probe."""
+    """Names of the scores; the first is reported and selects the probe."""
     labels: tuple[str, ...]
     """Vocabulary in the order of its indices."""
     sample_duration_s: float | None = None
     """Length of every clip; None if they differ."""
     score_chooses: bool = True
-    """The first score on the validation clips stops and chooses the probe, rather than the loss."""
+    """Whether the first score, not the loss, on validation clips stops and selects the probe."""
     postprocessing_grid: Mapping[str, tuple[float, ...]] = field(
         default_factory=lambda: POSTPROCESSING_GRID
     )
@@ -70,22 +68,20 @@ class TaskMetadata:
 
     @property
     def multilabel(self) -> bool:
-        """Whether a row may have any number of labels."""
         return self.prediction_type == "multilabel"
 
     @property
     def is_event(self) -> bool:
-        """Whether events are to be found."""
         return self.embedding_type == "event"
 
     @property
     def score_mode(self) -> str:
-        """Whether the number that chooses the probe is best at its "max" or its "min"."""
+        """Return "max" or "min", at which the number that selects the probe is best."""
         minimised = not self.score_chooses or self.evaluation[0] in MINIMISED_SCORES
         return "min" if minimised else "max"
 
     def arrangements(self) -> tuple[Arrangement, ...]:
-        """List the probes to train, as heareval arranges them.
+        """List the splits of each probe to train, as in heareval.
 
         Of k sorted folds, fold i tests, fold i + 1 (cyclically) validates, the others train.
         """
@@ -103,7 +99,7 @@ class TaskMetadata:
 def parse_metadata(
     raw: Mapping[str, Any], name: str, labels: Sequence[str], where: str
 ) -> TaskMetadata:
-    """Check what `task_metadata.json` holds.
+    """Parse and check the content of `task_metadata.json`.
 
     Args:
         raw: its content.
@@ -111,8 +107,8 @@ def parse_metadata(
         labels: the vocabulary.
         where: the file, for messages.
     """
-    kind = one_of(raw, "embedding_type", (*KNOWN_SCORES,), where)
-    evaluation = words(raw, "evaluation", where)
+    kind = _one_of(raw, "embedding_type", (*KNOWN_SCORES,), where)
+    evaluation = _words(raw, "evaluation", where)
     if unknown := [score for score in evaluation if score not in KNOWN_SCORES[kind]]:
         known = ", ".join(KNOWN_SCORES[kind])
         raise TaskError(f"{where}: score {unknown[0]!r} of {kind} tasks; wanted one of {known}")
@@ -121,28 +117,28 @@ def parse_metadata(
         name=name,
         task_name=raw.get("task_name", name),
         embedding_type=kind,
-        prediction_type=one_of(raw, "prediction_type", ("multiclass", "multilabel"), where),
-        split_mode=one_of(raw, "split_mode", SPLIT_MODES, where),
-        splits=words(raw, "splits", where),
+        prediction_type=_one_of(raw, "prediction_type", ("multiclass", "multilabel"), where),
+        split_mode=_one_of(raw, "split_mode", SPLIT_MODES, where),
+        splits=_words(raw, "splits", where),
         evaluation=evaluation,
         labels=tuple(labels),
-        sample_duration_s=duration_of(raw, where),
+        sample_duration_s=_duration(raw, where),
         score_chooses=bool(raw.get("use_scoring_for_early_stopping", True)),
-        postprocessing_grid=lists(
+        postprocessing_grid=_lists(
             params.get("event_postprocessing_grid", POSTPROCESSING_GRID),
             "event_postprocessing_grid",
             where,
         ),
-        param_grid=lists(
+        param_grid=_lists(
             params.get("task_specific_param_grid", {}), "task_specific_param_grid", where
         ),
     )
-    check_kind(metadata, where)
-    check_postprocessing(metadata, where)
+    _check_kind(metadata, where)
+    _check_postprocessing(metadata, where)
     return metadata
 
 
-def check_kind(metadata: TaskMetadata, where: str) -> None:
+def _check_kind(metadata: TaskMetadata, where: str) -> None:
     """Refuse kinds that heareval cannot score and splits that cannot be arranged."""
     splits = metadata.splits
     if metadata.is_event and not metadata.multilabel:
@@ -155,8 +151,8 @@ def check_kind(metadata: TaskMetadata, where: str) -> None:
         raise TaskError(f"{where}: splits are {', '.join(splits)}; wanted train, valid, test")
 
 
-def check_postprocessing(metadata: TaskMetadata, where: str) -> None:
-    """Refuse a grid that does not say how to make events of probabilities, or leaves it open."""
+def _check_postprocessing(metadata: TaskMetadata, where: str) -> None:
+    """Refuse a grid with other settings, or with several values where no score selects one."""
     grid = metadata.postprocessing_grid
     if grid.keys() != POSTPROCESSING_GRID.keys():
         wanted = ", ".join(POSTPROCESSING_GRID)
@@ -165,35 +161,30 @@ def check_postprocessing(metadata: TaskMetadata, where: str) -> None:
         raise TaskError(f"{where}: the loss chooses the probe, so post-processing must be fixed")
 
 
-def duration_of(raw: Mapping[str, Any], where: str) -> float | None:
-    """Read how long clips are, s; None if they differ."""
+def _duration(raw: Mapping[str, Any], where: str) -> float | None:
     duration = raw.get("sample_duration")
     if duration is not None and not isinstance(duration, int | float):
         raise TaskError(f"{where}: sample_duration is {duration!r}; wanted seconds, or null")
     return duration
 
 
-def one_of(raw: Mapping[str, Any], key: str, choices: Sequence[str], where: str) -> str:
-    """Read a value that must be one of a few words."""
+def _one_of(raw: Mapping[str, Any], key: str, choices: Sequence[str], where: str) -> str:
     value = raw.get(key)
     if not isinstance(value, str) or value not in choices:
         raise TaskError(f"{where}: {key} is {value!r}; wanted one of {', '.join(choices)}")
     return value
 
 
-def words(raw: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-    """Read a value that must be a list of words, at least one."""
+def _words(raw: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
     value = raw.get(key)
     if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
         raise TaskError(f"{where}: {key} is {value!r}; wanted a list of names")
     return tuple(value)
 
 
-def lists(value: Any, key: str, where: str) -> dict[str, tuple[Any, ...]]:
-    """Read a value that must map names to lists, each with at least one value."""
-    sound = isinstance(value, Mapping) and all(
+def _lists(value: Any, key: str, where: str) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(value, Mapping) or not all(
         isinstance(v, list | tuple) and v for v in value.values()
-    )
-    if not sound:
+    ):
         raise TaskError(f"{where}: {key} is {value!r}; wanted names with lists of values")
     return {name: tuple(values) for name, values in value.items()}

@@ -1,4 +1,4 @@
-"""The order in which heareval 2021.1.3 lines up the clips of a task; batches depend on it."""
+"""The order of a task's clips in heareval 2021.1.3, on which training batches depend."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ T = TypeVar("T")
 
 
 def embedding_order(splits: Mapping[str, Sequence[T]]) -> dict[str, tuple[T, ...]]:
-    """Put the clips of each split in heareval's order; `splits` are in the task's order."""
+    """Return the clips of each split in heareval's order; `splits` must be in the task's order."""
     shuffler = random.Random(0)
     ordered = {}
     for split, clips in splits.items():

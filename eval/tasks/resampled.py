@@ -1,19 +1,19 @@
-"""Tasks at a rate that their folder lacks: every clip is resampled once, into a cache.
+"""Tasks at a rate that their folder lacks: each clip is resampled once, into a cache.
 
-HEAR's archives hold 48000 Hz. hear-preprocess makes other rates of them with soxr, through ffmpeg
-at its default of 20 bits, and rounds to 16-bit samples; the paper took librosa's default and did
-the same. Here soxr works at the same 20 bits, and its float32 samples are kept as they are: nothing
-is rounded, nothing clipped, and a second of sound at 16 kHz takes 64 kB.
+HEAR's archives hold 48000 Hz. hear-preprocess resamples them with soxr, through ffmpeg at its
+default of 20 bits, and rounds to 16-bit samples; the paper used librosa's default, which does the
+same. Here soxr works at the same 20 bits, but its float32 samples are stored without rounding or
+clipping; a second of sound at 16 kHz takes 64 kB.
 
-A cached file carries size and time of its source in its name, so a source that changed is done
-again, and a file that has its name is complete.
+The name of a cached file contains a digest of its source's size and mtime, so that a source that
+changed is resampled again. Files get their names when they are complete.
 """
 
 import hashlib
 import io
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,20 +33,17 @@ from .task import Clip, Task, read_task
 log = logging.getLogger(__name__)
 
 WAITING = 64
-"""Clips that may be resampled before the one that is the next to be counted."""
+"""Clips to resample ahead of the next one to count."""
 
 
 def task_at(folder: Path, sample_rate: int, cache: Path) -> Task:
-    """Read a task; where the folder lacks the rate, resample its clips or take those of before.
+    """Read a task at a rate in Hz, with clips from the cache where the folder lacks the rate.
 
-    Args:
-        folder: the task folder.
-        sample_rate: wanted, in Hz.
-        cache: folder of resampled clips, of any number of tasks and processes.
+    Clips that the cache lacks are resampled; tasks and processes may share the cache.
 
     Raises:
         TaskError: the folder cannot be used, or has no clips at any rate.
-        AudioError: a clip cannot be used; those before it are kept.
+        AudioError: a clip cannot be used; the clips before it are in the cache.
     """
     if (folder / str(sample_rate)).is_dir():
         return read_task(folder, sample_rate)
@@ -57,10 +54,10 @@ def task_at(folder: Path, sample_rate: int, cache: Path) -> Task:
             "%s: has %d Hz at most; at %d Hz there is nothing above %d Hz in it",
             task.name, rate, sample_rate, rate // 2,
         )  # fmt: skip
-    # The path is in the name, so that two folders of one name do not clear each other's clips.
+    # A digest of the path, so that two folders of one name do not evict each other's clips.
     place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]
     store = _Store(cache / "resampled" / f"{task.name}-{place}", rate, sample_rate)
-    return replace(task, splits=store.bring(task.splits))
+    return replace(task, splits=store.filled(task.splits))
 
 
 def rates_of(folder: Path) -> list[int]:
@@ -71,7 +68,7 @@ def rates_of(folder: Path) -> list[int]:
 
 
 def best_rate(folder: Path) -> int:
-    """Choose what to resample from, in Hz: the highest rate, which lacks least."""
+    """Return the highest rate of a task folder in Hz, to resample from."""
     rates = rates_of(folder) if folder.is_dir() else []
     if not rates:
         raise TaskError(f"{folder}: holds no folder of clips, such as 48000")
@@ -80,14 +77,12 @@ def best_rate(folder: Path) -> int:
 
 @dataclass(frozen=True)
 class _Store:
-    """The resampled clips of one task."""
-
     folder: Path
     rate: int
     wanted: int
 
-    def bring(self, splits: Mapping[str, tuple[Clip, ...]]) -> dict[str, tuple[Clip, ...]]:
-        """Return the clips with their resampled files, which are then all there."""
+    def filled(self, splits: Mapping[str, tuple[Clip, ...]]) -> dict[str, tuple[Clip, ...]]:
+        """Resample what is missing; return the clips with the paths of their resampled files."""
         placed = {
             split: tuple(replace(clip, path=self.target(split, clip.path)) for clip in clips)
             for split, clips in splits.items()
@@ -108,16 +103,18 @@ class _Store:
         return placed
 
     def target(self, split: str, source: Path) -> Path:
-        """Name the file for a source as it is now."""
+        """Return the path for a source with its present size and mtime."""
         status = source.stat()
         state = f"{source.name} {self.rate} {status.st_size} {status.st_mtime_ns}"
         digest = hashlib.sha256(state.encode()).hexdigest()[:12]
         return self.folder / str(self.wanted) / split / f"{source.stem}.{digest}.wav"
 
-    def resample(self, pairs: Iterable[tuple[Path, Path]]) -> None:
-        """Resample what is missing, in threads, and clear what no clip needs any more."""
-        pairs = list(pairs)
-        self.clear({target for _, target in pairs})
+    def resample(self, pairs: Sequence[tuple[Path, Path]]) -> None:
+        """Remove files of changed sources and of killed processes, then resample in threads."""
+        needed = {target for _, target in pairs}
+        for file in (self.folder / str(self.wanted)).glob("*/*"):
+            if file not in needed:
+                file.unlink(missing_ok=True)
         missing = [pair for pair in pairs if not pair[1].is_file()]
         title = f"{self.folder.name}: to {self.wanted} Hz"
         log.info("%s: %d of %d clips from %d Hz", title, len(missing), len(pairs), self.rate)
@@ -127,21 +124,14 @@ class _Store:
                 bar.update()
 
     def resample_clip(self, pair: tuple[Path, Path]) -> None:
-        """Write one clip; it has its name when it is complete."""
         source, target = pair
         status = source.stat()
         wave = read_at_rate(source, self.rate)
         wave = usable(soxr.resample(wave, self.rate, self.wanted, quality="HQ"), source)
-        # libsndfile does not say why it cannot write, Python does.
+        # Python says why a file cannot be written, libsndfile does not.
         content = io.BytesIO()
         soundfile.write(content, wave, self.wanted, "FLOAT", format="WAV")
         with caching(target), replacing(target) as scratch:
             scratch.write_bytes(content.getvalue())
-            # So that a cached embedding is found again when the clips had to be made again.
+            # Cached embeddings are found by mtime, also after the clips were resampled again.
             os.utime(scratch, ns=(status.st_atime_ns, status.st_mtime_ns))
-
-    def clear(self, needed: set[Path]) -> None:
-        """Remove clips of former sources, and what killed processes left."""
-        for file in (self.folder / str(self.wanted)).glob("*/*"):
-            if file not in needed:
-                file.unlink(missing_ok=True)

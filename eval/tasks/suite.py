@@ -1,12 +1,12 @@
-"""The 18 HEAR tasks of the Audio Barlow Twins paper, and what their metadata must say.
+"""The 18 HEAR tasks of the Audio Barlow Twins paper, and their metadata.
 
-Scores are comparable with published ones only if a task folder is what it is called, so
-`differences` compares. The values are those of hear-preprocess, read from its sources.
+Scores are comparable with published ones only if a task folder has the metadata of its name, which
+`differences` checks. The values are from the sources of hear-preprocess.
 
 hearbenchmark.com/hear-tasks says where task folders come from: at 48000 Hz from Zenodo, and at
 other rates from storage whose downloads the requester pays. Zenodo's record 6332517 is release
-2021.3; an archive is named after its task folder, which it holds below `tasks/`, in some releases
-below one folder more.
+2021.3. Its archives are named after their task folders, which are below `tasks/` or, in some
+releases, one folder deeper.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,32 +25,28 @@ CLIP_SCORES = ("top1_acc", "mAP", "d_prime", "aucroc")
 
 @dataclass(frozen=True, kw_only=True)
 class PaperTask:
-    """One task by the paper's name. All but the events' have one embedding a clip."""
-
     title: str
+    """The paper's name."""
     folder: str
     """Name of the task folder, with version and mode."""
     n_labels: int
-    """Classes."""
     duration_s: float | None
-    """Length of every clip; None if they are left as they are."""
+    """Length of every clip; None if they differ."""
     folds: int = 1
-    """Number of folds; 1 for fixed splits."""
+    """1 for fixed splits."""
     split_mode: str = "new_split_kfold"
     embedding_type: str = "scene"
     prediction_type: str = "multiclass"
     evaluation: tuple[str, ...] = CLIP_SCORES
-    """Names of the scores; the first one counts."""
     score_chooses: bool = True
-    """Whether the first score chooses the probe, rather than the loss."""
     postprocessing_grid: Mapping[str, tuple[float, ...]] = field(
         default_factory=lambda: POSTPROCESSING_GRID
     )
     param_grid: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     fewer_labels: bool = False
-    """The vocabulary holds only those of the classes that occur."""
+    """Whether the vocabulary may lack classes that do not occur."""
     hear_l: bool = False
-    """One of the five tasks of the paper's ablations, by its footnote."""
+    """Whether it is one of the five tasks of the paper's ablations, by its footnote."""
 
 
 PAPER_TASKS = (
@@ -102,12 +98,11 @@ PAPER_TASKS = (
 
 
 def paper_task(folder: str) -> PaperTask | None:
-    """Find a task of the paper by the name of its folder."""
     return next((task for task in PAPER_TASKS if task.folder == folder), None)
 
 
 def differences(metadata: TaskMetadata) -> list[str]:
-    """Say in what a task folder is not the paper's task of that name; empty if it is."""
+    """List how metadata differs from that of the paper's task of the same name, if there is one."""
     task = paper_task(metadata.name)
     if task is None:
         return []
@@ -133,7 +128,7 @@ def differences(metadata: TaskMetadata) -> list[str]:
 
 
 def how_to_get(missing: Sequence[PaperTask], tasks_dir: Path) -> list[str]:
-    """Say how to get tasks, line by line; the command wants curl and GNU tar."""
+    """Return lines that say how to get tasks, with a command that needs curl and GNU tar."""
     if not missing:
         return []
     archive = f"{RECORD}/files/hear2021-$task-{ARCHIVE_RATE}.tar.gz"

@@ -1,4 +1,4 @@
-"""HEAR tasks on disk: what the clips are, how they are labelled, which of them train and test.
+"""HEAR tasks on disk: their clips, labels and splits.
 
 A task folder, as hear-preprocess writes it, holds `task_metadata.json`, `labelvocabulary.csv`, and
 for every split `<split>.json` and the clips in `<sample rate>/<split>/`.
@@ -27,39 +27,32 @@ class Clip:
 
     path: Path
     labels: tuple[str, ...] = ()
-    """Of the whole clip, in scene tasks."""
+    """In scene tasks, for the whole clip."""
     events: tuple[Event, ...] = ()
-    """What happens when, in event tasks."""
+    """In event tasks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A task and its clips.
-
-    The clips of each split are in the order in which heareval lines up their embeddings, since
-    the batches of training depend on it.
-    """
+    """A task and its clips, in each split in heareval's order, on which batches depend."""
 
     metadata: TaskMetadata
     splits: Mapping[str, tuple[Clip, ...]]
 
     @property
     def name(self) -> str:
-        """Name of the folder, with version and mode."""
         return self.metadata.name
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Vocabulary in the order of its indices."""
         return self.metadata.labels
 
     @property
     def n_clips(self) -> int:
-        """Number of clips in all splits."""
         return sum(map(len, self.splits.values()))
 
     def targets(self, split: str) -> np.ndarray:
-        """Mark the labels of each clip of a scene split, float32 0 or 1 [clips, labels]."""
+        """Return the labels of a scene split, float32 0 or 1 [clips, labels]."""
         index = {label: i for i, label in enumerate(self.labels)}
         marks = np.zeros((len(self.splits[split]), len(self.labels)), dtype=np.float32)
         for row, clip in enumerate(self.splits[split]):
@@ -67,16 +60,15 @@ class Task:
         return marks
 
     def frame_targets(self, clip: Clip, timestamps_ms: np.ndarray) -> np.ndarray:
-        """Mark the labels of a clip of an event task, float32 0 or 1 [timestamps, labels]."""
+        """Return the labels of an event task's clip, float32 0 or 1 [timestamps, labels]."""
         return active_labels(clip.events, timestamps_ms, self.labels)
 
     def arrangements(self) -> tuple[Arrangement, ...]:
-        """List the probes to train."""
         return self.metadata.arrangements()
 
 
 def find_tasks(tasks_dir: Path, wanted: Sequence[str] = ()) -> list[Path]:
-    """List task folders by name, or just the wanted ones of them."""
+    """List task folders sorted by name, all or the wanted ones."""
     if not tasks_dir.is_dir():
         raise TaskError(f"{tasks_dir}: no such folder; name the one that holds the task folders")
     if (tasks_dir / METADATA_FILE).is_file():
@@ -92,19 +84,14 @@ def find_tasks(tasks_dir: Path, wanted: Sequence[str] = ()) -> list[Path]:
 
 
 def read_metadata(folder: Path) -> TaskMetadata:
-    """Read and check what a task asks for, and its vocabulary."""
+    """Read and check a task's metadata and vocabulary."""
     where = folder / METADATA_FILE
     labels = read_vocabulary(folder / VOCABULARY_FILE)
     return parse_metadata(read_json(where), folder.name, labels, str(where))
 
 
 def read_task(folder: Path, sample_rate: int) -> Task:
-    """Read and check a task; the audio itself is not opened.
-
-    Args:
-        folder: the task folder.
-        sample_rate: which of its `<sample rate>` folders to use, in Hz.
-    """
+    """Read and check a task with its clips at a rate in Hz; their audio is not opened."""
     metadata = read_metadata(folder)
     splits = {name: read_split(folder, name, sample_rate, metadata) for name in metadata.splits}
     return Task(metadata=metadata, splits=embedding_order(splits))
@@ -113,7 +100,7 @@ def read_task(folder: Path, sample_rate: int) -> Task:
 def read_split(
     folder: Path, split: str, sample_rate: int, metadata: TaskMetadata
 ) -> tuple[Clip, ...]:
-    """Read the clips of one split and check their labels and that their files are there."""
+    """Read the clips of a split; check their labels and that their files exist."""
     listing = folder / f"{split}.json"
     audio = folder / str(sample_rate) / split
     if not audio.is_dir():
@@ -130,7 +117,7 @@ def read_split(
 
 
 def read_labels(path: Path, raw: Any, metadata: TaskMetadata, listing: Path) -> Clip:
-    """Read and check what the listing of a split says of a clip."""
+    """Parse and check the labels or events of a clip in the listing of its split."""
     name = path.name
     if not isinstance(raw, list):
         raise TaskError(f"{listing}: labels of {name} are {raw!r}; wanted a list")
@@ -149,7 +136,6 @@ def read_labels(path: Path, raw: Any, metadata: TaskMetadata, listing: Path) -> 
 
 
 def read_events(raw: Sequence[Any], where: str) -> tuple[Event, ...]:
-    """Read the events of a clip: label, start and end in milliseconds."""
     events = []
     for event in raw:
         if not isinstance(event, Mapping) or not {"label", "start", "end"} <= event.keys():
@@ -162,7 +148,7 @@ def read_events(raw: Sequence[Any], where: str) -> tuple[Event, ...]:
 
 
 def read_vocabulary(path: Path) -> tuple[str, ...]:
-    """Read `idx,label` rows; indices must run from 0 without gaps."""
+    """Return the labels of `idx,label` rows by index; indices must run from 0 without gaps."""
     if not path.is_file():
         raise TaskError(f"{path}: missing")
     with path.open(newline="", encoding="utf-8") as file:
@@ -177,7 +163,6 @@ def read_vocabulary(path: Path) -> tuple[str, ...]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,6 +1,6 @@
-"""What is to be found in a clip of an event task: labelled stretches, and timestamps.
+"""Labelled events and timestamps of clips in event tasks, as in heareval 2021.1.3.
 
-Times are milliseconds, as in HEAR's task folders. Follows heareval 2021.1.3.
+Times are milliseconds, as in HEAR's task folders.
 """
 
 from collections.abc import Sequence
@@ -8,14 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Added to an event's end, so that a timestamp at the very end still belongs to it.
+# Added to an event's end, so that it contains a timestamp at its very end.
 END_SLACK_MS = 0.0001
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """One labelled stretch of a clip."""
-
     label: str
     start_ms: float
     end_ms: float
@@ -23,7 +21,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """A clip of an event task: its timestamps and what is to be found in it."""
+    """Timestamps and true events of a clip."""
 
     timestamps_ms: np.ndarray
     """Float64 [T], strictly ascending, at least two."""
@@ -39,7 +37,7 @@ class Timeline:
 def active_labels(
     events: Sequence[Event], timestamps_ms: np.ndarray, labels: Sequence[str]
 ) -> np.ndarray:
-    """Mark the labels that are active at each timestamp, float32 0 or 1 [T, L]."""
+    """Return which labels are active at each timestamp, float32 0 or 1 [T, L]."""
     index = {label: i for i, label in enumerate(labels)}
     marks = np.zeros((len(timestamps_ms), len(labels)), dtype=np.float32)
     for event in events:

@@ -1,4 +1,4 @@
-"""Measure the embedding of sound files beside the encoder's bare forward on the same clips."""
+"""Compare the embedding of sound files with the encoder's bare forward on the same clips."""
 
 import os
 import platform
@@ -30,22 +30,22 @@ GOAL = 0.8
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """Measure the embedding of sound files beside the encoder's bare forward on the same clips."""
+    """Compare the embedding of sound files with the encoder's bare forward on the same clips."""
 
     files: Positional[tuple[Path, ...]] = ()
-    """Sound files, or folders that are searched for them; synthetic ones if left out."""
+    """Sound files, or folders to search for them; by default synthetic files."""
     checkpoint: Path | None = None
-    """Checkpoint that `abt train` wrote; random weights if left out."""
+    """Checkpoint that `abt train` wrote; by default random weights."""
     encoder: str = "audiontt"
-    """Which encoder to measure with random weights; `abt model` lists them."""
+    """Encoder to measure with random weights; `abt model` lists them."""
     clips: int = 64
     """How many synthetic clips to write."""
     seconds: float = 10.0
     """Length of a synthetic clip, s."""
     rounds: int = 5
-    """Both are timed this often, in turn; medians count."""
+    """How often to time both in turn; the medians are reported."""
     device: str | None = None
-    """Such as cpu or cuda:1; a GPU if there is one when left out."""
+    """Where to compute, such as cpu or cuda:1; by default a GPU if there is one."""
 
     def __post_init__(self) -> None:
         if min(self.clips, self.rounds) < 1 or not 0 < self.seconds <= 600:
@@ -54,7 +54,6 @@ class Bench:
             raise UserError(f"no encoder is called {self.encoder!r}; choose from `abt model`")
 
     def run(self) -> None:
-        """Do it."""
         model = benched_model(self)
         with tempfile.TemporaryDirectory() as folder:
             files = find_audio(self.files) or noise_files(
@@ -76,7 +75,7 @@ class Bench:
 
 
 def benched_model(config: Bench) -> Embedder:
-    """Load the checkpoint, or build the encoder with random weights, which cost as much."""
+    """Load the checkpoint, or build the encoder with random weights, which take as long."""
     if config.checkpoint is not None:
         return frozen(read_checkpoint(config.checkpoint), config.device)
     encoder: Any = build_encoder(config.encoder, {})
@@ -96,7 +95,7 @@ def noise_files(folder: Path, count: int, seconds: float, sample_rate: int) -> l
 def measure(files: Sequence[Path], model: Embedder, rounds: int) -> tuple[float, float, float]:
     """Time both in turn.
 
-    The bare forward takes log-mels that are on the device already, in the same passes.
+    The bare forward gets log-mels that are already on the device, in the same passes.
 
     Returns:
         Median seconds of files to embeddings and of the bare forward, and seconds of sound.

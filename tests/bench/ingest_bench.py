@@ -1,4 +1,4 @@
-"""Measure the whole stage beside bare ffmpeg processes on the same files, in one run."""
+"""Compare the whole ingest stage with bare ffmpeg processes on the same files, in one run."""
 
 import os
 import platform
@@ -32,7 +32,7 @@ FORMATS: dict[str, tuple[str, ...]] = {
 }
 """What YouTube serves as its best audio, and how to make it."""
 DIFFERENT = 32
-"""Files that are encoded of each format; further ones are copies."""
+"""Files to encode in each format; further files are copies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +40,17 @@ class Bench:
     """Measure decode, resample, log-mel and both shard sets on 10 s of m4a and opus."""
 
     files: int = 256
-    """Files of each format; they fit in memory, so they are warm."""
+    """Files of each format; they must fit in memory to be read warm."""
     rounds: int = 5
-    """Each way is timed this often, in turn; the median counts."""
+    """How often to time each way, in turn; the median is reported."""
     slots: int = 2
-    """Processes at a time, of ffmpeg as of the stage."""
+    """Processes at a time, for ffmpeg and for the stage."""
     at_once: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    """Downloads a slot at the same time, from a server that answers late."""
+    """Numbers of concurrent downloads for each slot to try, with a server that answers late."""
     answer_s: float = 2.0
-    """How late that is, s."""
+    """Delay of that server's answers, s."""
     folder: Path | None = None
-    """Where to put the files and shards; default: the system's temporary folder."""
+    """Where to write files and shards; by default the system's temporary folder."""
 
     def run(self) -> None:
         """Print clips/s of both ways and their ratio for each format."""
@@ -73,9 +73,9 @@ class Bench:
 def bench(folder: Path, files: int, rounds: int, slots: int) -> dict[str, dict[str, list[float]]]:
     """Time both ways in turn on every format; return clips/s of each round by format and way.
 
-    Ray and its workers run already: what is timed of the stage begins with its plan and ends with
-    its last commit. Bare ffmpeg decodes, resamples with its own resampler and writes PCM16 into a
-    pipe that is read; it keeps nothing.
+    Ray and its workers run before the timing, which lasts from the plan of the stage to its last
+    commit. Bare ffmpeg decodes, resamples with its own resampler and writes PCM16 into a pipe;
+    nothing is stored.
     """
     rates: dict[str, dict[str, list[float]]] = {}
     for ending in FORMATS:
@@ -112,7 +112,7 @@ def encoded_files(folder: Path, ending: str, files: int) -> list[Path]:
 
 
 def bare_ffmpeg(paths: list[Path], slots: int) -> None:
-    """Decode and resample every file as one would type it, `slots` processes at a time."""
+    """Decode and resample every file with a plain command, `slots` processes at a time."""
     wanted = ("-ac", "1", "-ar", "16000", "-f", "s16le", "pipe:1")
 
     def run(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Measure the crop reader beside other libraries, a file a clip, and a bare preadv loop."""
+"""Compare the crop reader with other libraries, one file per clip, and a bare preadv loop."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from audio_barlow_twins.shards.stored.synthetic import synthetic_shards
 from audio_barlow_twins.shards.stored.writer import shard_name
 
 PLAN_STEPS = 4096
-"""Steps after which the bare loop begins again: fewer crops would stay in the cache of the CPU."""
+"""Steps after which the bare loop starts over: fewer crops would stay in the CPU's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,26 +36,26 @@ class Bench:
     """Measure ways to read crops of 96 frames from synthetic float16 log-mels of 10 s."""
 
     clips: int = 8192
-    """Synthetic clips to write, 128 KB each, in each of seven forms."""
+    """Synthetic clips to write, 128 KB each, in each of seven formats."""
     rounds: int = 3
-    """Each way is timed this often, in turn, each time in a fresh process; the median counts."""
+    """How often to time each way, in turn, in a fresh process; the median is reported."""
     seconds: float = 2.0
-    """Length of one timing, s; one from cold files ends with its first pass."""
+    """Length of one timing, s; with cold files, it ends after one pass at the latest."""
     cold: bool = True
-    """Time also files that are not in the system's memory."""
+    """Also time files that are not in the page cache."""
     index_clips: int = 2_000_000
-    """Clips of the index with which a reader's memory is measured."""
+    """Clips in the index for measuring a reader's memory."""
     only: tuple[str, ...] = ()
-    """Measure just the ways whose names contain one of these; default: all."""
+    """Measure only the ways whose names contain one of these; by default all."""
     quick: bool = False
-    """One short round on few clips: shows that everything runs."""
+    """Run one short round on few clips, to show that everything works."""
     json: Path | None = None
     """Write every rate, ratio and version to this file."""
     folder: Path | None = None
-    """Where to write the clips; default: the system's temporary folder."""
+    """Where to write the clips; by default the system's temporary folder."""
 
     def run(self) -> None:
-        """Write the clips in every form, time all ways, print crops/s and ratios."""
+        """Write the clips in every format, time all ways, print crops/s and ratios."""
         if self.quick:
             few = replace(self, clips=1536, rounds=1, seconds=0.1, index_clips=20_000, quick=False)
             few.run()
@@ -72,7 +72,6 @@ class Bench:
         say(f"memory of a reader of a set of {self.index_clips:,} clips: {rss:,.0f} MB")
 
     def wants(self, way: Way) -> bool:
-        """Tell whether a way was asked for."""
         return not self.only or any(part in way.name for part in self.only)
 
     def measure(self, ways: list[Way], root: Path) -> tuple[Rates, list[float]]:
@@ -95,7 +94,7 @@ class Bench:
 
 
 def all_ways(shard_set: ShardSet) -> list[Way]:
-    """List every way, ours last."""
+    """Return every way, ours last."""
     return [
         *library_ways(),
         *per_file_ways(shard_set.statistics.mean, shard_set.statistics.std),
@@ -105,14 +104,14 @@ def all_ways(shard_set: ShardSet) -> list[Way]:
 
 
 def write_forms(ways: list[Way], shard_set: ShardSet, root: Path) -> None:
-    """Write the clips once in every form that a way reads."""
+    """Write the clips once in every format that a way reads."""
     for form, write in {way.form: way.write for way in ways}.items():
         (root / form).mkdir(exist_ok=True)
         in_own_process(write, shard_set, root / form)
 
 
 def bare_loop(folder: Path, workers: int) -> Iterator[Tensor]:
-    """Read the reader's crops in its order in a plain loop into one batch buffer, endlessly."""
+    """Yield the reader's crops in its order from a plain loop with one batch buffer, endlessly."""
     shard_set = open_shards(folder)
     reader = CropReader(shard_set, frames=FRAMES, batch=BATCH)
     files = [os.open(folder / f"{name}.tar", os.O_RDONLY) for name in shard_set.names]
@@ -132,7 +131,7 @@ def bare_loop(folder: Path, workers: int) -> Iterator[Tensor]:
 
 
 def crop_reader(folder: Path, workers: int) -> Iterator[Tensor]:
-    """Read with our reader, order and buffers included, endlessly."""
+    """Return the endless batches of our reader."""
     reader = CropReader(folder, frames=FRAMES, batch=BATCH)
     return (batch.crops for batch in reader.batches())
 

@@ -1,4 +1,4 @@
-"""Time ways to read crops, each in a process of its own, from warm files and from cold ones."""
+"""Time ways to read crops, each in its own process, from warm and from cold files."""
 
 import atexit
 import ctypes
@@ -25,7 +25,7 @@ from audio_barlow_twins.shards.stored.shardset import ShardSet
 Heat = Literal["warm", "cold"]
 Result = TypeVar("Result")
 WARM_UP = 8
-"""Batches that a warm timing leaves out after every start of a pass."""
+"""Batches at the start of every pass that a warm timing skips."""
 PIECE = 1 << 20
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -36,20 +36,20 @@ class Way:
 
     name: str
     batches: Callable[[Path, int], Iterable[Tensor]]
-    """(folder of its files, DataLoader workers) to batches of crops; an endless iterator, or what
-    makes a pass over the clips each time it is iterated over."""
+    """Maps (folder, DataLoader workers) to batches of crops: an endless iterator, or an iterable
+    for one pass over the clips at a time."""
     write: Callable[[ShardSet, Path], None]
-    """Write the clips of a set into a folder in this way's form."""
+    """Writes the clips of a set to a folder in this way's format."""
     form: str
-    """Name of that folder; ways that read the same files share it."""
+    """Name of that folder, shared by ways that read the same files."""
     imports: Callable[[], ModuleType] | None = None
-    """Imports the package that it measures, which may not be installed."""
+    """Imports the package to measure; raises ImportError if it is not installed."""
     workers: tuple[int, ...] = (0, 2)
     """Numbers of DataLoader workers to try."""
 
 
 def in_own_process(run: Callable[..., Result], *args: object) -> Result:
-    """Call a function of a module in a fresh process, so that nothing of it stays behind."""
+    """Call a module's function in a fresh process, so that timings do not affect each other."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["reader_bench"])  # torch is loaded once
     with ProcessPoolExecutor(1, context, settle_in, max_tasks_per_child=1) as pool:
@@ -57,19 +57,19 @@ def in_own_process(run: Callable[..., Result], *args: object) -> Result:
 
 
 def settle_in() -> None:
-    """Make a process of `multiprocessing` begin and end as one that was started by hand."""
+    """Make a `multiprocessing` process start and end as one from the command line does."""
     set_start_method("fork", force=True)  # of a DataLoader's workers: what it is on Linux
     Finalize(None, tidy_up, exitpriority=0)
 
 
 def tidy_up() -> None:
-    """End threads and free shared memory as the libraries have it: in this order at exit."""
+    """Join threads, then run exit functions: the order in which libraries expect it."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
 
 
 def missing(way: Way) -> str:
-    """Say what a way lacks to run here; nothing if it can."""
+    """Return why a way cannot run here, or ''."""
     if way.imports:
         try:
             way.imports()
@@ -79,7 +79,7 @@ def missing(way: Way) -> str:
 
 
 def time_warm(way: Way, folder: Path, workers: int, seconds: float) -> float:
-    """Measure crops/s; the start of a pass (workers, first batches) is not counted."""
+    """Return crops/s without the start of each pass (workers, first batches)."""
     heat(folder)
     loader = way.batches(folder, workers)
     crops, elapsed = 0, 0.0
@@ -96,9 +96,9 @@ def time_warm(way: Way, folder: Path, workers: int, seconds: float) -> float:
 
 
 def time_cold(way: Way, folder: Path, workers: int, seconds: float, clips: int) -> float:
-    """Measure crops/s of one pass, or its first seconds, over files that are not in memory.
+    """Return crops/s of one pass, or its first seconds, over files that are not in memory.
 
-    The clock starts with the first batch.
+    The clock starts after the first batch.
     """
     cool(folder)
     stream = started(way.batches(folder, workers), 1)
@@ -112,10 +112,10 @@ def time_cold(way: Way, folder: Path, workers: int, seconds: float, clips: int) 
 
 
 def started(loader: Iterable[Tensor], skip: int) -> Iterator[Tensor]:
-    """Begin a pass and leave out its first batches.
+    """Start a pass and skip its first batches.
 
     Raises:
-        UserError: there is nothing behind them.
+        UserError: the pass has fewer batches.
     """
     stream = iter(loader)
     if len(list(islice(stream, skip))) < skip:
@@ -124,7 +124,7 @@ def started(loader: Iterable[Tensor], skip: int) -> Iterator[Tensor]:
 
 
 def heat(folder: Path) -> float:
-    """Read every file of a folder in order; return MB/s."""
+    """Read every file of a folder in order into memory; return MB/s."""
     begin, size = time.perf_counter(), 0
     piece = bytearray(PIECE)
     for path in files_of(folder):
@@ -135,15 +135,15 @@ def heat(folder: Path) -> float:
 
 
 def cool(folder: Path) -> None:
-    """Drop every file of a folder from the system's memory.
+    """Drop every file of a folder from the page cache.
 
     Raises:
-        UserError: it stays there.
+        UserError: a file stays there.
     """
     for path in files_of(folder):
         with path.open("rb", buffering=0) as file:
-            os.fsync(file)  # only what is on the disk can be dropped
-            for pause_s in (0, 0.01, 0.1, 1):  # a page that is in use just now stays
+            os.fsync(file)  # only clean pages can be dropped
+            for pause_s in (0, 0.01, 0.1, 1):  # a page in use stays
                 time.sleep(pause_s)
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                 if not in_memory(path):
@@ -156,7 +156,7 @@ def cool(folder: Path) -> None:
 
 
 def in_memory(path: Path) -> float:
-    """Return the share of a file's pages that the system holds in memory."""
+    """Return the share of a file's pages that are in the page cache."""
     if not path.stat().st_size:
         return 0.0
     with path.open("rb") as file, mmap(file.fileno(), 0, prot=PROT_READ) as mapped:

@@ -1,4 +1,4 @@
-"""One .npy a clip, read and augmented by DataLoader workers: what the paper's authors did."""
+"""One .npy per clip, read and augmented by DataLoader workers, as the paper's authors did."""
 
 import random
 from collections import deque
@@ -23,7 +23,7 @@ EPS = torch.finfo(torch.float32).eps
 
 
 def clips_of(shard_set: ShardSet) -> Iterator[np.ndarray]:
-    """Read the clips of a local log-mel set in their order, float16 [T, F] each."""
+    """Yield the clips of a local log-mel set in order, float16 [T, F] each."""
     for shard, name in enumerate(shard_set.names):
         tar = np.memmap(shard_set.folder / f"{name}.tar", np.uint8, mode="r")
         for clip in range(shard_set.first[shard], shard_set.first[shard + 1]):
@@ -35,17 +35,12 @@ def clips_of(shard_set: ShardSet) -> Iterator[np.ndarray]:
 
 def random_crop(clip: np.ndarray) -> Tensor:
     """Copy a random crop out of a clip, [T, F] to [96, F]."""
-    start = random.randrange(len(clip) - FRAMES + 1)  # the DataLoader seeds it in every worker
+    start = random.randrange(len(clip) - FRAMES + 1)  # the DataLoader seeds every worker
     return torch.from_numpy(clip[start : start + FRAMES].copy())
 
 
 class NpyFiles(Dataset):
-    """The crops of a folder with a .npy for every clip.
-
-    Args:
-        folder: where they lie.
-        change: what is done with a crop before it joins a batch.
-    """
+    """Random crops from a folder with a .npy for every clip; `change` augments a crop."""
 
     def __init__(self, folder: Path, change: Callable[[Tensor], Tensor] | None = None) -> None:
         self.paths = sorted(folder.glob("*.npy"))
@@ -63,10 +58,7 @@ class TwoViews:
     """Make two views of a crop as the authors do, a sample at a time on the CPU.
 
     Mixup, random resize crop and random linear fader of BYOL-A (Niizumi et al., 2022), with the
-    paper's ranges. The bank is each worker's own.
-
-    Args:
-        mean, std: of the data set.
+    paper's ranges. Each worker has its own bank. `mean` and `std` are the data set's.
     """
 
     def __init__(self, mean: float, std: float) -> None:
@@ -115,12 +107,12 @@ def write_npy(shard_set: ShardSet, folder: Path) -> None:
 
 
 def read_npy(change: Callable[[Tensor], Tensor] | None, folder: Path, workers: int) -> Iterable:
-    """Load a file for every crop, in shuffled order."""
+    """Return batches in shuffled order, with a file loaded for every crop."""
     return DataLoader(NpyFiles(folder, change), BATCH, shuffle=True, num_workers=workers)
 
 
 def per_file_ways(mean: float, std: float) -> list[Way]:
-    """List the ways that read a file a clip: the crop alone, and with its two views."""
+    """Return the ways that read a file per clip: crops alone, and with two views."""
     crop = Way(name="one .npy a clip", form="npy", write=write_npy, batches=partial(read_npy, None))
     views = Way(
         name="one .npy a clip + views on CPU", form="npy", write=write_npy,

@@ -1,8 +1,7 @@
-"""Other libraries at this job: random crops of stored clips, shuffled, in batches.
+"""Other libraries that read shuffled batches of random crops from stored clips.
 
-Each reads its own form of the same clips as its documentation advises, and where it can read less
-than a clip or skip its usual decoding, once more in that way. A crop is cut before it joins a
-batch.
+Each reads its own format of the same clips as its documentation advises. If it can read less than a
+clip or skip its usual decoding, that is a second way. Crops are cut before batches are formed.
 """
 
 import importlib
@@ -30,11 +29,11 @@ from audio_barlow_twins.shards.stored.shardset import ShardSet
 
 MELS = 64
 CHUNK_BYTES = 1 << 26
-"""Size of a file of LitData and MosaicML; that of both by default."""
+"""File size for LitData and MosaicML, which is the default of both."""
 
 
 def library_ways() -> list[Way]:
-    """List all libraries, whether they are installed or not."""
+    """Return the ways of all libraries, installed or not."""
     return [
         Way(name="WebDataset", imports=webdataset, form="shards",
             write=keep_shards, batches=read_webdataset),
@@ -59,7 +58,7 @@ def webdataset() -> ModuleType:
 
 
 def litdata() -> ModuleType:
-    """Import LitData without its question to PyPI for a newer release."""
+    """Import LitData without its version check on PyPI."""
     os.environ["LITDATA_DISABLE_VERSION_CHECK"] = "1"
     return importlib.import_module("litdata")
 
@@ -67,11 +66,10 @@ def litdata() -> ModuleType:
 def mosaicml() -> ModuleType:
     """Import the base of MosaicML Streaming.
 
-    Its package imports torchvision for image sets that nobody reads here; without running the
-    package's own first lines, torchvision need not be there.
+    Its `__init__.py` imports torchvision for image sets; skipping it saves that dependency.
 
     Raises:
-        ImportError: it is not installed.
+        ImportError: MosaicML Streaming is not installed.
     """
     if "streaming" not in sys.modules:
         if (spec := importlib.util.find_spec("streaming")) is None:
@@ -115,7 +113,7 @@ def write_windows(shard_set: ShardSet, folder: Path) -> None:
 
 
 def optimize(clips: Callable[[ShardSet], Iterator], shard_set: ShardSet, out: Path, **how) -> None:
-    """Run LitData's optimizer on one input, the set; its scratch files go beside `out`."""
+    """Run LitData's optimizer on a set, with its scratch files beside `out`."""
     os.environ["DATA_OPTIMIZER_CACHE_FOLDER"] = str(out.with_name(f"{out.name}-scratch"))
     litdata().optimize(
         clips, [shard_set], str(out), chunk_bytes=CHUNK_BYTES, num_workers=1, verbose=False, **how
@@ -205,7 +203,7 @@ def crop_records(records: list[dict]) -> Tensor:
 
 
 def write_arrow(shard_set: ShardSet, folder: Path) -> None:
-    """Write one Arrow file of clips laid flat; the clips must be of one length."""
+    """Write one Arrow file of flattened clips, which must have the same length."""
     hf = hf_datasets()
     hf.disable_progress_bars()
     size = int(shard_set.n_frames[0]) * shard_set.form.frame_bytes // 2
@@ -223,7 +221,7 @@ def write_arrow(shard_set: ShardSet, folder: Path) -> None:
 
 
 def read_torch_format(folder: Path, workers: int) -> Iterable:
-    """Read whole clips as tensors, as the documentation has it for PyTorch, and crop them."""
+    """Read whole clips as tensors, as documented for PyTorch, and crop them."""
     data = hf_datasets().load_from_disk(str(folder)).with_format("torch", dtype=torch.float16)
     return DataLoader(data, BATCH, shuffle=True, num_workers=workers, collate_fn=crop_flat)
 
@@ -234,7 +232,7 @@ def crop_flat(records: list[dict]) -> Tensor:
 
 
 class ArrowRows(Dataset):
-    """Crops from batches of rows that stay Arrow: nothing is converted but the crops."""
+    """Crops from batches of Arrow rows: only the crops are converted."""
 
     def __init__(self, folder: Path) -> None:
         self.data = hf_datasets().load_from_disk(str(folder)).with_format("arrow")

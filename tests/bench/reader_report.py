@@ -1,4 +1,4 @@
-"""Say what a bench measured: crops/s of every way, and the ratios that were asked for."""
+"""Report a bench: crops/s of every way, and ratios with their goals."""
 
 import json
 import os
@@ -23,13 +23,13 @@ VIEWS = "one .npy a clip + views on CPU"
 
 @dataclass(frozen=True)
 class Ratio:
-    """One ratio of warm rates that was asked for."""
+    """A ratio of warm rates with its goal."""
 
     of: str
     to: str
     goal: float
     values: list[float]
-    """Ratio of each round; empty where one of the two was not measured."""
+    """Ratio of each round; empty if one of the two was not measured."""
 
     @property
     def median(self) -> float:
@@ -61,7 +61,7 @@ def best(rates: Rates, name: str, heat: Heat) -> tuple[int, list[float]]:
 
 
 def ratios(rates: Rates, libraries: list[str]) -> list[Ratio]:
-    """Work out the ratios, round by round, each way with its best number of workers."""
+    """Return the ratios of each round, each way with its best number of workers."""
     measured = [name for name in libraries if best(rates, name, "warm")[1]]
     fastest = max(
         measured, key=lambda name: np.median(best(rates, name, "warm")[1]), default="libraries"
@@ -79,12 +79,12 @@ def ratios(rates: Rates, libraries: list[str]) -> list[Ratio]:
 def report(
     ways: list[Way], lacks: dict[str, str], rates: Rates, disk: list[float], out: Path | None
 ) -> None:
-    """Print machine, rates and ratios; write them to `out` too.
+    """Print machine, rates and ratios, and write them to `out`.
 
     Args:
-        ways: all that were asked for.
-        lacks: by name, what is not installed.
-        rates: of those that ran.
+        ways: all ways, also those that could not run.
+        lacks: what is not installed, by name of the way.
+        rates: of the ways that ran.
         disk: MB/s of each round.
         out: a JSON file.
     """
@@ -115,7 +115,7 @@ def report(
 
 
 def column(rates: Rates, way: Way, heat: Heat) -> str:
-    """Write a way's rate with its best number of workers."""
+    """Format a way's rate with its best number of workers."""
     workers, values = best(rates, way.name, heat)
     if not values:
         return f"{'-':>32s}"
@@ -124,7 +124,7 @@ def column(rates: Rates, way: Way, heat: Heat) -> str:
 
 
 def about_machine() -> dict[str, str]:
-    """Name the machine and the versions of what is installed."""
+    """Return the machine and the versions of the installed packages."""
     cpus = {
         line.split(":")[1].strip()
         for line in Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,13 +1,13 @@
-"""Simulate days of an ingest from a site in minutes, with the real governor on a clock of its own.
+"""Simulate days of ingest from a site in minutes, with the real governor on a simulated clock.
 
-What is simulated: groups of workers that ask the governor for leave as `Downloader` does,
-and a site that takes its time, limits who asks too often and now and then asks for a human. What
-is approximated:
-- shards go to workers in turn, then to whoever is free; Ray may hand them out less evenly;
-- of the slots of a group that wait for leave (one download of each asks), one asks again, when the
-  earliest of them would with its jitter; the others' questions are counted, not made;
-- clips do not wait for their neighbours in the shard, decoding takes no time, and answers that are
-  under way when a run stops or a shard is given back still count.
+The simulation has groups of workers that request leases from the governor as `Downloader` does, and
+a site that answers with a delay, limits identities that ask too often, and sometimes answers with a
+bot check. It approximates:
+- shards go to workers in turn, then to idle ones; Ray may distribute them less evenly;
+- of the slots of a group that wait for a lease (one download of each asks), one asks again, at the
+  time of the earliest with its jitter; the requests of the others are counted, but not made;
+- clips do not wait for other clips of the shard, decoding takes no time, and answers that arrive
+  after a run has stopped or a shard was given back still count.
 """
 
 import random
@@ -26,46 +26,46 @@ from audio_barlow_twins.shards.base.cli import run_command, say
 
 HOUR_S = 3600.0
 LONGEST_NAP_S = 30.0
-"""A download that waits for leave asks at least this often; see `ingest.video.download`."""
+"""A download that waits for a lease asks at least this often; see `ingest.video.download`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Simulate:
-    """Simulate how long a site takes to give out a set, and what the governor makes of it.
+    """Simulate how long it takes to download a set from a site at the governor's pace.
 
-    The defaults are AudioSet and a guest's pace; every machine asks under its own address.
+    The defaults are AudioSet and the pace of a guest; every machine has its own address.
     """
 
     clips: int = 2_084_320
     """Clips of the set; AudioSet has 2,084,320 in its three lists."""
     identities: tuple[int, ...] = (1, 10, 100, 1000)
-    """Numbers of identities; each is simulated, a line of the table."""
+    """Numbers of identities to simulate, each a line of the table."""
     pace: Pace = field(default_factory=Pace)
-    """What each identity may ask for."""
+    """Pace of each identity."""
     shared: int = 1
-    """Identities that a group of workers chooses from: 1, a machine's address; more, proxies."""
+    """Identities of a group of workers: 1 for a machine's address, more for proxies."""
     workers: int = 1
     """Slots of each group."""
     downloads: int = 8
-    """Clips that a slot gets at the same time."""
+    """Concurrent downloads of a slot."""
     shard_clips: int = 1024
-    """Clips a shard; a slot works on one."""
+    """Clips in a shard; a slot works on one shard."""
     answer_s: float = 4.0
-    """Mean time that a video takes, s."""
+    """Mean download time of a video, s."""
     spread: float = 0.5
-    """Sigma of the log-normal law of these times; 0: all take the same."""
+    """Sigma of the log-normal distribution of these times; 0 makes them equal."""
     gone: float = 0.2
-    """Share of clips that the site does not have any more."""
+    """Share of clips that the site no longer has."""
     limit: float = 400.0
     """Videos in an hour after which the site limits an identity."""
     limited_s: float = 3600.0
-    """How long it does so, s."""
+    """How long the limit lasts, s."""
     bot_checks: float = 0.0
     """Share of requests that the site answers with a bot check."""
     restart_s: float = 3600.0
-    """How long a run that stopped for want of identities lies until somebody starts it again, s."""
+    """Time until a run that stopped because no identity was left is started again, s."""
     seed: int = 0
-    """Of the random numbers."""
+    """Seed of the random numbers."""
 
     def __post_init__(self) -> None:
         counts = (self.clips, self.shared, self.workers, self.downloads, self.shard_clips)
@@ -90,19 +90,19 @@ class Simulate:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a simulated ingest took."""
+    """The result of a simulation."""
 
     hours: float
     got: int
-    """Clips that the site gave."""
+    """Clips that were downloaded."""
     refused: int
-    """Clips marked as refused: the site limited them, and not the good video right after."""
+    """Clips marked as refused: the site limited them, but not the good video right after."""
     requests: int
-    """Videos asked for, tests of identities with a good video included."""
+    """Requests for videos, including tests of identities with a good video."""
     paused: float
-    """Share of its time that an identity was paused, mean of all."""
+    """Share of time that an identity was paused, averaged over identities."""
     idle: float
-    """Share of their time that downloads waited for leave or for a shard."""
+    """Share of time that downloads waited for a lease or for a shard."""
     busiest: int
     """Most requests of one identity within an hour."""
     restarts: int
@@ -110,9 +110,9 @@ class Outcome:
     given_back: int
     """How often a slot whose identities were all stopped gave a shard back."""
     asks: int
-    """Questions to the governor whether one may ask."""
+    """Requests to the governor for a lease."""
     per_hour: float
-    """Clips that were settled an hour, those that are gone included."""
+    """Clips settled per hour, including those that are gone."""
 
 
 def simulate(what: Simulate, n_identities: int) -> Outcome:
@@ -136,7 +136,7 @@ def simulate(what: Simulate, n_identities: int) -> Outcome:
 
 
 class _Site:
-    """Answers requests; limits an identity that asked too often within the last hour."""
+    """Answer requests; limit an identity that asked too often within the last hour."""
 
     def __init__(self, what: Simulate, draw: random.Random) -> None:
         self.what, self.draw = what, draw
@@ -145,7 +145,7 @@ class _Site:
         self.requests = self.busiest = 0
 
     def answer(self, name: str, now: float, gone: float) -> str:
-        """Return what the site will say: ok, unavailable, limited or bot_check."""
+        """Return the site's answer: ok, unavailable, limited or bot_check."""
         asked = self.asked.setdefault(name, deque())
         asked.append(now)
         while asked[0] <= now - HOUR_S:
@@ -164,13 +164,13 @@ class _Site:
 
 @dataclass(eq=False)
 class _Group:
-    """Workers that choose from the same identities: those of a machine, or all behind proxies."""
+    """Workers with the same identities: those of a machine, or all behind proxies."""
 
     names: list[str]
     waiting: deque["_Slot"] = field(default_factory=deque)
-    """A slot for each of its downloads that waits for leave."""
+    """A slot for each of its downloads that waits for a lease."""
     asks_at: float = 0.0
-    """When to come again, as somebody was told."""
+    """When to ask the governor again."""
 
 
 @dataclass(eq=False)
@@ -179,12 +179,12 @@ class _Slot:
 
     group: _Group
     left: int = 0
-    """Clips of its shard not yet begun."""
+    """Clips of its shard that have not been started."""
     under_way: int = 0
 
 
 class _Run:
-    """The events of one simulation, in the order of their time."""
+    """The events of one simulation in order of time."""
 
     def __init__(self, what: Simulate, n_identities: int) -> None:
         self.what, self.draw = what, random.Random(what.seed)
@@ -223,7 +223,7 @@ class _Run:
             self.idle.append(slot)
 
     def _ask(self, group: _Group) -> None:
-        """Let the slots that wait ask the governor until it says to come again."""
+        """Request leases for the waiting slots until the governor makes them wait."""
         while group.waiting and self.now >= group.asks_at:
             lease, many = self.governor.lease(group.names), len(set(group.waiting))
             self.found["asks"] += 1 if lease.identity else many
@@ -235,7 +235,7 @@ class _Run:
                 self._request(lease.identity, group.waiting.popleft())
             else:
                 nap = min(lease.wait_s, LONGEST_NAP_S)
-                # The earliest of `many` who add a uniform tenth.
+                # The minimum of `many` uniform jitters of up to a tenth.
                 jitter = 0.1 * nap * (1 - self.draw.random() ** (1 / many))
                 self._come_again(group, self.now + nap + jitter + 0.01)
 
@@ -250,7 +250,7 @@ class _Run:
         self._at(self.now + seconds, self._answered, name, slot, answer, test)
 
     def _answered(self, name: str, slot: _Slot, answer: str, test: bool) -> None:
-        """Do what `Downloader` does with the answer about a clip, or about the good video."""
+        """Handle an answer as `Downloader` does, for a clip or for the good video."""
         if answer == "limited" and not test and self.governor.should_test(name):
             self._request(name, slot, test=True)
             return
@@ -277,7 +277,7 @@ class _Run:
             self._take_shard(slot)
 
     def _give_back(self, group: _Group) -> None:
-        """Let go of the shards of a group that may not ask."""
+        """Give back the shards of a group whose identities are all stopped."""
         for slot in group.waiting:
             slot.under_way, slot.left = slot.under_way - 1, slot.left + 1
             if not slot.under_way:
@@ -285,7 +285,7 @@ class _Run:
         group.waiting.clear()
 
     def _given_back(self, slot: _Slot) -> None:
-        """Hand the shard to anybody who is free, the slot itself too, as Ray does."""
+        """Hand the shard to an idle slot, possibly the same one, as Ray does."""
         self.found["given_back"] += 1
         self.todo.append(slot.left)
         free, self.idle = [*self.idle, slot], []
@@ -295,7 +295,7 @@ class _Run:
             self._ask(each.group)
 
     def _halt(self) -> None:
-        """Stop the run, as `lease` told a worker to, until somebody starts it again."""
+        """Stop the run, as `lease` demands, and schedule its restart."""
         self.found["restarts"] += 1
         begin = self.now + self.what.restart_s
         self._at(begin, self.governor.set_pace, self.what.pace)

@@ -1,4 +1,4 @@
-"""Measure how downloads overlap: an HTTP server that answers late, read as any mirror is."""
+"""Measure how downloads overlap, with an HTTP server that answers late."""
 
 import tarfile
 import threading
@@ -17,24 +17,23 @@ from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
 CLIPS_PER_DOWNLOAD = 6
-"""How many clips each of the downloads that go on at the same time has to get."""
+"""Clips for each of the concurrent downloads."""
 
 
 def overlap(
     paths: list[Path], folder: Path, slots: int, answer_s: float, at_once: int
 ) -> tuple[float, float]:
-    """Ingest a tar from a server that takes its time; return clips/s and the most there can be.
+    """Ingest a tar from a slow server.
 
     Args:
-        paths: files of sound, for the tar.
-        folder: where to put it and what is made of it.
+        paths: sound files for the tar.
+        folder: where to write the tar and the shards.
         slots: tasks at a time.
-        answer_s: time until the server answers a request for a clip, s.
-        at_once: clips that a task gets at the same time.
+        answer_s: delay of the server's answer to a request for a clip, s.
+        at_once: concurrent downloads of a task.
 
     Returns:
-        Clips/s of the stage, and `slots * at_once / answer_s`, which nothing but the waiting
-        would allow.
+        Clips/s of the stage, and the upper bound `slots * at_once / answer_s`.
     """
     n_clips = slots * at_once * CLIPS_PER_DOWNLOAD
     tar = folder / f"{at_once}.tar"
@@ -56,7 +55,7 @@ def overlap(
 
 @contextmanager
 def serving(path: Path, answer_s: float) -> Iterator[str]:
-    """Serve one file, ranges too, each answer after `answer_s`; yield its URL."""
+    """Serve one file, also in ranges, after a delay of `answer_s`; yield its URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Late, path, answer_s))
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
@@ -76,17 +75,17 @@ class _Late(BaseHTTPRequestHandler):
         super().__init__(*args)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        pass
 
     def do_HEAD(self) -> None:
-        """Tell the size, at once."""
+        """Answer with the size, without a delay."""
         self.send_response(200)
         self.send_header("Content-Length", str(self.file.stat().st_size))
         self.send_header("Accept-Ranges", "bytes")
         self.end_headers()
 
     def do_GET(self) -> None:
-        """Send a range of bytes, late."""
+        """Answer with a range of bytes, after the delay."""
         time.sleep(self.answer_s)
         first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
         size = self.file.stat().st_size

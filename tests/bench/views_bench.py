@@ -1,4 +1,4 @@
-"""Time every view beside the same operation of other libraries, in one run."""
+"""Time every view and the same operations of other libraries, in one run."""
 
 import json
 import time
@@ -29,7 +29,7 @@ from audio_barlow_twins.train.views.registry import WAVE_PRESETS, make_chain, vi
 RATE = 16000
 HOP, MELS = 160, 64
 LEAST_S = 0.2
-"""A round calls an operation until this much time has gone by."""
+"""A round repeats an operation for at least this long."""
 OURS, LOOP = "ours", "loop over samples"
 OTHERS: dict[str, dict[str, tuple[str, tuple[Any, ...]]]] = {
     "time-stretch": {
@@ -80,22 +80,22 @@ OTHERS: dict[str, dict[str, tuple[str, tuple[Any, ...]]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class BenchViews:
-    """Time every view, beside audiomentations, pedalboard and torch-audiomentations.
+    """Time every view beside audiomentations, pedalboard and torch-audiomentations.
 
-    Those that are not installed (extra `bench`) are named. The loop over samples calls our own view
-    with one clip at a time.
+    Libraries that are not installed (extra `bench`) are listed. The loop over samples calls our own
+    view with one clip at a time.
     """
 
     batch: int = 128
-    """Clips that are changed together."""
+    """Clips in a batch."""
     seconds: float = 0.95
     """Length of a clip, s."""
     rounds: int = 3
-    """Each operation is timed this often, in turn; the median counts."""
+    """How often to time each operation, in turn; the median is reported."""
     views: tuple[str, ...] = field(default_factory=view_names)
     """The views to time."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where our views run; auto takes a GPU if there is one. Other libraries use the CPU."""
+    """Where our views run; auto uses a GPU if there is one. Other libraries use the CPU."""
     json: Path | None = None
     """Write all times to this file."""
 
@@ -127,7 +127,7 @@ class BenchViews:
 def all_ways(
     views: tuple[str, ...], x: Tensor, device: torch.device
 ) -> dict[tuple[str, str], Callable[[], object]]:
-    """List what is timed by (view, way): our views, other libraries, and the presets."""
+    """Return what to time by (view, way): our views, other libraries, and the presets."""
     ways: dict[tuple[str, str], Callable[[], object]] = {}
     waves, log_mel = x.numpy(), torch.randn(len(x), x.shape[1] // HOP + 1, MELS)
     for name, view in make_chain(views, {}).items():
@@ -145,7 +145,7 @@ def all_ways(
 
 
 def ours(chain: Chain, x: Tensor, device: torch.device) -> Callable[[], object]:
-    """Apply a chain to a whole batch, waveforms [N, T] or log-mel [N, T, F]."""
+    """Return a call that applies a chain to a batch, waveforms [N, T] or log-mel [N, T, F]."""
     bank = Bank(len(x), tuple(x.shape[1:]), device)
     bank.push(x.to(device))
     context = ViewContext(shape=tuple(x.shape[1:]), bank=bank, sample_rate=RATE)
@@ -156,7 +156,7 @@ def ours(chain: Chain, x: Tensor, device: torch.device) -> Callable[[], object]:
 
 
 def loop(chain: Chain, x: Tensor) -> Callable[[], object]:
-    """Apply a chain to one clip after the other."""
+    """Return a call that applies a chain to one clip after the other."""
     one_by_one = [ours(chain, clip[None], torch.device("cpu")) for clip in x]
     return lambda: [call() for call in one_by_one]
 
@@ -164,7 +164,7 @@ def loop(chain: Chain, x: Tensor) -> Callable[[], object]:
 def other(
     library: str, operation: str, arguments: tuple[Any, ...], waves: np.ndarray
 ) -> Callable[[], object] | None:
-    """Apply another library's operation to a batch, [N, T]; None if it is not installed."""
+    """Return a call of another library's operation on a batch [N, T]; None if not installed."""
     try:
         made = getattr(import_module(library), operation)
     except ImportError:
@@ -183,9 +183,9 @@ def other(
 
 
 def timed(call: Callable[[], object], device: torch.device) -> float:
-    """Return ms a call, after one that is not counted."""
+    """Return the mean time of a call in ms, after a warm-up."""
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # other libraries warn of clipping, and of torch
+        warnings.simplefilter("ignore")  # other libraries warn about clipping and about torch
         call()
         synchronise(device)
         begin, calls = time.perf_counter(), 0
@@ -197,7 +197,7 @@ def timed(call: Callable[[], object], device: torch.device) -> float:
 
 
 def table(times: dict[tuple[str, str], float]) -> str:
-    """Write times by view and way, and how many times as fast as the best other way ours is."""
+    """Return a table of times by view and way, with our speed-up over the best other way."""
     ways = list(dict.fromkeys(way for _, way in times))
     lines = [" " * 24 + "".join(f"{way:>23}" for way in ways) + f"{'ratio':>8}"]
     for name in dict.fromkeys(view for view, _ in times):

@@ -1,1 +1,1 @@
-"""Systems that a trained encoder has to beat, each a HEAR module: waveforms in, embeddings out."""
+"""Baselines for a trained encoder, each a HEAR module: waveforms in, embeddings out."""

@@ -1,7 +1,7 @@
 """BYOL-A (Niizumi et al. 2021, and v2 of 2023) from its published state dicts.
 
-The files are in the authors' repository (nttcslab/byol-a, `pretrained_weights` and `v2`). Either
-version runs behind the front-end that it was trained on: see `model/foreign.py`.
+The files are in the authors' repository (nttcslab/byol-a, `pretrained_weights` and `v2`). Each
+version runs with the front-end that it was trained on: see `model/foreign.py`.
 """
 
 from pathlib import Path
@@ -22,10 +22,10 @@ def load_model(model_file_path: str | Path = "", device: str | None = None) -> E
 
     Args:
         model_file_path: state dict such as `AudioNTT2020-BYOLA-64x96d2048.pth`.
-        device: where to run, such as "cpu" or "cuda:1"; by default a GPU if there is one.
+        device: such as "cpu" or "cuda:1"; by default a GPU if there is one.
 
     Raises:
-        UserError: no file was named, or it is not one of BYOL-A's.
+        UserError: no file was named, or the file holds no BYOL-A weights.
     """
     if not str(model_file_path):
         raise UserError(

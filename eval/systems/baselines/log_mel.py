@@ -1,6 +1,6 @@
 """Mean and standard deviation of every mel bin over time: the least that an encoder must beat.
 
-Given a checkpoint, with its front-end and its statistics; otherwise with those of the paper.
+Uses the front-end and the statistics of a checkpoint if one is given, otherwise the paper's.
 """
 
 from pathlib import Path
@@ -18,8 +18,6 @@ __all__ = ["get_scene_embeddings", "get_timestamp_embeddings", "load_model", "lo
 
 
 class MeanStd(nn.Module):
-    """Mean and standard deviation of every mel bin over time: an encoder without weights."""
-
     def __init__(self, n_mels: int) -> None:
         super().__init__()
         self.out_features = 2 * n_mels
@@ -33,8 +31,8 @@ def load_model(model_file_path: str | Path = "", device: str | None = None) -> E
     """Build the baseline as a HEAR model.
 
     Args:
-        model_file_path: checkpoint that tells the front-end and the statistics.
-        device: where to run, such as "cpu" or "cuda:1"; by default a GPU if there is one.
+        model_file_path: checkpoint with the front-end and the statistics to use.
+        device: such as "cpu" or "cuda:1"; by default a GPU if there is one.
 
     Raises:
         UserError: there is no such checkpoint.

@@ -1,8 +1,9 @@
-"""Random weights: what an encoder's architecture and its front-end are worth without training.
+"""Random weights: the score of an encoder's architecture and front-end without training.
 
-    abt eval validate eval.baselines.random_init --options encoder=vitc-b-16x8 seed=1
+    abt eval validate audio_barlow_twins.eval.systems.baselines.random_init \\
+        --options encoder=vitc-b-16x8 seed=1
 
-Given a checkpoint, its architecture, front-end and statistics; otherwise those of the paper.
+Uses architecture, front-end and statistics of a checkpoint if one is given, otherwise the paper's.
 """
 
 from dataclasses import replace
@@ -35,10 +36,9 @@ def load_model(
     """Build an encoder with random weights as a frozen HEAR model.
 
     Args:
-        model_file_path: checkpoint that tells the architecture, front-end and statistics.
-        device: where to run, such as "cpu" or "cuda:1"; by default a GPU if there is one.
+        model_file_path: checkpoint with the architecture, front-end and statistics to use.
+        device: such as "cpu" or "cuda:1"; by default a GPU if there is one.
         encoder: one that `abt model` lists; by default the checkpoint's, or AudioNTT.
-        seed: of the weights.
         options: of the encoder, such as `pool="mean"`.
 
     Raises:
@@ -57,7 +57,7 @@ def load_model(
 
 
 def template(model_file_path: str | Path = "") -> Checkpoint:
-    """Read a checkpoint, or describe the paper's AudioNTT on AudioSet without its weights."""
+    """Read a checkpoint, or return one of the paper's AudioNTT on AudioSet without weights."""
     if str(model_file_path):
         return read_checkpoint(Path(model_file_path))
     mean, std = STATISTICS["audioset"]
@@ -76,7 +76,7 @@ def template(model_file_path: str | Path = "") -> Checkpoint:
 def random_init(
     checkpoint: Checkpoint, device: str | None = None, seed: int = RANDOM_SEED
 ) -> Embedder:
-    """Build the checkpoint's architecture with random weights, its front-end and its statistics."""
+    """Build a model like the checkpoint's, but with random weights."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         state = build_encoder(checkpoint.encoder, checkpoint.sizes).state_dict()

@@ -1,4 +1,4 @@
-"""Comparison systems by the names that `abt eval hear --baselines` takes."""
+"""The baselines by the names that `abt eval hear --baselines` takes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,15 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """A HEAR module of ours, as a row of a report."""
-
     row: str
     """What the report calls it."""
     module: str
     of_checkpoint: bool = False
-    """Takes architecture, front-end and statistics from the checkpoint that is scored."""
+    """Whether it uses the front-end and statistics of the checkpoint that is scored."""
     needs_weights: str = ""
-    """What weights have to be named, if any."""
+    """Which weights the user must give, if any."""
 
 
 BASELINES: Mapping[str, Baseline] = {

@@ -1,9 +1,10 @@
-"""wav2vec 2.0 (Baevski et al. 2020) from a local folder of Hugging Face's, through `transformers`.
+"""wav2vec 2.0 (Baevski et al. 2020) from a local Hugging Face folder, through `transformers`.
 
 As in HEAR 2021's baseline (hearbaseline's `wav2vec2` module, on SpeechBrain's HuggingFaceWav2Vec2,
-with facebook/wav2vec2-large-100k-voxpopuli): the last hidden state, normalised over all its values;
-timestamps are the centres of its frames, and a clip's embedding is their mean. It normalises over a
-whole batch, input and output; here each clip is normalised by itself, as it is there when alone.
+with facebook/wav2vec2-large-100k-voxpopuli), embeddings are the last hidden state, normalised over
+all its values; timestamps are the centres of its frames, and a clip's embedding is their mean.
+Unlike the baseline, which normalises input and output over a whole batch, this normalises each
+clip by itself; the two agree on a batch of one clip.
 """
 
 import json
@@ -25,19 +26,17 @@ INPUT_EPS = 1e-7
 
 
 class Wav2Vec2(nn.Module):
-    """A frozen Wav2Vec2Model: waveform in, one vector every 20 ms out.
+    """A frozen Wav2Vec2Model: waveform in, a vector every 20 ms out.
 
     Attributes:
-        sample_rate: of the audio it takes, in Hz.
-        scene_embedding_size: width of a scene embedding, also of a timestamp embedding.
-        receptive_field: samples that a frame is made of, 400.
+        receptive_field: samples in a frame, 400.
         stride: samples from one frame to the next, 320.
     """
 
     sample_rate = SAMPLE_RATE
 
     def __init__(self, network: nn.Module, normalise: bool) -> None:
-        """Freeze a network; `normalise` tells whether it was trained on clips of deviation 1."""
+        """Freeze a network; `normalise` if it was trained on clips of deviation 1."""
         super().__init__()
         self.network, self.normalise = network, normalise
         config: Any = network.config
@@ -78,10 +77,10 @@ def load_model(model_file_path: str | Path = "", device: str | None = None) -> W
     Args:
         model_file_path: folder with config.json and the weights, such as a download of
             facebook/wav2vec2-large-100k-voxpopuli.
-        device: where to run, such as "cpu" or "cuda:1"; by default a GPU if there is one.
+        device: such as "cpu" or "cuda:1"; by default a GPU if there is one.
 
     Raises:
-        UserError: transformers is not installed, or there is no such model in the folder.
+        UserError: transformers is not installed, or the folder holds no wav2vec 2.0.
     """
     folder = Path(model_file_path)
     if not str(model_file_path) or not (folder / "config.json").is_file():
@@ -105,44 +104,27 @@ def load_model(model_file_path: str | Path = "", device: str | None = None) -> W
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder}: cannot be loaded as wav2vec 2.0: {reason}") from error
-    # What a file lacks is drawn at random there; fine-tuned ones lack what only masking needs.
+    # transformers draws missing weights at random; fine-tuned models lack the mask embedding.
     if missing := sorted(set(report["missing_keys"]) - {"masked_spec_embed"}):
         raise UserError(f"{folder}: weights lack {', '.join(missing[:3])}; not wav2vec 2.0?")
     return on_device(model, device)
 
 
 def _is_normalised(folder: Path) -> bool:
-    """Tell whether clips are to be normalised, which Hugging Face's default is."""
+    """Return whether the model takes normalised clips, as is Hugging Face's default."""
     preprocessor = folder / "preprocessor_config.json"
     settings = json.loads(preprocessor.read_text()) if preprocessor.is_file() else {}
     return bool(settings.get("do_normalize", True))
 
 
 def get_scene_embeddings(audio: Tensor, model: Wav2Vec2) -> Tensor:
-    """Embed each clip as the mean over its frames.
-
-    Args:
-        audio: float [N, samples] in [-1, 1] at 16 kHz; any number of samples.
-        model: from `load_model`.
-
-    Returns:
-        float32 [N, model.scene_embedding_size], on the model's device.
-    """
+    """Embed each clip as the mean over its frames; see `eval.hear`."""
     check_audio(audio)
     return model(audio).mean(dim=1)
 
 
 def get_timestamp_embeddings(audio: Tensor, model: Wav2Vec2) -> tuple[Tensor, Tensor]:
-    """Embed every frame; the timestamps are their centres: 12.5 ms, 32.5 ms, …
-
-    Args:
-        audio: float [N, samples] in [-1, 1] at 16 kHz.
-        model: from `load_model`.
-
-    Returns:
-        Embeddings float32 [N, T, model.timestamp_embedding_size] and timestamps in milliseconds
-        float32 [N, T], both on the model's device.
-    """
+    """Embed every frame at its centre: 12.5 ms, 32.5 ms, …; see `eval.hear`."""
     check_audio(audio)
     embeddings = model(audio)
     centres = model.receptive_field / 2 + model.stride * torch.arange(embeddings.shape[1])
