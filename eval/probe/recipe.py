@@ -63,21 +63,12 @@ GRID: Grid = {
     "initialization": ("xavier_uniform_", "xavier_normal_"),
     "lr": (3.2e-3, 1e-3, 3.2e-4, 1e-4),
 }
-# heareval's `--grid faster`: a smoke test.
-FASTER_GRID: Grid = {
-    **GRID,
-    "hidden_layers": (0, 1),
-    "hidden_dim": (64, 128),
-    "patience": (1, 3),
-    "max_epochs": (10,),
-    "check_val_every_n_epoch": (1,),
-}
 # heareval's own settings of a task, by task name.
 TASK_GRIDS: Mapping[str, Grid] = {"dcase2016_task2": {"check_val_every_n_epoch": (10,)}}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
+class ProbeRecipe:
     """What is done alike for every task."""
 
     name: str
@@ -95,27 +86,27 @@ class Protocol:
     """Draw the training batches anew in every epoch."""
     stop_at_nan: bool = True
     """A validation that is not finite ends training; otherwise it just improves nothing."""
-    bfloat16: bool = False
-    """Matrix products and updates of the weights in the fastest way, not in heareval's."""
+    batched: bool = False
+    """Train grid points, folds and seeds at once, in bfloat16 where the device has it."""
 
 
-HEAREVAL = Protocol(name="heareval")
-FAST = Protocol(name="fast", chained=False, bfloat16=True)
-ROBUST = Protocol(name="robust", seeds=(0, 1, 2), chained=False, shuffle=True, stop_at_nan=False)
-PROTOCOLS = {protocol.name: protocol for protocol in (HEAREVAL, FAST, ROBUST)}
+HEAREVAL = ProbeRecipe(name="heareval")
+FAST = ProbeRecipe(name="fast", chained=False, batched=True)
+ROBUST = ProbeRecipe(name="robust", seeds=(0, 1, 2), chained=False, shuffle=True, stop_at_nan=False)
+RECIPES = {recipe.name: recipe for recipe in (HEAREVAL, FAST, ROBUST)}
 
 
-def points_of(metadata: TaskMetadata, protocol: Protocol) -> tuple[Point, ...]:
+def points_of(metadata: TaskMetadata, recipe: ProbeRecipe) -> tuple[Point, ...]:
     """List the hyperparameters to try, in order."""
     grid = {
-        **protocol.grid, **TASK_GRIDS.get(metadata.task_name, {}), **metadata.param_grid,
+        **recipe.grid, **TASK_GRIDS.get(metadata.task_name, {}), **metadata.param_grid,
     }  # fmt: skip
     if unknown := sorted(grid.keys() - {known.name for known in fields(Point)}):
         raise TaskError(f"{metadata.name}: sets {unknown[0]!r}, which is no hyperparameter")
     names = sorted(grid)
     combinations = list(itertools.product(*(grid[name] for name in names)))
-    random.Random(protocol.grid_seed).shuffle(combinations)
-    chosen = combinations[: protocol.grid_points]
+    random.Random(recipe.grid_seed).shuffle(combinations)
+    chosen = combinations[: recipe.grid_points]
     return tuple(Point(**dict(zip(names, values, strict=True))) for values in chosen)
 
 

@@ -5,7 +5,7 @@ order in which random numbers are drawn. They come from torch's global generator
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,10 +15,11 @@ from torch.nn import functional as F
 from audio_barlow_twins.shards.base.errors import UserError
 
 from ..embed.embedded import Embedded
-from .backprop import BackpropStep, Loss
 from .detection import PostProcessing
-from .lowprecision import FastLinear, FastStep
-from .recipe import Point, Protocol, draw_loader_seed, draw_made_up_batch
+from .recipe import Point, ProbeRecipe, draw_loader_seed
+
+LAYERS_PER_HIDDEN = 4
+"""Modules of a network that make up a hidden layer."""
 
 
 @dataclass(frozen=True)
@@ -44,136 +45,137 @@ class Fitted:
     """The network at that time."""
 
 
-def build_probe(d_in: int, n_labels: int, point: Point, protocol: Protocol) -> nn.Sequential:
+@dataclass
+class BestEpoch:
+    """The best validation of a training so far; decides whether training goes on.
+
+    The first of equally good validations counts. A NaN is infinitely bad, but is kept if there is
+    nothing else.
+    """
+
+    point: Point
+    maximize: bool
+    """Whether more is better."""
+    stop_at_nan: bool
+    fitted: Fitted | None = None
+    stale: int = 0
+    """Validations since the last improvement."""
+
+    def add(self, found: Validation, epoch: int, network: nn.Module) -> bool:
+        """Take a validation of the network after an epoch; return whether training goes on."""
+        sign, finite = 1 if self.maximize else -1, math.isfinite(found.value)
+        merit = -math.inf if math.isnan(found.value) else sign * found.value
+        best = sign * self.fitted.validation.value if self.fitted else -math.inf
+        self.stale = 0 if finite and merit > best else self.stale + 1
+        if self.fitted is None or merit > best:
+            state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+            self.fitted = Fitted(replace(found, value=sign * merit), epoch, state)
+        patient = self.stale < self.point.patience and not found.perfect
+        return patient and (finite or not self.stop_at_nan)
+
+    def result(self) -> Fitted:
+        """Return the best validation."""
+        assert self.fitted is not None, "a Point sees to it that an epoch is validated"
+        return self.fitted
+
+
+def build_probe(d_in: int, n_labels: int, point: Point) -> nn.Sequential:
     """Stack hidden layers of [Linear, BatchNorm, Dropout, ReLU] and an output Linear."""
-    linear_type = FastLinear if protocol.bfloat16 else nn.Linear
     initialize = getattr(nn.init, point.initialization)
     network = nn.Sequential()
     gain, d = 1.0, d_in
     for width in [point.hidden_dim] * point.hidden_layers + [n_labels]:
-        linear = linear_type(d, width)
+        linear = nn.Linear(d, width)
         initialize(linear.weight, gain=gain)
         network.append(linear)
         # heareval's gains: "linear" for the first layer, "relu" for all later ones.
         gain, d = math.sqrt(2), width
-        if len(network) < 4 * point.hidden_layers:
+        if len(network) < LAYERS_PER_HIDDEN * point.hidden_layers:
             network.extend([nn.BatchNorm1d(width), nn.Dropout(point.dropout), nn.ReLU()])
-    if protocol.chained:
-        draw_made_up_batch(d_in)
     return network
 
 
 class Trainer:
-    """Trains a probe epoch by epoch."""
+    """Trains a probe in place, epoch by epoch.
+
+    Raises:
+        UserError: there is a single row to train on.
+    """
 
     def __init__(
         self,
         network: nn.Sequential,
         train: Embedded,
         point: Point,
-        protocol: Protocol,
+        recipe: ProbeRecipe,
         multilabel: bool,
     ) -> None:
-        """Take what is to be trained, in place, and on what."""
-        if len(train) < 2:
-            raise UserError("there is one training clip; BatchNorm needs at least two")
-        self.network, self.point, self.protocol = network, point, protocol
+        self.network, self.train, self.point, self.recipe = network, train, point, recipe
+        self.multilabel = multilabel
         self.slices = batches(len(train), point.batch_size)
-        dtype = torch.bfloat16 if protocol.bfloat16 else torch.float32
-        self.embeddings = train.embeddings.to(dtype)
-        self.answers = train.targets if multilabel else train.targets.argmax(dim=1)
-        loss = F.binary_cross_entropy_with_logits if multilabel else F.cross_entropy
-        self.step: BackpropStep | AutogradStep
-        if self.embeddings.is_cpu:
-            rows = max(part.stop - part.start for part in self.slices)
-            step_type = FastStep if protocol.bfloat16 else BackpropStep
-            self.step = step_type(network, point.lr, loss, rows)
-        else:
-            self.step = AutogradStep(network, point.lr, loss)
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=point.lr)
 
     def epoch(self) -> None:
         """Train on every row once."""
         self.network.train()
-        if self.protocol.chained:
-            draw_loader_seed()
-        order = torch.randperm(len(self.answers)) if self.protocol.shuffle else None
-        for part in self.slices:
-            rows = part if order is None else order[part].to(self.embeddings.device)
-            self.step(self.embeddings[rows], self.answers[rows])
-
-    @property
-    def can_skip(self) -> bool:
-        """Tell whether epochs can be left out without changing the trainings after this one."""
-        return not self.protocol.chained or isinstance(self.step, BackpropStep)
+        for rows in self._batches():
+            logits = self.network(self.train.embeddings[rows])
+            loss = loss_of(logits, self.train.targets[rows], self.multilabel)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
 
     def skip_epoch(self) -> None:
         """Draw the random numbers of an epoch, and do nothing else."""
-        assert isinstance(self.step, BackpropStep), "autograd keeps its random numbers to itself"
-        draw_loader_seed()
+        dropouts = [layer for layer in self.network.train() if isinstance(layer, nn.Dropout)]
+        for rows in self._batches():
+            h = self.train.embeddings.new_empty(
+                len(self.train.targets[rows]), self.point.hidden_dim
+            )
+            for dropout in dropouts:
+                dropout(h)
+
+    def _batches(self) -> Iterator[slice | Tensor]:
+        """Yield the rows of an epoch's batches."""
+        if self.recipe.chained:
+            draw_loader_seed()
+        order = torch.randperm(len(self.train)) if self.recipe.shuffle else None
         for part in self.slices:
-            self.step.draw(part.stop - part.start)
-
-
-class AutogradStep:
-    """A step of training by autograd, on any device."""
-
-    def __init__(self, network: nn.Module, lr: float, loss: Loss) -> None:
-        self.network, self.loss = network, loss
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=lr)
-
-    def __call__(self, embeddings: Tensor, targets: Tensor) -> None:
-        """Lower the loss of a batch."""
-        loss = self.loss(self.network(embeddings), targets)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+            yield part if order is None else order[part].to(self.train.embeddings.device)
 
 
 def fit_probe(
     trainer: Trainer, validate: Callable[[nn.Module], Validation], maximize: bool
 ) -> Fitted:
-    """Train a probe until its validations no longer improve.
+    """Train a probe until its validations no longer improve; return the best one.
 
     Args:
         trainer: trains a network in place.
         validate: says what the network is worth; called with it in evaluation mode.
         maximize: whether more is better.
-
-    Returns:
-        The first of the best validations. A NaN counts as infinitely bad, but is kept if there
-        is nothing else.
     """
-    point, protocol = trainer.point, trainer.protocol
-    best, best_merit, stale = None, -math.inf, 0
+    point, recipe = trainer.point, trainer.recipe
+    best = BestEpoch(point, maximize, recipe.stop_at_nan)
     for epoch in range(point.max_epochs):
         trainer.epoch()
         if (epoch + 1) % point.check_val_every_n_epoch:
             continue
-        if protocol.chained:
+        if recipe.chained:
             draw_loader_seed()
         found = validate(trainer.network.eval())
-        finite = math.isfinite(found.value)
-        merit = -math.inf if math.isnan(found.value) else found.value * (1 if maximize else -1)
-        stale = 0 if finite and merit > best_merit else stale + 1
-        if best is None or merit > best_merit:
-            kept = replace(found, value=merit if maximize else -merit)
-            state = {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
-            best, best_merit = Fitted(kept, epoch, state), merit
-        if stale >= point.patience or (protocol.stop_at_nan and not finite):
+        if not best.add(found, epoch, trainer.network):
+            if found.perfect:
+                skip_rest(trainer, epoch)
             break
-        if found.perfect and trainer.can_skip:
-            skip_rest(trainer, epoch)
-            break
-    assert best is not None, "a Point sees to it that an epoch is validated"
-    return best
+    return best.result()
 
 
 def skip_rest(trainer: Trainer, epoch: int) -> None:
-    """Leave out the epochs that would wait in vain for a better validation than that of `epoch`.
+    """Skip the epochs that would wait in vain for a better validation than that of `epoch`.
 
     Trainings to come draw the same random numbers as after them.
     """
-    if not trainer.protocol.chained:
+    if not trainer.recipe.chained:
         return
     point, every = trainer.point, trainer.point.check_val_every_n_epoch
     for later in range(epoch + 1, min(epoch + 1 + point.patience * every, point.max_epochs)):
@@ -183,10 +185,10 @@ def skip_rest(trainer: Trainer, epoch: int) -> None:
 
 
 def loss_of(logits: Tensor, targets: Tensor, multilabel: bool) -> Tensor:
-    """Compare logits with targets, both [N, L]; a scalar, the mean over clips (and labels)."""
+    """Compare logits with targets, both [..., L]; a scalar, the mean over clips (and labels)."""
     if multilabel:
         return F.binary_cross_entropy_with_logits(logits, targets)
-    return F.cross_entropy(logits, targets.argmax(dim=1))
+    return F.cross_entropy(logits.flatten(0, -2), targets.argmax(dim=-1).flatten())
 
 
 @torch.no_grad()
@@ -202,8 +204,14 @@ def probabilities_of(logits: Tensor, multilabel: bool) -> Tensor:
 
 
 def batches(n: int, size: int) -> list[slice]:
-    """Cut n rows into consecutive batches; a last row alone, which BatchNorm refuses, joins."""
+    """Cut n rows into consecutive batches; a last row alone, which BatchNorm refuses, joins.
+
+    Raises:
+        UserError: there is one row.
+    """
+    if n < 2:
+        raise UserError("there is one training clip; BatchNorm needs at least two")
     starts = list(range(0, n, size))
-    if len(starts) > 1 and n - starts[-1] == 1:
+    if n - starts[-1] == 1:
         starts.pop()
     return [slice(a, b) for a, b in zip(starts, [*starts[1:], n], strict=True)]

@@ -14,7 +14,7 @@ from audio_barlow_twins.shards.base.files import replacing
 from audio_barlow_twins.shards.html.chart import Bar
 from audio_barlow_twins.shards.html.page import render
 
-from ..probe.recipe import Protocol
+from ..probe.recipe import ProbeRecipe
 from . import details, words
 from .comparison import RANDOM, Column, Comparison, Row, compare
 from .published import Published, main_anchors, read_published
@@ -28,7 +28,7 @@ def write_report(
     out: Path,
     reports: Sequence[TaskReport],
     facts: Mapping[str, Any],
-    protocol: Protocol,
+    protocol: ProbeRecipe,
     anchors: Sequence[Published] | None = None,
     *,
     ours: str = "",
@@ -64,7 +64,9 @@ def write_report(
         raise UserError(f"{out}: cannot be written: {error.strerror or error}") from error
 
 
-def _content(comparison: Comparison, protocol: Protocol, made: Mapping[str, Any]) -> dict[str, Any]:
+def _content(
+    comparison: Comparison, protocol: ProbeRecipe, made: Mapping[str, Any]
+) -> dict[str, Any]:
     rows = comparison.runs + comparison.anchors
     shared = comparison.shared(rows)
     averages = [(row, row.average(shared)) for row in rows]
@@ -90,7 +92,7 @@ def _content(comparison: Comparison, protocol: Protocol, made: Mapping[str, Any]
     }
 
 
-def _circumstances(protocol: Protocol, command: str) -> dict[str, str]:
+def _circumstances(protocol: ProbeRecipe, command: str) -> dict[str, str]:
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     seeds = " ".join(map(str, protocol.seeds))
     made = {

@@ -9,7 +9,7 @@ from typing import Any
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
 
-from ..probe.recipe import Protocol
+from ..probe.recipe import ProbeRecipe
 from ..probe.result import TaskResult
 
 
@@ -75,7 +75,7 @@ def percent(result: TaskResult) -> str:
 
 
 def write_scores(
-    out: Path, facts: Mapping[str, Any], protocol: Protocol, reports: Sequence[TaskReport]
+    out: Path, facts: Mapping[str, Any], protocol: ProbeRecipe, reports: Sequence[TaskReport]
 ) -> None:
     content = {
         "checkpoint": dict(facts),

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from ..probe.recipe import Protocol
+from ..probe.recipe import ProbeRecipe
 from ..tasks.suite import PAPER_TASKS
 from .comparison import Cell, Column, Comparison, Row
 from .published import OWN
@@ -43,7 +43,7 @@ def several(numbers: Sequence[int], noun: str) -> str:
     return count(high, noun) if low == high else f"{low} to {count(high, noun)}"
 
 
-def headline(comparison: Comparison, protocol: Protocol) -> list[str]:
+def headline(comparison: Comparison, protocol: ProbeRecipe) -> list[str]:
     """Compare the first system with random weights and with published systems, in sentences."""
     if not comparison.runs:
         return ["Nothing has been scored yet."]
@@ -130,7 +130,7 @@ def _lacking(row: Row, columns: Sequence[Column]) -> str:
     )
 
 
-def notes(comparison: Comparison, protocol: Protocol) -> list[str]:
+def notes(comparison: Comparison, protocol: ProbeRecipe) -> list[str]:
     """Return sentences on how the numbers were made and how to read them."""
     said = [
         "Scores in percent; ± is the sample standard deviation over seeds, or with one seed over "
@@ -153,10 +153,10 @@ def notes(comparison: Comparison, protocol: Protocol) -> list[str]:
     return said
 
 
-def _protocol_words(protocol: Protocol) -> str:
+def _protocol_words(protocol: ProbeRecipe) -> str:
     batches = "shuffled" if protocol.shuffle else "never shuffled"
     stop = "ends training" if protocol.stop_at_nan else "does not end training"
-    rounded = ", in bfloat16" if protocol.bfloat16 else ""
+    rounded = ", in bfloat16 where the device has it" if protocol.batched else ""
     return (
         f"Protocol {protocol.name}: {protocol.grid_points} points of the grid, chosen on the first "
         f"folds; training batches are {batches}; a validation that is not finite {stop}{rounded}. "

@@ -16,7 +16,7 @@ from audio_barlow_twins.shards.base.errors import UserError
 from ..embed.cache import EmbeddingCache
 from ..embed.tasks import embed_task
 from ..probe.evaluate import n_trainings
-from ..probe.recipe import Protocol
+from ..probe.recipe import ProbeRecipe
 from ..systems.system import LoadedSystem, SystemSpec
 from ..tasks.resampled import task_at
 from ..tasks.task import Task
@@ -47,7 +47,7 @@ class Job:
     """A task to embed, or to probe with one seed."""
 
     planned: Planned
-    protocol: Protocol | None = None
+    protocol: ProbeRecipe | None = None
     """With a single seed; None to embed the clips, which the probes then find in the cache."""
 
     @property
@@ -63,17 +63,17 @@ class Job:
         return folder / f"{self.protocol.name}-{seed}.json"
 
     @property
-    def made_of(self) -> Mapping[str, Any]:
+    def inputs(self) -> Mapping[str, Any]:
         """What decides the scores, as plain values."""
         if self.protocol is None:
             raise ValueError(f"{self.name}: embeddings have no scores")
-        return made_of(self.planned.fingerprint, self.planned.task, self.protocol)
+        return inputs_of(self.planned.fingerprint, self.planned.task, self.protocol)
 
     @property
     def done(self) -> bool:
         """Whether the scores are there, of just this system, task and protocol."""
         scores = Scores.read(self.path)
-        return scores is not None and scores.made_of == self.made_of
+        return scores is not None and scores.inputs == self.inputs
 
     @property
     def progress(self) -> str:
@@ -108,7 +108,7 @@ def run_job(job: Job) -> JobReport:
             embeddings()
         else:
             name = planned.system.name
-            score(task, embeddings, job.protocol, job.path, name, job.made_of)
+            score(task, embeddings, job.protocol, job.path, name, job.inputs)
     except UserError as error:
         failure = str(error)
     return JobReport(job=job, clips=planned.n_clips, failure=failure)
@@ -125,7 +125,7 @@ def scores_folder(out: Path, system: SystemSpec) -> Path:
     return out / "scores" / re.sub(r"[^\w.]+", "-", system.name).strip("-")
 
 
-def made_of(fingerprint: str, task: str, protocol: Protocol) -> dict[str, Any]:
+def inputs_of(fingerprint: str, task: str, protocol: ProbeRecipe) -> dict[str, Any]:
     """Name what decides scores, as plain values; see `Planned`."""
     plain: dict[str, Any] = json.loads(json.dumps(asdict(protocol)))
     return {"system": fingerprint, "task": task, "protocol": plain}
@@ -144,5 +144,5 @@ def digest_of(task: Task) -> str:
     return digest.hexdigest()
 
 
-def probes_of(task: Task, protocol: Protocol) -> int:
+def probes_of(task: Task, protocol: ProbeRecipe) -> int:
     return n_trainings(task.metadata, protocol) // len(protocol.seeds)

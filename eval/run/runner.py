@@ -16,7 +16,7 @@ from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.cluster.fan_out import cluster, fan_out
 from audio_barlow_twins.shards.cluster.workers import count_gpus
 
-from ..probe.recipe import PROTOCOLS, Protocol
+from ..probe.recipe import RECIPES, ProbeRecipe
 from ..probe.result import TaskResult
 from ..report.folder import write_report
 from ..report.scores import TaskReport, score_table, write_scores
@@ -26,7 +26,7 @@ from ..systems.system import SystemSpec
 from ..tasks.resampled import best_rate
 from ..tasks.suite import differences
 from ..tasks.task import Task, find_tasks, read_metadata, read_task
-from .part import Job, JobReport, Planned, digest_of, made_of, probes_of, run_job, scores_folder
+from .part import Job, JobReport, Planned, digest_of, inputs_of, probes_of, run_job, scores_folder
 from .scoring import Scores
 
 SHOWN = 3
@@ -62,7 +62,8 @@ class Hear:
     out: Path | None = None
     """Folder for scores and report; by default `hear` beside the checkpoint, or here."""
     protocol: Literal["heareval", "fast", "robust"] = "heareval"
-    """heareval's own numbers; the same in bfloat16; or batches shuffled, means of three seeds."""
+    """heareval's own numbers; all its probes at once, in bfloat16 if the device has it; or batches
+    shuffled, means of three seeds."""
     cache: Path = field(default_factory=default_cache)
     """Folder for resampled clips and embeddings."""
     slots: int | None = None
@@ -104,7 +105,7 @@ class Hear:
 
     def run(self) -> None:
         """Score what is missing, then write the report; exit code 1 if a job has failed."""
-        systems, protocol = systems_of(self), PROTOCOLS[self.protocol]
+        systems, protocol = systems_of(self), RECIPES[self.protocol]
         folders = [folder.absolute() for folder in find_tasks(self.tasks_dir, self.task)]
         tasks = {folder: read_task(folder, best_rate(folder)) for folder in folders}
         planned = plan(self, systems, tasks)
@@ -165,7 +166,7 @@ def plan(config: Hear, systems: Sequence[SystemSpec], tasks: Mapping[Path, Task]
     prints = {system: system.fingerprint() for system in systems}
     planned = []
     for folder, task in tasks.items():
-        digest, n_probes = digest_of(task), probes_of(task, PROTOCOLS[config.protocol])
+        digest, n_probes = digest_of(task), probes_of(task, RECIPES[config.protocol])
         planned += [
             Planned(
                 system=system,
@@ -192,7 +193,7 @@ class Todo:
     probes: Mapping[Planned, Sequence[Job]]
 
     @classmethod
-    def of(cls, planned: Sequence[Planned], protocol: Protocol) -> "Todo":
+    def of(cls, planned: Sequence[Planned], protocol: ProbeRecipe) -> "Todo":
         """Skip the scores that are done."""
         seeds = [replace(protocol, seeds=(seed,)) for seed in protocol.seeds]
         every = [[Job(planned=each, protocol=seed) for seed in seeds] for each in planned]
@@ -240,7 +241,7 @@ def failure_of(report: JobReport) -> str:
     return ""
 
 
-def collect(out: Path, protocol: Protocol, planned: Sequence[Planned]) -> list[TaskReport]:
+def collect(out: Path, protocol: ProbeRecipe, planned: Sequence[Planned]) -> list[TaskReport]:
     """Read all scores of a folder under one protocol, those of earlier commands too.
 
     Scores are skipped if their task or model has changed since.
@@ -248,13 +249,13 @@ def collect(out: Path, protocol: Protocol, planned: Sequence[Planned]) -> list[T
     now = {each.folder.name: each for each in planned}
     current = {(each.system.name, each.folder.name): each for each in planned}
     ranks = {each.system.name: rank for rank, each in reversed([*enumerate(planned)])}
-    plain = made_of("", "", protocol)["protocol"]
+    plain = inputs_of("", "", protocol)["protocol"]
     found: dict[str, dict[str, list[Scores]]] = {}
     for path in sorted((out / "scores").glob("*/*/*.json")):
         scores, task = Scores.read(path), path.parent.name
-        if scores is None or scores.made_of["protocol"] | {"seeds": plain["seeds"]} != plain:
+        if scores is None or scores.inputs["protocol"] | {"seeds": plain["seeds"]} != plain:
             continue
-        made = scores.made_of
+        made = scores.inputs
         same_task = task not in now or made["task"] == now[task].task
         known = current.get((scores.system, task))
         if not same_task or (known and made["system"] != known.fingerprint):

@@ -13,7 +13,7 @@ from audio_barlow_twins.shards.base.lock import alone
 
 from ..embed.embedded import Embedded
 from ..probe.evaluate import evaluate
-from ..probe.recipe import Protocol
+from ..probe.recipe import ProbeRecipe
 from ..probe.result import TaskResult, Training
 from ..probe.scores import chance_level
 from ..tasks.task import Task
@@ -26,7 +26,7 @@ TRAININGS = ".trainings.jsonl"
 class Scores:
     system: str
     """Row of the report."""
-    made_of: Mapping[str, Any]
+    inputs: Mapping[str, Any]
     """What decides the scores, as plain values."""
     n_clips: int
     n_folds: int
@@ -42,7 +42,8 @@ class Scores:
             values = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        return cls(**{**values, "result": TaskResult.from_json(values["result"])})
+        inputs = _current(values.pop("made_of", None) or values.pop("inputs"))
+        return cls(**values | {"inputs": inputs, "result": TaskResult.from_json(values["result"])})
 
     def write(self, path: Path) -> None:
         with replacing(path) as scratch:
@@ -52,10 +53,10 @@ class Scores:
 def score(
     task: Task,
     splits: Callable[[], Mapping[str, Embedded]],
-    protocol: Protocol,
+    protocol: ProbeRecipe,
     path: Path,
     system: str,
-    made_of: Mapping[str, Any],
+    inputs: Mapping[str, Any],
 ) -> Scores:
     """Train and test probes unless that is done, and log each one as it is trained.
 
@@ -67,23 +68,23 @@ def score(
         protocol: how probes are trained.
         path: JSON file to write.
         system: row of the report.
-        made_of: what decides the scores, as plain values; what was made of something else is
+        inputs: what decides the scores, as plain values; what was made of something else is
             done again.
     """
-    made_of = json.loads(json.dumps(made_of))  # as it is read back
+    inputs = json.loads(json.dumps(inputs))  # as it is read back
     begun = path.with_suffix(TRAININGS)
     # The workers of a driver that was killed may run for a few seconds more.
     with alone(path.with_suffix(".lock")), begun.open("a+", encoding="utf-8") as log:
         known = Scores.read(path)
-        if known is None or known.made_of != made_of:
-            finished = _continue(log, made_of)
+        if known is None or known.inputs != inputs:
+            finished = _continue(log, inputs)
 
             def note(training: Training) -> None:
                 log.write(json.dumps(asdict(training)) + "\n")
                 log.flush()
 
             result = evaluate(task.metadata, splits(), protocol, finished, note)
-            known = _scores(task, system, made_of, result)
+            known = _scores(task, system, inputs, result)
             known.write(path)
         begun.unlink()
         return known
@@ -97,14 +98,14 @@ def count_trainings(path: Path) -> int:
         return 0
 
 
-def _scores(task: Task, system: str, made_of: Mapping[str, Any], result: TaskResult) -> Scores:
+def _scores(task: Task, system: str, inputs: Mapping[str, Any], result: TaskResult) -> Scores:
     arrangements, chance = task.arrangements(), None
     if not task.metadata.is_event:
         tested = np.concatenate([task.targets(arrangement.test) for arrangement in arrangements])
         chance = chance_level(result.score, tested)
     return Scores(
         system=system,
-        made_of=made_of,
+        inputs=inputs,
         n_clips=task.n_clips,
         n_folds=len(arrangements),
         chance=chance,
@@ -112,16 +113,28 @@ def _scores(task: Task, system: str, made_of: Mapping[str, Any], result: TaskRes
     )
 
 
-def _continue(log: TextIO, made_of: Mapping[str, Any]) -> list[Training]:
+def _current(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return inputs that an earlier build may have written, by the names of today.
+
+    Its `fast` trained otherwise, so those stay unlike today's.
+    """
+    recipe = inputs.get("protocol", {})
+    if recipe.get("bfloat16") is False:
+        renamed = {("batched" if k == "bfloat16" else k): v for k, v in recipe.items()}
+        return inputs | {"protocol": renamed}
+    return inputs
+
+
+def _continue(log: TextIO, inputs: Mapping[str, Any]) -> list[Training]:
     """Read what an interrupted call has trained, and drop an incomplete last line.
 
-    With another first line than `made_of`, all lines are dropped.
+    With another first line than `inputs`, all lines are dropped.
     """
     log.seek(0)
     first, *lines = log.read().rpartition("\n")[0].split("\n")
-    if first != (head := json.dumps(made_of)):
-        first, lines = head, []
+    if not first or _current(json.loads(first)) != inputs:
+        lines = []
     log.truncate(0)
-    log.write("".join(f"{line}\n" for line in (first, *lines)))
+    log.write("".join(f"{line}\n" for line in (json.dumps(inputs), *lines)))
     log.flush()
     return [Training.from_json(json.loads(line)) for line in lines]

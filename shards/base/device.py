@@ -1,5 +1,6 @@
 """Choose the device for tensors: the one asked for, or a GPU if there is one."""
 
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -33,3 +34,11 @@ def on_gpu(device: str, gpus: int) -> bool:
             "device is cuda, but the Ray cluster has no GPU; add nodes, or use --device cpu or auto"
         )
     return device != "cpu" and gpus > 0
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Tell whether the device has bfloat16 arithmetic of its own; emulated, it is the slower."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    flags = Path("/proc/cpuinfo")
+    return flags.exists() and bool({"avx512_bf16", "amx_bf16"} & set(flags.read_text().split()))

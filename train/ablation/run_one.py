@@ -8,7 +8,7 @@ import torch
 
 from audio_barlow_twins.eval.embed.tasks import embed_task
 from audio_barlow_twins.eval.hear import load_model
-from audio_barlow_twins.eval.probe.recipe import PROTOCOLS
+from audio_barlow_twins.eval.probe.recipe import RECIPES
 from audio_barlow_twins.eval.run.scoring import score
 from audio_barlow_twins.eval.systems.system import LoadedSystem
 from audio_barlow_twins.eval.tasks.task import read_task
@@ -96,6 +96,6 @@ def score_encoder(job: Job) -> None:
     device = None if job.config.device == "auto" else job.config.device
     encoder = LoadedSystem.of(job.name, load_model(job.config.run / "encoder.pt", device))
     for folder in job.missing:
-        task, protocol = read_task(folder, encoder.sample_rate), PROTOCOLS[job.protocol]
+        task, protocol = read_task(folder, encoder.sample_rate), RECIPES[job.protocol]
         embeddings = partial(embed_task, task, encoder)
         score(task, embeddings, protocol, job.scores_file(folder), job.name, {})

@@ -14,7 +14,7 @@ from audio_barlow_twins.eval.embed.files import Sound, log_mel_of, passes
 from audio_barlow_twins.eval.embed.tasks import read_clip
 from audio_barlow_twins.eval.probe.evaluate import evaluate
 from audio_barlow_twins.eval.probe.knn import knn_score
-from audio_barlow_twins.eval.probe.recipe import Protocol
+from audio_barlow_twins.eval.probe.recipe import ProbeRecipe
 from audio_barlow_twins.eval.tasks.task import Task, read_task
 from audio_barlow_twins.model.checkpoint import Checkpoint
 from audio_barlow_twins.model.embedder import Embedder, frozen
@@ -22,7 +22,7 @@ from audio_barlow_twins.shards.base.errors import UserError
 
 KEPT_BYTES = 2**30
 """Log-mel of all tasks that stays in memory: about 23 hours of sound."""
-LINEAR = Protocol(
+LINEAR = ProbeRecipe(
     name="linear",
     grid={"hidden_layers": (0,), "lr": (3.2e-3, 3.2e-4), "max_epochs": (100,), "patience": (10,)},
     chained=False,

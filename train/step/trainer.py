@@ -1,7 +1,6 @@
 """The training step, on one process or one of many."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from audio_barlow_twins.model.barlow_twins import BarlowTwins, Outcome
 from audio_barlow_twins.model.checkpoint import Checkpoint
 from audio_barlow_twins.model.encoders import Size, build_encoder, encoder_options, option_kinds
+from audio_barlow_twins.shards.base.device import has_bf16
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.read.reader import Batch, CropReader
 from audio_barlow_twins.shards.stored.shardset import ShardSet
@@ -174,11 +174,3 @@ def _reader(config: TrainConfig, shard_set: ShardSet, ranks: Ranks) -> CropReade
         cache=config.cache,
         run=str(config.run.absolute()),
     )
-
-
-def has_bf16(device: torch.device) -> bool:
-    """Return whether the device has native bfloat16 arithmetic; emulated, it is slower."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    flags = Path("/proc/cpuinfo")
-    return flags.exists() and bool({"avx512_bf16", "amx_bf16"} & set(flags.read_text().split()))

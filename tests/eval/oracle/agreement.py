@@ -1,11 +1,11 @@
 """Compare the scores of `--protocol fast` with those of `--protocol heareval`.
 
-    python tests/eval/oracle/agreement.py ROUNDS
+    python tests/eval/oracle/agreement.py ROUNDS [UNITS ...]
 
-Synthetic tasks of middling difficulty, the whole grid, 64 units, one more seed each round. Three
-columns, in points: heareval; the same but that every training has a seed of its own; fast, which
-besides rounds to bfloat16. The last two start from the same weights, so their difference tells most
-about rounding. Differences are means over seeds, with their standard errors.
+Synthetic tasks of middling difficulty, the whole grid, 256 and 1,024 units, one more seed each
+round. Three columns, in points: heareval; the same but that every training has a seed of its own;
+fast, which besides trains all at once and rounds to bfloat16 where the device has it. The last two
+start from the same weights. Differences are means over tasks and seeds, with their standard errors.
 """
 
 import sys
@@ -16,19 +16,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from heareval_files import read_embedded
-from toys import CLIP_SCORES, TOYS, Toy, hyperparameters, write_toy
+from toys import CLIP_SCORES, TOYS, Toy, write_toy
 
 from audio_barlow_twins.eval.probe.evaluate import evaluate
 from audio_barlow_twins.eval.probe.recipe import FAST, HEAREVAL
 from audio_barlow_twins.eval.tasks.task import read_metadata
 
 WORDS = tuple(f"class{i:02d}" for i in range(50))
-# Narrow, so that there is time for many seeds.
-SMALLER = {"evaluation_params": hyperparameters(hidden_dim=64)}
 # Many clips to choose and to test by, so that chance says less.
 CLASSES = Toy(
     evaluation=CLIP_SCORES, rows=(240, 400, 800), labels=WORDS[:6], d=128, noise=5.0,
-    settings=SMALLER,
 )  # fmt: skip
 TASKS = {
     "6 classes, D 128": CLASSES,
@@ -37,36 +34,33 @@ TASKS = {
     "50 classes, D 512": replace(CLASSES, labels=WORDS, d=512, noise=3.0),
     "8 labels, D 256": replace(CLASSES, labels=WORDS[:8], d=256, noise=5.0,
                                prediction_type="multilabel", evaluation=("mAP", "aucroc")),
-    "events, 3 x 3 clips of 100 timestamps, D 64": replace(
-        TOYS["maestro"], frames=100, d=64, settings={
-            **TOYS["maestro"].settings,
-            "evaluation_params": {
-                **TOYS["maestro"].settings["evaluation_params"],
-                **hyperparameters(hidden_dim=64, max_epochs=50, check_val_every_n_epoch=1),
-            }}),
+    "events chosen by the loss, 3 x 3 clips, D 64": replace(TOYS["maestro"], frames=100, d=64),
+    "events chosen by the score, D 64": replace(TOYS["dcase"], frames=100, d=64, noise=2.0),
 }  # fmt: skip
-
-
-PROTOCOLS = (HEAREVAL, replace(FAST, bfloat16=False), FAST)
+RECIPES = (HEAREVAL, replace(HEAREVAL, chained=False), FAST)
 
 
 def main() -> None:
     """Write a table after every round."""
     torch.set_num_threads(1)
-    scores: dict[str, list[list[float]]] = {name: [] for name in TASKS}
-    sys.stdout.write(f"{'':46}{'heareval':>9}{'seeded':>9}{'fast':>9}"
-                     f"{'- heareval':>18}{'- seeded':>18}\n")  # fmt: skip
-    for seed in range(int(sys.argv[1])):
-        for name, toy in TASKS.items():
+    rounds, *widths = map(int, sys.argv[1:])
+    sets = [(name, units) for units in widths or (256, 1024) for name in TASKS]
+    scores: dict[tuple[str, int], list[list[float]]] = {each: [] for each in sets}
+    for seed in range(rounds):
+        for name, units in sets:
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(scratch) / f"task{seed}"
-                write_toy(folder, toy)
+                write_toy(folder, TASKS[name])
                 metadata = read_metadata(folder)
                 splits = read_embedded(folder, metadata)
-            protocols = [replace(protocol, seeds=(seed,)) for protocol in PROTOCOLS]
-            scores[name].append([100 * evaluate(metadata, splits, p).mean for p in protocols])
-        for name, rows in scores.items():
-            write_row(name, np.array(rows))
+            grid = {**metadata.param_grid, "hidden_dim": (units,)}
+            wanted = replace(metadata, param_grid=grid)
+            recipes = [replace(recipe, seeds=(seed,)) for recipe in RECIPES]
+            scores[name, units].append([100 * evaluate(wanted, splits, r).mean for r in recipes])
+        sys.stdout.write(f"{'':46}{'heareval':>9}{'seeded':>9}{'fast':>9}"
+                         f"{'- heareval':>18}{'- seeded':>18}\n")  # fmt: skip
+        for (name, units), rows in scores.items():
+            write_row(f"{name}, {units} units", np.array(rows))
         write_row("all", np.array([row for rows in scores.values() for row in rows]))
         sys.stdout.write("\n")
         sys.stdout.flush()

@@ -24,7 +24,7 @@ from heareval_files import read_embedded
 from toys import CLIP_SCORES, TOYS, Toy, folds, hyperparameters, write_toy
 
 from audio_barlow_twins.eval.probe.evaluate import evaluate
-from audio_barlow_twins.eval.probe.recipe import FAST, HEAREVAL, Protocol
+from audio_barlow_twins.eval.probe.recipe import FAST, HEAREVAL, ProbeRecipe
 from audio_barlow_twins.eval.tasks.task import read_metadata
 
 WORDS = tuple(f"class{i:02d}" for i in range(50))
@@ -94,7 +94,7 @@ def heareval_seconds(python: Path, folder: Path, threads: str, clock: str) -> fl
     return float(done.stdout)
 
 
-def timed(folder: Path, protocol: Protocol, clock: str) -> tuple[float, float]:
+def timed(folder: Path, protocol: ProbeRecipe, clock: str) -> tuple[float, float]:
     """Score the same embeddings here; return the seconds, and those of matrix products."""
     metadata = read_metadata(folder)
     splits = read_embedded(folder, metadata)

@@ -19,9 +19,9 @@ from heareval_files import read_embedded
 
 from audio_barlow_twins.eval.embed.embedded import Embedded
 from audio_barlow_twins.eval.probe.evaluate import evaluate, n_trainings
-from audio_barlow_twins.eval.probe.judge import Judge
 from audio_barlow_twins.eval.probe.recipe import FAST, HEAREVAL, ROBUST
 from audio_barlow_twins.eval.probe.result import TaskResult, Training
+from audio_barlow_twins.eval.probe.split_scorer import SplitScorer
 from audio_barlow_twins.eval.tasks.metadata import TaskMetadata
 from audio_barlow_twins.eval.tasks.task import read_metadata
 
@@ -135,9 +135,11 @@ def test_epochs_left_out_after_a_perfect_validation_change_no_number(monkeypatch
     }
     result = evaluate(metadata, easy)
     assert 1.0 in {training.validation_score for training in result.trainings}
-    validate = Judge.validate
+    validate = SplitScorer.validate
     monkeypatch.setattr(
-        Judge, "validate", lambda judge, network: replace(validate(judge, network), perfect=False)
+        SplitScorer,
+        "validate",
+        lambda judge, network: replace(validate(judge, network), perfect=False),
     )
     assert without_times(evaluate(metadata, easy)) == without_times(result)
 

@@ -6,9 +6,8 @@ import torch
 from sklearn.model_selection import ParameterGrid
 
 from audio_barlow_twins.eval.probe.recipe import (
-    FASTER_GRID,
     HEAREVAL,
-    PROTOCOLS,
+    RECIPES,
     Point,
     draw_loader_seed,
     draw_made_up_batch,
@@ -21,6 +20,13 @@ from audio_barlow_twins.eval.probe.recipe import (
 from audio_barlow_twins.eval.tasks.metadata import TaskError, TaskMetadata
 from audio_barlow_twins.eval.tasks.order import embedding_order
 
+SMOKE_GRID = {
+    "hidden_layers": (0, 1),
+    "hidden_dim": (64, 128),
+    "initialization": ("xavier_uniform_", "xavier_normal_"),
+    "lr": (3.2e-3, 1e-3, 3.2e-4, 1e-4),
+    "patience": (1, 3),
+}
 CPU = torch.device("cpu")
 TOY = TaskMetadata(
     name="toy-v1-full",
@@ -57,9 +63,9 @@ def test_what_a_task_sets_goes_for_all_its_points_and_keeps_their_order() -> Non
 
 
 def test_points_are_a_shuffle_of_scikit_learns_grid() -> None:
-    expected = list(ParameterGrid(dict(FASTER_GRID)))
+    expected = list(ParameterGrid(dict(SMOKE_GRID)))
     random.Random(42).shuffle(expected)
-    points = points_of(TOY, replace(HEAREVAL, grid=FASTER_GRID, grid_points=1000))
+    points = points_of(TOY, replace(HEAREVAL, grid=SMOKE_GRID, grid_points=1000))
     assert points == tuple(Point(**values) for values in expected)
     assert len(set(points)) == 64
 
@@ -101,6 +107,6 @@ def test_trainings_of_their_own_have_seeds_of_their_own() -> None:
 
 
 def test_protocols_are_found_by_name() -> None:
-    assert {name: protocol.name for name, protocol in PROTOCOLS.items()} == {
+    assert {name: protocol.name for name, protocol in RECIPES.items()} == {
         "heareval": "heareval", "fast": "fast", "robust": "robust",
     }  # fmt: skip

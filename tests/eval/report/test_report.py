@@ -13,7 +13,7 @@ from made_reports import published, report, reports_of, result
 
 from audio_barlow_twins.eval.embed.embedded import Embedded
 from audio_barlow_twins.eval.probe.evaluate import evaluate
-from audio_barlow_twins.eval.probe.recipe import FASTER_GRID, HEAREVAL, ROBUST, Protocol
+from audio_barlow_twins.eval.probe.recipe import HEAREVAL, ROBUST, ProbeRecipe
 from audio_barlow_twins.eval.report.comparison import compare
 from audio_barlow_twins.eval.report.details import scores_csv
 from audio_barlow_twins.eval.report.folder import write_report
@@ -206,7 +206,9 @@ class TestFolder:
             targets = torch.eye(2).repeat(20, 1)
             embeddings = torch.randn(40, 8, generator=generator) + 0.5 * targets[:, :1]
             splits[split] = Embedded(embeddings, targets)
-        protocol = Protocol(name="smoke", grid=FASTER_GRID, grid_points=2)
+        protocol = ProbeRecipe(
+            name="smoke", grid={"hidden_dim": (64,), "max_epochs": (10,), "lr": (1e-3, 1e-4)}
+        )
         found = evaluate(metadata, splits, protocol)
         made = TaskReport(task="toy-v1-full", score="top1_acc", n_clips=120, n_folds=3, chance=0.5,
                           systems={OURS: found})  # fmt: skip

@@ -272,9 +272,7 @@ def test_scores_are_found_only_of_the_same_model_task_and_protocol(config: Hear)
     ]
     splits = embed_task(task, job.planned.system.load("cpu"))
     result = evaluate(task.metadata, splits, job.protocol or ROBUST)
-    scores = Scores(
-        system="", made_of=job.made_of, n_clips=18, n_folds=3, chance=0.5, result=result
-    )
+    scores = Scores(system="", inputs=job.inputs, n_clips=18, n_folds=3, chance=0.5, result=result)
     scores.write(job.path)
     assert job.done
     listing = folder / "fold00.json"

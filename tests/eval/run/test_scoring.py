@@ -17,7 +17,7 @@ from toy_task import make_events, write_toy_task
 from audio_barlow_twins.eval.embed.embedded import Embedded
 from audio_barlow_twins.eval.embed.tasks import embed_task
 from audio_barlow_twins.eval.probe.evaluate import evaluate, n_trainings
-from audio_barlow_twins.eval.probe.recipe import FAST, HEAREVAL, Protocol
+from audio_barlow_twins.eval.probe.recipe import FAST, HEAREVAL, ProbeRecipe
 from audio_barlow_twins.eval.probe.result import TaskResult
 from audio_barlow_twins.eval.run.scoring import Scores, count_trainings, score
 from audio_barlow_twins.eval.systems.system import LoadedSystem
@@ -25,7 +25,7 @@ from audio_barlow_twins.eval.tasks.task import Task, read_task
 from audio_barlow_twins.model.embedder import Embedder
 
 Splits = dict[str, Embedded]
-MADE_OF = {"system": "one", "seeds": (42,)}
+INPUTS = {"system": "one", "seeds": (42,)}
 
 
 @pytest.fixture(scope="module")
@@ -67,28 +67,28 @@ def without_times(result: TaskResult) -> Any:
 
 @pytest.mark.parametrize("protocol", [HEAREVAL, FAST], ids=lambda protocol: protocol.name)
 def test_scores_are_those_of_evaluate_and_are_read_back_as_they_were(
-    task: Task, splits: Splits, tmp_path: Path, protocol: Protocol
+    task: Task, splits: Splits, tmp_path: Path, protocol: ProbeRecipe
 ) -> None:
     path = tmp_path / "system" / "scores.json"
-    scores = score(task, lambda: splits, protocol, path, "one", MADE_OF)
+    scores = score(task, lambda: splits, protocol, path, "one", INPUTS)
     assert without_times(scores.result) == without_times(evaluate(task.metadata, splits, protocol))
     assert (scores.n_clips, scores.n_folds, scores.chance) == (18, 3, 0.5)
     assert Scores.read(path) == scores
-    assert [file.name for file in path.parent.iterdir()] == ["scores.json"]
+    assert {file.name for file in path.parent.iterdir()} == {"scores.json", "scores.lock"}
 
 
 def test_scoring_goes_on_after_the_probes_that_were_trained(
     task: Task, splits: Splits, tmp_path: Path
 ) -> None:
     path = tmp_path / "scores.json"
-    expected = score(task, lambda: splits, HEAREVAL, path, "one", MADE_OF)
+    expected = score(task, lambda: splits, HEAREVAL, path, "one", INPUTS)
     trainings = [replace(each, time_in_min=99) for each in expected.result.trainings]
-    lines = [json.dumps(each) + "\n" for each in (MADE_OF, *map(asdict, trainings))]
+    lines = [json.dumps(each) + "\n" for each in (INPUTS, *map(asdict, trainings))]
     path.unlink()
     begun = path.with_suffix(".trainings.jsonl")
     begun.write_text("".join(lines[:9]) + lines[9][:50])  # the grid, and half of the next fold's
     assert count_trainings(path) == 8
-    found = score(task, lambda: splits, HEAREVAL, path, "one", MADE_OF)
+    found = score(task, lambda: splits, HEAREVAL, path, "one", INPUTS)
     assert without_times(found.result) == without_times(expected.result)
     first, *others = (fold.time_in_min for fold in found.result.runs[0].folds)
     assert first == 99 > max(others)
@@ -99,9 +99,9 @@ def test_probes_that_were_trained_for_something_else_do_not_count(
     task: Task, splits: Splits, tmp_path: Path
 ) -> None:
     path = tmp_path / "scores.json"
-    made = json.dumps(MADE_OF | {"system": "another"})
+    made = json.dumps(INPUTS | {"system": "another"})
     path.with_suffix(".trainings.jsonl").write_text(f"{made}\n{{}}\n")
-    scores = score(task, lambda: splits, HEAREVAL, path, "one", MADE_OF)
+    scores = score(task, lambda: splits, HEAREVAL, path, "one", INPUTS)
     assert len(scores.result.trainings) == n_trainings(task.metadata, HEAREVAL)
 
 
@@ -109,12 +109,12 @@ def test_what_is_there_is_not_made_again_but_for_something_else(
     task: Task, splits: Splits, tmp_path: Path
 ) -> None:
     path, calls = tmp_path / "scores.json", Calls(splits)
-    first = score(task, calls, HEAREVAL, path, "one", MADE_OF)
-    assert score(task, calls, HEAREVAL, path, "one", MADE_OF) == first
+    first = score(task, calls, HEAREVAL, path, "one", INPUTS)
+    assert score(task, calls, HEAREVAL, path, "one", INPUTS) == first
     assert calls.n == 1
-    other = score(task, calls, HEAREVAL, path, "one", MADE_OF | {"system": "another"})
+    other = score(task, calls, HEAREVAL, path, "one", INPUTS | {"system": "another"})
     assert calls.n == 2
-    assert other.made_of["system"] == "another"
+    assert other.inputs["system"] == "another"
     assert Scores.read(path) == other
 
 
@@ -123,7 +123,7 @@ def test_several_that_score_the_same_do_it_once(task: Task, splits: Splits, tmp_
 
     def one(number: int) -> Scores:
         barrier.wait()
-        return score(task, calls, HEAREVAL, path, "one", MADE_OF)
+        return score(task, calls, HEAREVAL, path, "one", INPUTS)
 
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(one, range(4)))
@@ -147,3 +147,20 @@ def test_an_event_task_has_no_level_of_chance(
     assert scores.chance is None
     (run,) = scores.result.runs
     assert all("test_segment_1s_er_error_rate" in fold.test for fold in run.folds)
+
+
+def test_scores_of_an_earlier_build_count_unless_its_fast_probes_were_trained_otherwise(
+    task: Task, splits: Splits, tmp_path: Path
+) -> None:
+    path = tmp_path / "scores.json"
+    for recipe, counts in ((HEAREVAL, True), (FAST, False)):
+        now = {"system": "one", "protocol": json.loads(json.dumps(asdict(recipe)))}
+        score(task, lambda: splits, recipe, path, "one", now)
+        stored = json.loads(path.read_text())
+        earlier = stored.pop("inputs")
+        earlier["protocol"]["bfloat16"] = earlier["protocol"].pop("batched")
+        path.write_text(json.dumps(stored | {"made_of": earlier}))
+        known = Scores.read(path)
+        assert known is not None
+        assert (known.inputs == now) is counts
+        path.unlink()

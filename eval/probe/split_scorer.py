@@ -17,8 +17,8 @@ from .trainer import Validation, loss_of, predict, probabilities_of
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Judges probes on one split of a task."""
+class SplitScorer:
+    """Scores probes on one split of a task."""
 
     metadata: TaskMetadata
     data: Embedded
