@@ -101,8 +101,7 @@ class Trainer:
     def compute(self, batch: Batch, views: TwoViews) -> Tensor:
         """Do a step without the optimiser's part; return the loss and its terms, float32 [3]."""
         self.clock.mark("copy")
-        keys = (sample_keys(self.config.seed, batch.epochs, batch.clips, view) for view in (0, 1))
-        view_a, view_b = views(batch.crops, *keys)
+        view_a, view_b = views(batch.crops, *self._keys(batch))
         self.clock.mark("views")
         # Dropout depends on the step, so a resumed run drops what the interrupted one did.
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
@@ -118,6 +117,14 @@ class Trainer:
         """Yield this process's rows of the remaining batches."""
         stream = self.reader.batches(self.step, self.total_steps - self.step)
         return feed(stream, self.device, self.clock)
+
+    def _keys(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the keys of the random streams of views A and B, int64 [N] each."""
+        seed = self.config.seed
+        return (
+            sample_keys(seed, batch.epochs, batch.clips, 0),
+            sample_keys(seed, batch.epochs, batch.clips, 1),
+        )
 
     def checkpoint(self) -> Checkpoint:
         mean, std = self.views.norm.statistics()
