@@ -27,7 +27,7 @@ OWNERS = {
 FLOORS = {
     "shards": "command derive look html cluster read decode stored base",
     "ingest": "command run look report stage video sources errors",
-    "model": "command embedder barlow_twins pretrained foreign checkpoint encoders "
+    "model": "command embedder barlow_twins pretrained foreign checkpoint tracing encoders "
     "audiontt vit resnet",
     "train": "command tools ablation run step presets config views",
     "eval": "command share run report probe embed systems hear tasks sound",
