@@ -44,6 +44,7 @@ TOGETHER = {"test_interruption": "test_stage"}
 """Files that share what a session makes once."""
 
 
+@pytest.hookimpl(tryfirst=True)  # the groups must be there when xdist asks for them
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file in one process, and begin with the long files."""
     for item in items:

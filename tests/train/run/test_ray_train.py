@@ -20,7 +20,12 @@ from audio_barlow_twins.train.config import TrainConfig
 from audio_barlow_twins.train.run.folder import read_metrics
 from audio_barlow_twins.train.run.launch import work_on_a_node
 
-OF_RAY = ("ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray::_AutoscalingCoordinatorActor")
+OF_RAY = (
+    "ray::DashboardAgent",
+    "ray::RuntimeEnvAgent",
+    "ray::_AutoscalingCoordinatorActor",
+    "ray::PlacementGroupCleaner",
+)
 """What Ray itself leaves on a cluster that has trained: its helpers, one of each kind."""
 REFUSAL = """
 import os, sys
