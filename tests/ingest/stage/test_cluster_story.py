@@ -210,7 +210,9 @@ def test_a_job_can_be_submitted_with_its_code(stage: Stage, s3: S3Server, tmp_pa
             text=True,
             timeout=150,
         )
-        if "No available agent" not in done.stderr:  # Ray's own words until its agents are up
+        # Ray's own words until its agents are up, and where it has dropped the code too early.
+        told = done.stdout + done.stderr
+        if not ("No available agent" in told or "may have prematurely been deleted" in told):
             break
         time.sleep(10)
     assert done.returncode == 0, done.stdout + done.stderr
