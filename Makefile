@@ -86,8 +86,9 @@ test: install $(VENV)/.crepe  ## the tests, side by side, but for the slow ones
 test-all: install $(VENV)/.crepe  ## all tests, the slow ones too
 	$(RUNNER) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder -m 'not network and not gpu' $(ARGS)
 
-QUICK := tests/model tests/shards tests/train/step tests/train/views tests/eval/probe \
-	tests/eval/share tests/test_face.py tests/test_earlier.py
+QUICK := tests/model tests/shards/base tests/shards/stored tests/shards/read/test_order.py \
+	tests/shards/read/test_crop_reader.py tests/train/views tests/eval/probe tests/eval/share \
+	tests/test_face.py tests/test_earlier.py
 test-ranges:  ## quick tests on the lowest torch, and on Python 3.12 and 3.13 if they are here
 	PYTHON=$(PYTHON) JOBS=$(JOBS) PIP_ARGS="$(PIP_ARGS)" tests/ranges.sh $(QUICK) $(ARGS)
 
