@@ -44,12 +44,14 @@ TOGETHER = {"test_interruption": "test_stage"}
 """Files that share what a session makes once."""
 
 
-@pytest.hookimpl(tryfirst=True)  # the groups must be there when xdist asks for them
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep the tests of a file in one process, so that what its stories make is made once."""
+    name = TOGETHER.get(item.path.stem, item.path.stem)
+    item.add_marker(pytest.mark.xdist_group(name))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, and begin with the long files."""
-    for item in items:
-        name = TOGETHER.get(item.path.stem, item.path.stem)
-        item.add_marker(pytest.mark.xdist_group(name))
+    """Begin with the long files."""
     rank = {name: number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(LONG)))
 
