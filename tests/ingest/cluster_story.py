@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -127,7 +128,10 @@ class Stage:
             site.add(row.ytid, **({"kind": good} | about))
         # An agent of an earlier cluster may still hold the usual port; jobs go through the agent.
         ports = {"dashboard_port": free_port(), "dashboard_agent_listen_port": free_port()}
-        head = {"num_cpus": 0, "include_dashboard": True, **ports}
+        # A job looks for its cluster in this folder, where a cluster of another test may be newer.
+        # The name is short, for sockets are made below it.
+        home = {"temp_dir": tempfile.mkdtemp(prefix="ray-")}
+        head = {"num_cpus": 0, "include_dashboard": True, **ports, **home}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.dashboard = f"http://{self.cluster.head_node.webui_url}"
         self.nodes = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
