@@ -81,10 +81,10 @@ fmt: install  ## format and mend what can be mended
 	$(RUNNER) -m ruff format .
 
 test: install $(VENV)/.crepe  ## the tests, side by side, but for the slow ones
-	$(RUNNER) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(RUNNER) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-all: install $(VENV)/.crepe  ## all tests, the slow ones too
-	$(RUNNER) -m pytest -n $(JOBS) --dist loadgroup --no-loadscope-reorder -m 'not network and not gpu' $(ARGS)
+	$(RUNNER) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not network and not gpu' $(ARGS)
 
 QUICK := tests/model tests/shards/base tests/shards/stored tests/shards/read/test_order.py \
 	tests/shards/read/test_crop_reader.py tests/train/views tests/eval/probe tests/eval/share \
