@@ -29,6 +29,7 @@ DEMO_AUDIO = Path(__file__).parents[1] / "ingest" / "sources" / "demo" / "audio"
 
 LONG = (
     "test_cluster_story",
+    "test_stage",
     "test_ray_train",
     "test_memory",
     "test_ablation",
@@ -40,14 +41,6 @@ LONG = (
     "test_given_back",
 )
 """Files that take longest: several processes at a time begin with them."""
-TOGETHER = {"test_interruption": "test_stage"}
-"""Files that share what a session makes once."""
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep the tests of a file in one process, so that what its stories make is made once."""
-    name = TOGETHER.get(item.path.stem, item.path.stem)
-    item.add_marker(pytest.mark.xdist_group(name))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

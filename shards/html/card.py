@@ -42,9 +42,8 @@ class Card:
 
 def card_of(title: str, line: str, wave: np.ndarray, log_mel: "LogMel") -> Card:
     """Return the card of a waveform, float [T] in [-1, 1), at the front-end's sample rate."""
-    from ..stored.logmel import (
-        stored_logmel,
-    )  # imports torch, which a page of stored clips does not need
+    # It imports torch, which a page of stored clips does not need.
+    from ..stored.logmel import stored_logmel
 
     front_end, samples = log_mel.front_end, to_pcm16(wave)
     drawn = np.pad(samples, (0, max(front_end.least_samples - len(samples), 0)))

@@ -6,6 +6,7 @@ run ends. Then the site gets better, and `retry` fetches what may be had by now.
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -130,11 +131,16 @@ class Stage:
         ports = {"dashboard_port": free_port(), "dashboard_agent_listen_port": free_port()}
         # A job looks for its cluster in this folder, where a cluster of another test may be newer.
         # The name is short, for sockets are made below it.
-        home = {"temp_dir": tempfile.mkdtemp(prefix="ray-")}
-        head = {"num_cpus": 0, "include_dashboard": True, **ports, **home}
+        self.home = tempfile.mkdtemp(prefix="ray-")
+        head = {"num_cpus": 0, "include_dashboard": True, "temp_dir": self.home, **ports}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
         self.dashboard = f"http://{self.cluster.head_node.webui_url}"
         self.nodes = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
+
+    def close(self) -> None:
+        """Stop the cluster and remove its folder."""
+        self.cluster.shutdown()
+        shutil.rmtree(self.home, ignore_errors=True)
 
     def start(self, *options: str, first: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         """Start a driver; `first` stands before the name of the source."""

@@ -42,7 +42,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, s3: S3Server) -> Iterator[St
         try:
             yield found
         finally:
-            found.cluster.shutdown()
+            found.close()
 
 
 @pytest.fixture(scope="module")
@@ -210,9 +210,7 @@ def test_a_job_can_be_submitted_with_its_code(stage: Stage, s3: S3Server, tmp_pa
             text=True,
             timeout=150,
         )
-        # Ray's own words until its agents are up, and where it has dropped the code too early.
-        told = done.stdout + done.stderr
-        if not ("No available agent" in told or "may have prematurely been deleted" in told):
+        if "No available agent" not in done.stderr:  # Ray's own words until its agents are up
             break
         time.sleep(10)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -43,6 +43,12 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_set(tmp_path_factory.mktemp("local"), FORM, SHARDS)
 
 
+@pytest.fixture(autouse=True)
+def scratch_of_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make scratch files where no other test of this machine makes any."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
 @pytest.fixture
 def remote(s3: S3Server) -> Path:
     """The set as our writer puts it on the server."""
@@ -196,7 +202,7 @@ with replacing(place(sys.argv[1])) as scratch:
 
 
 def test_what_a_process_leaves_that_is_killed_during_an_upload_is_cleared_later(
-    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: S3Server, tmp_path: Path
 ) -> None:
     folder = place(f"{s3.url()}/set")
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -211,7 +217,6 @@ def test_what_a_process_leaves_that_is_killed_during_an_upload_is_cleared_later(
     assert begun_uploads(s3, folder) == []
 
     (left,) = upload_scratch(tmp_path)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with replacing(folder / "new"):
         assert len(upload_scratch(tmp_path)) == 2  # it may be another process's that is at work
     os.utime(left, (0, 0))
