@@ -22,6 +22,8 @@ from ..base.errors import UserError
 NAMESPACE = "audio-barlow-twins"
 CANCEL_S = 15
 """Longest wait for cancelled tasks to end."""
+CANCEL_AGAIN_S = 5
+"""Wait after which those that have not ended are cancelled again."""
 
 Task = TypeVar("Task")
 P = ParamSpec("P")
@@ -212,13 +214,17 @@ def _cancel(references: list[ray.ObjectRef]) -> None:
     """Cancel tasks on a cluster that outlives this run; a cluster of our own ends with them.
 
     Not by force: the driver crashes if a task ends while it is being killed (Ray 2.60, check
-    failed in task_manager.cc). Tasks that do not end in time are killed when the driver exits.
+    failed in task_manager.cc). A task that is just starting may miss it, so it is asked again.
+    Tasks that do not end in time are killed when the driver exits.
     """
     if not references or not ray.is_initialized() or "RAY_ADDRESS" not in os.environ:
         return
-    for reference in references:
-        ray.cancel(reference)
-    ray.wait(references, num_returns=len(references), timeout=CANCEL_S)
+    for _ in range(CANCEL_S // CANCEL_AGAIN_S):
+        for reference in references:
+            ray.cancel(reference)
+        _, references = ray.wait(references, num_returns=len(references), timeout=CANCEL_AGAIN_S)
+        if not references:
+            return
 
 
 class Shared:
