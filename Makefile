@@ -14,6 +14,8 @@ ARGS   ?=
 JOBS   ?= 3
 PIP_ARGS ?=
 RUNNER := $(VENV)/bin/python
+# Threads of several processes that wait by spinning take the cores from each other.
+ONE_THREAD := OMP_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
 .PHONY: help install ingest shards train eval tasks oracle listen ablation check fmt test test-all test-ranges wheel bench bench-ingest bench-train bench-views bench-embed \
@@ -81,10 +83,10 @@ fmt: install  ## format and mend what can be mended
 	$(RUNNER) -m ruff format .
 
 test: install $(VENV)/.crepe  ## the tests, side by side, but for the slow ones
-	$(RUNNER) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(ONE_THREAD) $(RUNNER) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-all: install $(VENV)/.crepe  ## all tests, the slow ones too
-	$(RUNNER) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not network and not gpu' $(ARGS)
+	$(ONE_THREAD) $(RUNNER) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not network and not gpu' $(ARGS)
 
 QUICK := tests/model tests/shards/base tests/shards/stored tests/shards/read/test_order.py \
 	tests/shards/read/test_crop_reader.py tests/train/views tests/eval/probe tests/eval/share \

@@ -10,7 +10,6 @@ a training's own: data, weights, random numbers, statistics, learning rate and e
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,30 +69,136 @@ def fit_stack(members: list[Member], multilabel: bool, dtype: torch.dtype) -> No
     """Train members of one shape, deepest first; those that have stopped leave the stack."""
     point = members[0].best.point
     slices = batches(len(members[0].train), point.batch_size)
+    alike: dict[float, list[nn.Parameter]] = defaultdict(list)
     for member in members:
         for layer in list(member.network)[:-1]:
             if isinstance(layer, nn.Linear):
                 nn.init.zeros_(layer.bias)  # The BatchNorm after it would subtract it again.
-    groups = [
-        {"params": [*member.network.parameters()], "lr": member.best.point.lr} for member in members
-    ]
+        alike[member.best.point.lr] += member.network.parameters()
+    groups = [{"params": parameters, "lr": lr} for lr, parameters in alike.items()]
     optimizer = torch.optim.Adam(groups, fused=True)
+    stack = Stack(members, dtype)
     for epoch in range(point.max_epochs):
         for rows in slices:
-            x, y = batch_of(members, rows)
-            loss = loss_of(stacked_logits(members, x.to(dtype)).mT, y, multilabel)
-            optimizer.zero_grad()
-            # A mean over members; of each, the gradient of its own loss is wanted.
-            (len(members) * loss).backward()
-            optimizer.step()
+            x, y = batch_of(stack.members, rows)
+            stack.step(loss_of(stack.logits(x).mT, y, multilabel), optimizer)
         if (epoch + 1) % point.check_val_every_n_epoch == 0:
-            members = [
-                member
-                for member in members
-                if member.best.add(member.validate(member.network.eval()), epoch, member.network)
-            ]
-        if not members:
+            stack = stack.validated(epoch)
+        if not stack.members:
             return
+
+
+class Stack:
+    """Members, deepest first, whose networks share memory: layers of one place lie side by side."""
+
+    def __init__(self, members: Sequence[Member], dtype: torch.dtype) -> None:
+        self.members, self.dtype = members, dtype
+        depth = members[0].depth if members else 0
+        self.hidden = [HiddenLayers(members, start, dtype) for start in starts_of(depth)]
+        self.output = Joined([member.network[-1] for member in members], ("weight", "bias"))
+        self.joined = [self.output, *(part for layers in self.hidden for part in layers.parts)]
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Map embeddings [G, D, n] to logits [G, L, n], float32."""
+        x = x.to(self.dtype)
+        for layers in self.hidden:
+            through = x[len(layers) :]
+            x = layers(x[: len(layers)])
+            if len(through):
+                x = torch.cat([x, through])
+        bias, weight = self.output["bias"], self.output["weight"]
+        return torch.baddbmm(bias[..., None], weight, x.float())
+
+    def step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """Let all members learn from the mean of their losses, each as from its own."""
+        (len(self.members) * loss).backward()
+        for joined in self.joined:
+            joined.hand_out_gradients()
+        optimizer.step()
+        for joined in self.joined:
+            joined.follow()
+
+    def validated(self, epoch: int) -> "Stack":
+        """Validate all members; return the stack of those that go on."""
+        going = []
+        for member in self.members:
+            if member.best.add(member.validate(member.network.eval()), epoch, member.network):
+                going.append(member)
+            else:
+                member.network.zero_grad()  # Without gradients, Adam leaves it alone.
+        return self if len(going) == len(self.members) else Stack(going, self.dtype)
+
+
+class Joined(dict[str, Tensor]):
+    """Parameters and statistics of layers alike, [G, ...] by name, in `dtype`.
+
+    Those of a layer, and its gradients, are parts of tensors that stay where they are from step
+    to step: with fresh ones, a CPU spends much of its time on mapping memory.
+    """
+
+    def __init__(
+        self, layers: Sequence[nn.Module], names: Sequence[str], dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        self.trained: list[tuple[Tensor, Tensor, Tensor]] = []
+        """Parameters, the same in `dtype`, and their gradients."""
+        for name in names if layers else ():
+            kept = [getattr(layer, name) for layer in layers]
+            whole = torch.stack([tensor.detach() for tensor in kept])
+            for tensor, part in zip(kept, whole, strict=True):
+                tensor.data = part
+            self[name] = whole.to(dtype)
+            if kept[0].requires_grad:
+                gradients = torch.empty_like(whole)
+                for tensor, gradient in zip(kept, gradients, strict=True):
+                    tensor.grad = gradient
+                self.trained.append((whole, self[name].requires_grad_(), gradients))
+
+    def hand_out_gradients(self) -> None:
+        """Put the gradients that `backward` has left where the layers have theirs."""
+        for _, rounded, gradients in self.trained:
+            gradients.copy_(rounded.grad)
+            rounded.grad = None
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Take over what the optimiser has made of the parameters."""
+        for whole, rounded, _ in self.trained:
+            if rounded.data_ptr() != whole.data_ptr():
+                rounded.copy_(whole)
+
+
+class HiddenLayers:
+    """The hidden layers that begin at module `start`, of the members that are as deep."""
+
+    def __init__(self, members: Sequence[Member], start: int, dtype: torch.dtype) -> None:
+        deep = [member for member in members if start in starts_of(member.depth)]
+        self.generators = [member.generator for member in deep]
+        self.p = deep[0].best.point.dropout
+        linears, norms = ([member.network[start + i] for member in deep] for i in range(2))
+        self.linear = Joined(linears, ("weight",), dtype)
+        self.norm = Joined(norms, ("weight", "bias", "running_mean", "running_var"))
+        self.parts = self.linear, self.norm
+
+    def __len__(self) -> int:
+        return len(self.generators)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Map [G, D, n] to [G, H, n]."""
+        norm, h = self.norm, self.linear["weight"] @ x
+        # Dropout scales up what it keeps. Here it costs nothing, and is not rounded to `dtype`.
+        factors = [(norm[name] / (1 - self.p)).flatten() for name in ("weight", "bias")]
+        statistics = [norm[name].view(-1) for name in ("running_mean", "running_var")]
+        flat = F.batch_norm(h.view(1, -1, h.shape[-1]), *statistics, *factors, training=True)
+        dropped = draw_dropped(self.generators, h.shape[1:], self.p)
+        # ReLU passes no gradient where it returns 0, so autograd need not know of this.
+        flat.detach().view_as(h).masked_fill_(dropped, 0)
+        return flat.view_as(h).relu_()
+
+
+def starts_of(depth: int) -> range:
+    """Return the indices of the modules at which hidden layers begin."""
+    return range(0, LAYERS_PER_HIDDEN * depth, LAYERS_PER_HIDDEN)
 
 
 def batch_of(members: Sequence[Member], rows: slice) -> tuple[Tensor, Tensor]:
@@ -106,51 +211,15 @@ def batch_of(members: Sequence[Member], rows: slice) -> tuple[Tensor, Tensor]:
     return x.mT, torch.stack([member.train.targets[rows] for member in members])
 
 
-def stacked_logits(members: Sequence[Member], x: Tensor) -> Tensor:
-    """Map embeddings [G, D, n] to logits [G, L, n], float32."""
-    for start in range(0, LAYERS_PER_HIDDEN * members[0].depth, LAYERS_PER_HIDDEN):
-        deep = [member for member in members if LAYERS_PER_HIDDEN * member.depth > start]
-        through = x[len(deep) :]
-        x = hidden_layer(deep, start, x[: len(deep)])
-        if len(through):
-            x = torch.cat([x, through])
-    outputs = layers_of(members, -1)
-    weight, bias = (torch.stack([getattr(o, name) for o in outputs]) for name in ("weight", "bias"))
-    return torch.baddbmm(bias[..., None], weight, x.float())
-
-
-def hidden_layer(members: Sequence[Member], start: int, x: Tensor) -> Tensor:
-    """Apply the hidden layers that begin at module `start` to [G, D, n]; return [G, H, n]."""
-    linears, norms, dropouts = (layers_of(members, start + i) for i in range(3))
-    h = torch.stack([linear.weight.to(x.dtype) for linear in linears]) @ x
-    scale, shift, mean, var = (
-        torch.stack([getattr(norm, name) for norm in norms])
-        for name in ("weight", "bias", "running_mean", "running_var")
-    )
-    # Dropout scales up what it keeps. Done here it costs nothing, and is not rounded to `dtype`.
-    p = dropouts[0].p
-    factors = (scale / (1 - p)).flatten(), (shift / (1 - p)).flatten()
-    flat = F.batch_norm(
-        h.reshape(1, -1, h.shape[-1]), mean.flatten(), var.flatten(), *factors, training=True
-    )
-    for norm, its_mean, its_var in zip(norms, mean, var, strict=True):
-        norm.running_mean, norm.running_var = its_mean, its_var
-    dropped = torch.stack([draw_dropped(m.generator, h.shape[1:], p) for m in members])
-    # ReLU passes no gradient where it returns 0, so autograd need not know of this.
-    flat.detach().view_as(h).masked_fill_(dropped, 0)
-    return flat.view_as(h).relu()
-
-
-def layers_of(members: Sequence[Member], i: int) -> list[Any]:
-    """Return module i of each network."""
-    return [member.network[i] for member in members]
-
-
-def draw_dropped(generator: torch.Generator, shape: torch.Size, p: float) -> Tensor:
-    """Draw booleans that are true with probability p, to a precision of 2^-16.
+def draw_dropped(generators: Sequence[torch.Generator], shape: torch.Size, p: float) -> Tensor:
+    """Draw booleans [G, *shape] that are true with probability p, to a precision of 2^-16.
 
     A word of 64 bits serves for four, which on a CPU is several times as fast as `bernoulli_`.
     """
-    words = torch.empty(-(-shape.numel() // 4), dtype=torch.int64, device=generator.device)
-    words.random_(-(2**63), None, generator=generator)
-    return words.view(torch.int16)[: shape.numel()].view(shape) < round(p * 2**16) - 2**15
+    size = shape.numel()
+    words = torch.empty(
+        len(generators), -(-size // 4), dtype=torch.int64, device=generators[0].device
+    )
+    for row, generator in zip(words, generators, strict=True):
+        row.random_(-(2**63), None, generator=generator)
+    return words.view(torch.int16)[:, :size].unflatten(1, shape) < round(p * 2**16) - 2**15

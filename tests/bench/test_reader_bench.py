@@ -83,6 +83,7 @@ def read(batches: Iterable[np.ndarray]) -> tuple[list[int], list[int]]:
     return clips, starts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("way", CROP_WAYS, ids=lambda way: way.name)
 class TestWay:
@@ -265,6 +266,7 @@ def test_a_library_that_is_not_installed_has_a_row(capsys: pytest.CaptureFixture
     assert "not installed: No module named 'no_such_library'" in text
 
 
+@pytest.mark.slow
 def test_one_run_times_warm_and_cold_files_and_writes_all_of_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

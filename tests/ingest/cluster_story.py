@@ -129,11 +129,12 @@ class Stage:
             site.add(row.ytid, **({"kind": good} | about))
         # An agent of an earlier cluster may still hold the usual port; jobs go through the agent.
         ports = {"dashboard_port": free_port(), "dashboard_agent_listen_port": free_port()}
-        # A job looks for its cluster in this folder, where a cluster of another test may be newer.
-        # The name is short, for sockets are made below it.
+        # A job looks for its cluster by a file in this folder, and takes any other without it: that
+        # of another test. The name is short, for sockets are made below it.
         self.home = tempfile.mkdtemp(prefix="ray-")
         head = {"num_cpus": 0, "include_dashboard": True, "temp_dir": self.home, **ports}
         self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        (Path(self.home) / "ray_current_cluster").write_text(self.cluster.address)  # as `ray start`
         self.dashboard = f"http://{self.cluster.head_node.webui_url}"
         self.nodes = [self.cluster.add_node(num_cpus=1) for _ in range(2)]
 
@@ -200,7 +201,7 @@ def wait_for(what: Callable[[], Any], driver: subprocess.Popen[str], seconds: fl
     while not (found := what()):
         assert driver.poll() is None, driver.communicate()[0]
         assert time.monotonic() < deadline
-        time.sleep(0.1)
+        time.sleep(0.3)
     return found
 
 

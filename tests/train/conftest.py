@@ -85,6 +85,7 @@ def config(shards: Path, tmp_path: Path) -> TrainConfig:
     return TrainConfig(
         shards=str(shards),
         run=tmp_path / "run",
+        encoder_options=("width=32", "channels=4"),
         projector_hidden=32,
         projector_out=16,
         crop_frames=32,

@@ -31,6 +31,7 @@ def make_config(shards: Path, run: Path) -> TrainConfig:
     return TrainConfig(
         shards=str(shards),
         run=run,
+        encoder_options=("width=32", "channels=4"),
         projector_hidden=32,
         projector_out=16,
         crop_frames=32,

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from audio_barlow_twins.eval.embed.embedded import Embedded
-from audio_barlow_twins.eval.probe import batched
-from audio_barlow_twins.eval.probe.batched import Member, draw_dropped, fit_batched
+from audio_barlow_twins.eval.probe.batched import Member, Stack, draw_dropped, fit_batched
 from audio_barlow_twins.eval.probe.recipe import Point
 from audio_barlow_twins.eval.probe.trainer import (
     BestEpoch,
@@ -64,7 +63,7 @@ class Masked(nn.Module):
         """Map [n, H] to as many."""
         if not self.training:
             return x
-        dropped = draw_dropped(self.generator, x.T.shape, self.p).T
+        dropped = draw_dropped([self.generator], x.T.shape, self.p)[0].T
         return x.masked_fill(dropped, 0) / (1 - self.p)
 
 
@@ -146,9 +145,9 @@ def test_a_member_that_stops_leaves_the_stack_and_changes_no_other(monkeypatch) 
         fit_batched([member], False, torch.float32)
     beside, sizes = members(), []
     beside[1].validate = lambda network: Validation(0.0, perfect=True)
-    logits = batched.stacked_logits
+    logits = Stack.logits
     monkeypatch.setattr(
-        batched, "stacked_logits", lambda some, x: sizes.append(len(some)) or logits(some, x)
+        Stack, "logits", lambda some, x: sizes.append(len(some.members)) or logits(some, x)
     )
     fit_batched(beside, False, torch.float32)
     assert sizes == [3] * 2 * 2 + [2] * 2 * 18
@@ -174,7 +173,7 @@ def test_bfloat16_trains_to_nearly_the_same_loss(multilabel: bool) -> None:
 def test_draws_have_the_probability_wanted_and_differ() -> None:
     generator = torch.Generator().manual_seed(0)
     for p in (0.0, 0.1, 0.5):
-        first, second = (draw_dropped(generator, torch.Size((1001, 997)), p) for _ in range(2))
+        first, second = (draw_dropped([generator], torch.Size((1001, 997)), p) for _ in range(2))
         # A million draws: the standard error is at most 5e-4.
         assert first.float().mean().item() == pytest.approx(p, abs=2e-3)
         assert (first != second).float().mean().item() == pytest.approx(2 * p * (1 - p), abs=2e-3)

@@ -78,6 +78,7 @@ def test_all_that_heareval_reports_is_equal(name: str) -> None:
         assert str(value) in str(said["hparams"][key])
 
 
+@pytest.mark.slow
 def test_test_scores_are_hearevals_on_average_wherever_it_runs() -> None:
     gaps = []
     for name in TOYS:
@@ -93,7 +94,9 @@ def without_times(result: TaskResult) -> list[Training]:
     return [replace(training, time_in_min=0) for training in result.trainings]
 
 
-@pytest.mark.parametrize("protocol", [HEAREVAL, ROBUST], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "protocol", [HEAREVAL, pytest.param(ROBUST, marks=pytest.mark.slow)], ids=lambda p: p.name
+)
 def test_an_interrupted_evaluation_goes_on_from_json_with_the_same_result(protocol) -> None:
     metadata, splits = toy("maestro")
     kept: list[Training] = []

@@ -196,6 +196,7 @@ class TestStory:
         assert {soundfile.info(path).samplerate for path in resampled} == {8000}
 
 
+@pytest.mark.slow
 def test_a_node_of_a_cluster_may_be_lost(arguments: list[str | Path], tmp_path: Path) -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     try:

@@ -129,8 +129,10 @@ def test_an_archive_refuses_a_clip_that_is_too_short(hear_model: Embedder, tmp_p
     [
         ("audiontt2020-512", {}),
         ("vitc-t-16x8", {}),
-        ("vitc-t-16x16", {"positions": "interpolated", "pool": "mean"}),
-        ("resnet18-regp-nrf", {}),
+        pytest.param(
+            "vitc-t-16x16", {"positions": "interpolated", "pool": "mean"}, marks=pytest.mark.slow
+        ),
+        pytest.param("resnet18-regp-nrf", {}, marks=pytest.mark.slow),
     ],
 )
 def test_every_kind_of_encoder_can_be_exported(

@@ -88,7 +88,7 @@ def write_list(path: Path, n_clips: int) -> None:
         )
 
 
-@pytest.fixture(scope="module", params=[400_000, pytest.param(2_000_000, marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=[100_000, pytest.param(2_000_000, marks=pytest.mark.slow)])
 def measured(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict]:

@@ -99,43 +99,81 @@ def joined(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
 
 
-def test_no_more_tasks_are_taken_from_the_list_than_two_a_slot(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    taken, done, most = 0, 0, 0
-
-    def tasks() -> Iterator[int]:
-        nonlocal taken, most
-        for number in range(7):
-            taken += 1
-            most = max(most, taken - done)
-            yield number
-
-    squares = []
-    paused = "proxy 2 paused"
-    for report in fan_out(slow_square, tasks(), total_clips=7, slots=1, describe=lambda: paused):
-        done += 1
-        squares.append(report.outcomes["ok"])
-    assert sorted(squares) == [number * number for number in range(7)]
-    assert most == 2
-    assert f"ok={sum(squares)}, {paused}" in capsys.readouterr().err
-    assert not ray.is_initialized()
-
-
 def name(task: str) -> ShardReport:
     """Report the name of a task."""
     return ShardReport(1, {task: 1})
 
 
-def test_what_follows_a_result_goes_before_the_tasks_that_wait() -> None:
-    def follow(report: ShardReport) -> list[str]:
-        return ["first's"] if "first" in report.outcomes else []
+@pytest.fixture(scope="class")
+def slot() -> Iterator[None]:
+    """Start it, and see that it ends with its block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        with cluster(slots=1) as cpus:
+            assert cpus == 1
+            yield
+    assert not ray.is_initialized()
 
-    tasks = ["first", "second", "third", "fourth"]
-    reports = fan_out(name, tasks, total_clips=5, slots=1, follow=follow)
-    assert [*Counter(key for report in reports for key in report.outcomes)] == [
-        "first", "second", "first's", "third", "fourth",
-    ]  # fmt: skip
+
+@pytest.mark.usefixtures("slot")
+class TestOneSlot:
+    """What holds on one local cluster of a single CPU, which an outer block started."""
+
+    def test_no_more_tasks_are_taken_from_the_list_than_two_a_slot(
+        self,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        taken, done, most = 0, 0, 0
+
+        def tasks() -> Iterator[int]:
+            nonlocal taken, most
+            for number in range(4):
+                taken += 1
+                most = max(most, taken - done)
+                yield number
+
+        squares = []
+        paused = "proxy 2 paused"
+        for report in fan_out(slow_square, tasks(), total_clips=4, describe=lambda: paused):
+            done += 1
+            squares.append(report.outcomes["ok"])
+        assert sorted(squares) == [number * number for number in range(4)]
+        assert most == 2
+        assert f"ok={sum(squares)}, {paused}" in capsys.readouterr().err
+
+    def test_what_follows_a_result_goes_before_the_tasks_that_wait(self) -> None:
+        def follow(report: ShardReport) -> list[str]:
+            return ["first's"] if "first" in report.outcomes else []
+
+        tasks = ["first", "second", "third", "fourth"]
+        reports = fan_out(name, tasks, total_clips=5, follow=follow)
+        assert [*Counter(key for report in reports for key in report.outcomes)] == [
+            "first", "second", "first's", "third", "fourth",
+        ]  # fmt: skip
+
+    def test_what_the_user_can_mend_stays_one_line(self) -> None:
+        with pytest.raises(UserError) as caught:
+            list(fan_out(fail, [UserError], total_clips=1))
+        assert str(caught.value) == "one too many"
+
+    def test_a_shared_object_is_one_for_driver_and_tasks_and_a_block_lends_its_cluster(
+        self,
+        tmp_path: Path,
+    ) -> None:
+        with cluster() as cpus:
+            assert cpus == 1
+            shared = host("counting", Counting, 10)
+            tasks = [(shared, n) for n in (1, 2, 3)]
+            counted = [r.outcomes["counted"] for r in fan_out(count_up, tasks, total_clips=3)]
+            assert max(counted) == 16
+            assert ray.is_initialized()
+            assert host("counting", Counting, 99).call(Counting.add, 0) == 16
+            with pytest.raises(UserError) as caught:
+                shared.call(Counting.refuse)
+            assert str(caught.value) == "not so many"
+            made_anew = shared.call(Counting.lose, str(tmp_path / "mark"))  # and asked again
+            assert made_anew == 10
+        assert ray.is_initialized()
 
 
 def test_a_bug_in_a_task_is_raised_with_its_traceback_and_ends_the_cluster() -> None:
@@ -144,35 +182,10 @@ def test_a_bug_in_a_task_is_raised_with_its_traceback_and_ends_the_cluster() -> 
     assert not ray.is_initialized()
 
 
-def test_what_the_user_can_mend_stays_one_line() -> None:
-    with pytest.raises(UserError) as caught:
-        list(fan_out(fail, [UserError], total_clips=1, slots=1))
-    assert str(caught.value) == "one too many"
-
-
 def test_a_cluster_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(UserError, match=r"no Ray cluster answers at RAY_ADDRESS=127\.0\.0\.1:1"):
         list(fan_out(slow_square, [1], total_clips=1))
-
-
-def test_a_shared_object_is_one_for_driver_and_tasks_and_a_block_lends_its_cluster(
-    tmp_path: Path,
-) -> None:
-    with cluster(slots=1) as cpus:
-        assert cpus == 1
-        shared = host("counting", Counting, 10)
-        tasks = [(shared, n) for n in (1, 2, 3)]
-        counted = [r.outcomes["counted"] for r in fan_out(count_up, tasks, total_clips=3)]
-        assert max(counted) == 16
-        assert ray.is_initialized()
-        assert host("counting", Counting, 99).call(Counting.add, 0) == 16
-        with pytest.raises(UserError) as caught:
-            shared.call(Counting.refuse)
-        assert str(caught.value) == "not so many"
-        made_anew = shared.call(Counting.lose, str(tmp_path / "mark"))  # and asked again
-        assert made_anew == 10
-    assert not ray.is_initialized()
 
 
 @pytest.mark.usefixtures("joined")

@@ -176,6 +176,7 @@ def test_an_event_task_and_two_tasks_of_one_name_are_refused(
         scene_task(task, 16000)
 
 
+@pytest.mark.slow
 def test_the_first_of_several_processes_scores_and_says_what_is_wrong(
     config: TrainConfig, task: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,7 +69,8 @@ def nodes() -> Iterator[Cluster]:
 
 def start(shards: Path, run: Path, *options: str, address: str = "") -> "subprocess.Popen[str]":
     """Start the command, with the numbers of rank_worker.make_config."""
-    sizes = "--projector-hidden 32 --projector-out 16 --crop-frames 32 --batch 7 --epochs 3"
+    sizes = "--encoder-options width=32 channels=4"
+    sizes += " --projector-hidden 32 --projector-out 16 --crop-frames 32 --batch 7 --epochs 3"
     pace = "--optimiser.lr-weights 1 --optimiser.lr-biases 0.05 --optimiser.warmup-epochs 0"
     rest = "--ranges.mixup.memory 12 --precision float32 --reader-ahead 2 --no-preflight"
     notes = "--log-every 1 --checkpoint-every-s 0 --restarts 1 --resume"
@@ -144,6 +145,7 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_as_with_one_process(
     assert not list((tmp_path / "run").glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_stopped_run_leaves_no_process_and_goes_on_with_another_number(
     nodes: Cluster, straight: Path, shards: Path, tmp_path: Path
 ) -> None:

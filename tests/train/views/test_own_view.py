@@ -200,7 +200,8 @@ def abt(folder: Path, *words: object, columns: int = 5000) -> "subprocess.Popen[
 def training(config: TrainConfig) -> list[object]:
     """Write the words of a run of some steps."""
     return [
-        "train", "demo", "--shards", config.shards, "--run", "run", "--batch", 3,
+        "train", "demo", "--shards", config.shards, "--run", "run",
+        "--encoder-options", *config.encoder_options, "--batch", 3,
         "--epochs", STEPS, "--projector-hidden", 32, "--projector-out", 16, "--crop-frames", 32,
         "--device", "cpu", "--precision", "float32", "--log-every", 1, "--checkpoint-every-s", 0,
         "--no-preflight", "--look-epochs", STEPS, "--views", *OWN,
