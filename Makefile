@@ -11,7 +11,7 @@ RUN    ?= runs/$(PRESET)
 TASKS  ?= $(OUT)/tasks
 CHECKPOINT ?= $(RUN)/encoder.pt
 ARGS   ?=
-JOBS   ?= 3
+JOBS   ?= 2
 PIP_ARGS ?=
 RUNNER := $(VENV)/bin/python
 # Threads of several processes that wait by spinning take the cores from each other.

@@ -96,7 +96,8 @@ class Stack:
         depth = members[0].depth if members else 0
         self.hidden = [HiddenLayers(members, start, dtype) for start in starts_of(depth)]
         self.output = Joined([member.network[-1] for member in members], ("weight", "bias"))
-        self.joined = [self.output, *(part for layers in self.hidden for part in layers.parts)]
+        joined = [self.output, *(part for layers in self.hidden for part in layers.parts)]
+        self.trained = [each for one in joined for each in one.trained]
 
     def logits(self, x: Tensor) -> Tensor:
         """Map embeddings [G, D, n] to logits [G, L, n], float32."""
@@ -111,12 +112,15 @@ class Stack:
 
     def step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
         """Let all members learn from the mean of their losses, each as from its own."""
-        (len(self.members) * loss).backward()
-        for joined in self.joined:
-            joined.hand_out_gradients()
+        rounded = [tensor for _, tensor, _ in self.trained]
+        found = torch.autograd.grad(len(self.members) * loss, rounded)
+        for (_, _, gradients), each in zip(self.trained, found, strict=True):
+            gradients.copy_(each)
         optimizer.step()
-        for joined in self.joined:
-            joined.follow()
+        with torch.no_grad():
+            for whole, tensor, _ in self.trained:
+                if tensor.dtype != whole.dtype:
+                    tensor.copy_(whole)
 
     def validated(self, epoch: int) -> "Stack":
         """Validate all members; return the stack of those that go on."""
@@ -141,7 +145,7 @@ class Joined(dict[str, Tensor]):
     ) -> None:
         super().__init__()
         self.trained: list[tuple[Tensor, Tensor, Tensor]] = []
-        """Parameters, the same in `dtype`, and their gradients."""
+        """Parameters, the same in `dtype`, and the gradients that the layers have."""
         for name in names if layers else ():
             kept = [getattr(layer, name) for layer in layers]
             whole = torch.stack([tensor.detach() for tensor in kept])
@@ -153,19 +157,6 @@ class Joined(dict[str, Tensor]):
                 for tensor, gradient in zip(kept, gradients, strict=True):
                     tensor.grad = gradient
                 self.trained.append((whole, self[name].requires_grad_(), gradients))
-
-    def hand_out_gradients(self) -> None:
-        """Put the gradients that `backward` has left where the layers have theirs."""
-        for _, rounded, gradients in self.trained:
-            gradients.copy_(rounded.grad)
-            rounded.grad = None
-
-    @torch.no_grad()
-    def follow(self) -> None:
-        """Take over what the optimiser has made of the parameters."""
-        for whole, rounded, _ in self.trained:
-            if rounded.data_ptr() != whole.data_ptr():
-                rounded.copy_(whole)
 
 
 class HiddenLayers:
@@ -187,9 +178,9 @@ class HiddenLayers:
         """Map [G, D, n] to [G, H, n]."""
         norm, h = self.norm, self.linear["weight"] @ x
         # Dropout scales up what it keeps. Here it costs nothing, and is not rounded to `dtype`.
-        factors = [(norm[name] / (1 - self.p)).flatten() for name in ("weight", "bias")]
-        statistics = [norm[name].view(-1) for name in ("running_mean", "running_var")]
-        flat = F.batch_norm(h.view(1, -1, h.shape[-1]), *statistics, *factors, training=True)
+        scale, shift = (norm[name].flatten() / (1 - self.p) for name in ("weight", "bias"))
+        mean, var = (norm[name].view(-1) for name in ("running_mean", "running_var"))
+        flat = F.batch_norm(h.view(1, -1, h.shape[-1]), mean, var, scale, shift, training=True)
         dropped = draw_dropped(self.generators, h.shape[1:], self.p)
         # ReLU passes no gradient where it returns 0, so autograd need not know of this.
         flat.detach().view_as(h).masked_fill_(dropped, 0)
