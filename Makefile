@@ -11,7 +11,7 @@ RUN    ?= runs/$(PRESET)
 TASKS  ?= $(OUT)/tasks
 CHECKPOINT ?= $(RUN)/encoder.pt
 ARGS   ?=
-JOBS   ?= 2
+JOBS   ?= 3
 PIP_ARGS ?=
 RUNNER := $(VENV)/bin/python
 # Threads of several processes that wait by spinning take the cores from each other.
