@@ -198,7 +198,9 @@ class TestStory:
 
 @pytest.mark.slow
 def test_a_node_of_a_cluster_may_be_lost(arguments: list[str | Path], tmp_path: Path) -> None:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+    )
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         options = ["--out", tmp_path / "out", "--cache", tmp_path / "cache", "--baselines"]

@@ -233,7 +233,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
         patch.setenv("PATH", os.pathsep.join([tools, os.environ["PATH"]]))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("TEST_SITE", site.address)
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+        )
         try:
             cluster.add_node(num_cpus=1, node_ip_address="127.0.0.2")
             patch.setenv("RAY_ADDRESS", cluster.address)

@@ -87,7 +87,9 @@ def address() -> Iterator[str]:
     """Start a cluster of two nodes, as an administrator would, and return its address."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        nodes = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+        )
         nodes.add_node(num_cpus=1)
         yield nodes.address
         nodes.shutdown()

@@ -35,18 +35,21 @@ from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.cluster.fan_out import cluster
 from audio_barlow_twins.shards.cluster.workers import Team, run_workers
 
-def refuse():
+def refuse(spoken):
+    import time
     if os.environ["RANK"] == "1":
+        while not spoken.exists():
+            time.sleep(0.1)
         raise UserError("this node has no disk")
     sys.stdout.write("the first is heard\\n")
-    import time
+    spoken.touch()
     time.sleep(60)
 
 def main():
     with cluster():
-        run_workers(
-            refuse, (), Team(workers=2, restarts=3, use_gpu=False, scratch=Path(sys.argv[1])), print
-        )
+        folder = Path(sys.argv[1])
+        team = Team(workers=2, restarts=3, use_gpu=False, scratch=folder / "scratch")
+        run_workers(refuse, (folder / "spoken",), team, print)
 
 run_command(main)
 """
@@ -58,7 +61,9 @@ def nodes() -> Iterator[Cluster]:
     """Run a head that only drives and two nodes of one CPU, without a checkout on their paths."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")  # Ray's own is 2 s
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+        )
         try:
             for _ in range(2):
                 cluster.add_node(num_cpus=1)
@@ -170,6 +175,7 @@ def test_a_stopped_run_leaves_no_process_and_goes_on_with_another_number(
 
 
 def test_what_one_worker_refuses_ends_all_with_its_line(nodes: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
     done = subprocess.run(
         [sys.executable, "-c", REFUSAL, str(tmp_path)],
         cwd=ROOT,
