@@ -14,7 +14,7 @@ try() { # PYTHON, version of torch, what pytest runs
     # Another torch pins other versions of these.
     grep -vE '^(torch|sympy|triton|nvidia-.*|cuda-.*)==' constraints.txt >"$venv/constraints.txt"
     "$venv/bin/python" -m pip install --quiet ${PIP_ARGS:-} -c "$venv/constraints.txt" "torch==$2" -e '.[dev]'
-    "$venv/bin/python" -m pytest -n "${JOBS:-3}" --dist loadfile --no-loadscope-reorder "${@:3}"
+    "$venv/bin/python" -m pytest "${@:3}"
     rm -rf "$venv"
 }
 

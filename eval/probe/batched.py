@@ -83,9 +83,11 @@ def fit_stack(members: list[Member], multilabel: bool, dtype: torch.dtype) -> No
             x, y = batch_of(stack.members, rows)
             stack.step(loss_of(stack.logits(x).mT, y, multilabel), optimizer)
         if (epoch + 1) % point.check_val_every_n_epoch == 0:
-            stack = stack.validated(epoch)
-        if not stack.members:
-            return
+            going = stack.validate(epoch)
+            if not going:
+                return
+            if len(going) < len(stack.members):
+                stack = Stack(going, dtype)
 
 
 class Stack:
@@ -93,11 +95,12 @@ class Stack:
 
     def __init__(self, members: Sequence[Member], dtype: torch.dtype) -> None:
         self.members, self.dtype = members, dtype
-        depth = members[0].depth if members else 0
-        self.hidden = [HiddenLayers(members, start, dtype) for start in starts_of(depth)]
+        starts = starts_of(members[0].depth)
+        self.hidden = [HiddenLayers(members, start, dtype) for start in starts]
         self.output = Joined([member.network[-1] for member in members], ("weight", "bias"))
-        joined = [self.output, *(part for layers in self.hidden for part in layers.parts)]
-        self.trained = [each for one in joined for each in one.trained]
+        self.trained = self.output.trained.copy()
+        for layers in self.hidden:
+            self.trained += layers.linear.trained + layers.norm.trained
 
     def logits(self, x: Tensor) -> Tensor:
         """Map embeddings [G, D, n] to logits [G, L, n], float32."""
@@ -122,15 +125,15 @@ class Stack:
                 if tensor.dtype != whole.dtype:
                     tensor.copy_(whole)
 
-    def validated(self, epoch: int) -> "Stack":
-        """Validate all members; return the stack of those that go on."""
+    def validate(self, epoch: int) -> list[Member]:
+        """Validate all members; return those that go on."""
         going = []
         for member in self.members:
             if member.best.add(member.validate(member.network.eval()), epoch, member.network):
                 going.append(member)
             else:
                 member.network.zero_grad()  # Without gradients, Adam leaves it alone.
-        return self if len(going) == len(self.members) else Stack(going, self.dtype)
+        return going
 
 
 class Joined(dict[str, Tensor]):
@@ -146,7 +149,7 @@ class Joined(dict[str, Tensor]):
         super().__init__()
         self.trained: list[tuple[Tensor, Tensor, Tensor]] = []
         """Parameters, the same in `dtype`, and the gradients that the layers have."""
-        for name in names if layers else ():
+        for name in names:
             kept = [getattr(layer, name) for layer in layers]
             whole = torch.stack([tensor.detach() for tensor in kept])
             for tensor, part in zip(kept, whole, strict=True):
@@ -169,7 +172,6 @@ class HiddenLayers:
         linears, norms = ([member.network[start + i] for member in deep] for i in range(2))
         self.linear = Joined(linears, ("weight",), dtype)
         self.norm = Joined(norms, ("weight", "bias", "running_mean", "running_var"))
-        self.parts = self.linear, self.norm
 
     def __len__(self) -> int:
         return len(self.generators)

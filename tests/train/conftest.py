@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_encoder import SMALL
 
 from audio_barlow_twins.shards.stored.form import Form, logmel_form, wave_form
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
@@ -85,7 +86,7 @@ def config(shards: Path, tmp_path: Path) -> TrainConfig:
     return TrainConfig(
         shards=str(shards),
         run=tmp_path / "run",
-        encoder_options=("width=32", "channels=4"),
+        encoder_options=SMALL,
         projector_hidden=32,
         projector_out=16,
         crop_frames=32,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from small_encoder import SMALL
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -31,7 +32,7 @@ def make_config(shards: Path, run: Path) -> TrainConfig:
     return TrainConfig(
         shards=str(shards),
         run=run,
-        encoder_options=("width=32", "channels=4"),
+        encoder_options=SMALL,
         projector_hidden=32,
         projector_out=16,
         crop_frames=32,

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 import torch
 from process_tree import descendants
-from ray.cluster_utils import Cluster
+from quiet_cluster import quiet_cluster
 from toy_task import write_toy_task
 
 from audio_barlow_twins.eval.embed.tasks import embed_task
@@ -198,9 +198,7 @@ class TestStory:
 
 @pytest.mark.slow
 def test_a_node_of_a_cluster_may_be_lost(arguments: list[str | Path], tmp_path: Path) -> None:
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
-    )
+    cluster = quiet_cluster(0)
     try:
         nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
         options = ["--out", tmp_path / "out", "--cache", tmp_path / "cache", "--baselines"]

@@ -16,7 +16,7 @@ import pytest
 import ray.cloudpickle
 import soundfile
 from local_site import PLUGIN, LocalSite
-from ray.cluster_utils import Cluster
+from quiet_cluster import quiet_cluster
 
 from audio_barlow_twins.ingest.errors import BotCheck
 from audio_barlow_twins.ingest.sources.clip import Clip
@@ -233,9 +233,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
         patch.setenv("PATH", os.pathsep.join([tools, os.environ["PATH"]]))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("TEST_SITE", site.address)
-        cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
-        )
+        cluster = quiet_cluster(1)
         try:
             cluster.add_node(num_cpus=1, node_ip_address="127.0.0.2")
             patch.setenv("RAY_ADDRESS", cluster.address)

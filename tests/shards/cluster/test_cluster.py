@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import ray
-from ray.cluster_utils import Cluster
+from quiet_cluster import quiet_cluster
 
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.cluster.fan_out import Shared, cluster, fan_out, host
@@ -77,22 +77,22 @@ def count_up(task: tuple[Shared, int]) -> ShardReport:
     return ShardReport(1, {"counted": shared.call(Counting.add, n)})
 
 
-@pytest.fixture(autouse=True)
-def importable_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+@pytest.fixture(scope="module", autouse=True)
+def importable_here() -> Iterator[None]:
+    """Let workers import this file and what it imports, but not the checkout's packages."""
+    here = Path(__file__).parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, (here, here.parents[1]))))
+        yield
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """Start a cluster of two nodes, as an administrator would, and return its address."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        nodes = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
-        )
-        nodes.add_node(num_cpus=1)
-        yield nodes.address
-        nodes.shutdown()
+    nodes = quiet_cluster(1)
+    nodes.add_node(num_cpus=1)
+    yield nodes.address
+    nodes.shutdown()
 
 
 @pytest.fixture
@@ -108,12 +108,10 @@ def name(task: str) -> ShardReport:
 
 @pytest.fixture(scope="class")
 def slot() -> Iterator[None]:
-    """Start it, and see that it ends with its block."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
-        with cluster(slots=1) as cpus:
-            assert cpus == 1
-            yield
+    """Start a local cluster of one CPU, and see that it ends with its block."""
+    with cluster(slots=1) as cpus:
+        assert cpus == 1
+        yield
     assert not ray.is_initialized()
 
 
@@ -122,8 +120,7 @@ class TestOneSlot:
     """What holds on one local cluster of a single CPU, which an outer block started."""
 
     def test_no_more_tasks_are_taken_from_the_list_than_two_a_slot(
-        self,
-        capsys: pytest.CaptureFixture[str],
+        self, capsys: pytest.CaptureFixture[str]
     ) -> None:
         taken, done, most = 0, 0, 0
 
@@ -159,8 +156,7 @@ class TestOneSlot:
         assert str(caught.value) == "one too many"
 
     def test_a_shared_object_is_one_for_driver_and_tasks_and_a_block_lends_its_cluster(
-        self,
-        tmp_path: Path,
+        self, tmp_path: Path
     ) -> None:
         with cluster() as cpus:
             assert cpus == 1

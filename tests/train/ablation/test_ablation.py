@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from process_tree import descendants
+from small_encoder import SMALL
 from toy_task import write_toy_task
 
 from audio_barlow_twins.model.checkpoint import load_checkpoint
@@ -34,14 +35,13 @@ from audio_barlow_twins.train.views.logmel import Noise
 ROOT = Path(__file__).parents[3]
 TASK = "toy-v1-full"
 CELLS = ("noise", "rrc", "random")
-SMALL = ("width=32", "channels=4")
 
 
 @pytest.fixture
 def config(config: TrainConfig, tmp_path: Path, demo_waves: dict[str, np.ndarray]) -> TrainConfig:
     """Describe a smaller run, with a task beside it."""
     write_toy_task(tmp_path / "tasks" / TASK, demo_waves)
-    return replace(config, encoder_options=SMALL, epochs=0.4)
+    return replace(config, epochs=0.4)
 
 
 @pytest.fixture

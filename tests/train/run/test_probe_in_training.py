@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 from sklearn.metrics.pairwise import cosine_similarity
+from small_encoder import SMALL
 from states import assert_same_state
 from torch import Tensor
 from toy_task import FOLDS, LABELS, METADATA, write_toy_task
@@ -40,7 +41,7 @@ def config(config: TrainConfig, task: Path) -> TrainConfig:
     """Describe a small run that is looked at twice."""
     return replace(
         config,
-        encoder_options=("width=32", "channels=4"),
+        encoder_options=SMALL,
         preflight=False,
         look_epochs=1,
         probe_tasks=(task,),

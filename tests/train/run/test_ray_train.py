@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 from process_tree import command_line, parent_of, processes
+from quiet_cluster import quiet_cluster
 from ray.cluster_utils import Cluster
+from small_encoder import SMALL
 from test_lost_worker import ROOT, STEPS, distance, end, wait_for_step
 
 from audio_barlow_twins.shards.base.device import on_gpu
@@ -61,9 +63,7 @@ def nodes() -> Iterator[Cluster]:
     """Run a head that only drives and two nodes of one CPU, without a checkout on their paths."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.3")  # Ray's own is 2 s
-        cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
-        )
+        cluster = quiet_cluster(0)
         try:
             for _ in range(2):
                 cluster.add_node(num_cpus=1)
@@ -74,7 +74,7 @@ def nodes() -> Iterator[Cluster]:
 
 def start(shards: Path, run: Path, *options: str, address: str = "") -> "subprocess.Popen[str]":
     """Start the command, with the numbers of rank_worker.make_config."""
-    sizes = "--encoder-options width=32 channels=4"
+    sizes = f"--encoder-options {' '.join(SMALL)}"
     sizes += " --projector-hidden 32 --projector-out 16 --crop-frames 32 --batch 7 --epochs 3"
     pace = "--optimiser.lr-weights 1 --optimiser.lr-biases 0.05 --optimiser.warmup-epochs 0"
     rest = "--ranges.mixup.memory 12 --precision float32 --reader-ahead 2 --no-preflight"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from small_encoder import SMALL
 
 from audio_barlow_twins.model.checkpoint import Checkpoint, load_checkpoint
 from audio_barlow_twins.model.encoders import build_encoder
@@ -157,7 +158,7 @@ class TestEarlierVersion:
             shards="data/demo/wave",
             statistics="data/demo/logmel",
             run=tmp_path / "one",
-            encoder_options=("width=32", "channels=4"),
+            encoder_options=SMALL,
             projector_hidden=32,
             projector_out=16,
             crop_frames=32,

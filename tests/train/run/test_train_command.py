@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_encoder import SMALL
 from states import assert_same_state
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -47,7 +48,7 @@ def long_config(tmp_path_factory: pytest.TempPathFactory, shards: Path) -> Train
     return TrainConfig(
         shards=str(shards),
         run=tmp_path_factory.mktemp("runs") / "straight",
-        encoder_options=("width=32", "channels=4"),
+        encoder_options=SMALL,
         projector_hidden=32,
         projector_out=16,
         crop_frames=32,
