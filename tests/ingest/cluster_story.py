@@ -22,6 +22,7 @@ from interrupted_run import ROOT
 from local_site import LocalSite
 from process_tree import command_line, parent_of, processes
 from ray.cluster_utils import Cluster
+from waiting import HANG_S, wait_until
 
 from audio_barlow_twins.shards.base.place import place
 
@@ -173,7 +174,7 @@ class Stage:
 
     def finish(self, told: Tale, driver: subprocess.Popen[str]) -> None:
         """Wait for the end of a driver and note how it went."""
-        told.texts.append(driver.communicate(timeout=150)[0])
+        told.texts.append(driver.communicate(timeout=HANG_S)[0])
         told.codes.append(driver.returncode)
 
     def committed(self) -> set[str]:
@@ -195,14 +196,9 @@ class Stage:
         return {pid: line for pid, line in lines.items() if line.startswith("ray::ingest_shard")}
 
 
-def wait_for(what: Callable[[], Any], driver: subprocess.Popen[str], seconds: float = 90) -> Any:
+def wait_for(what: Callable[[], Any], driver: subprocess.Popen[str]) -> Any:
     """Poll until `what` is true; it must become so while the driver runs."""
-    deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert driver.poll() is None, driver.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
-    return found
+    return wait_until(what, driver, every_s=0.3)
 
 
 def live_on_a_cluster(stage: Stage) -> Tale:
@@ -259,6 +255,6 @@ def _nodes(stage: Stage) -> list[dict[str, Any]]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=HANG_S,
     )
     return json.loads(done.stdout.strip().splitlines()[-1])

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 from interrupted_run import Story, live_through
+from waiting import HANG_S
 
 from audio_barlow_twins.ingest.sources.demo.corpus import HERE
 from audio_barlow_twins.ingest.sources.folder import folder_clips
@@ -115,7 +116,7 @@ def run_command(environment: dict[str, str]) -> Callable[..., subprocess.Complet
 
     def run(command: list[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120
+            command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=HANG_S
         )
 
     return run

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from process_tree import command_line, descendants, parent_of
+from waiting import wait_until
 
 from audio_barlow_twins.shards.stored.verify import verify
 
@@ -49,20 +50,16 @@ class Driver:
                 command, env=environment, cwd=ROOT, stdout=file, stderr=file, process_group=0
             )
 
-    def wait_for(self, what: Callable[[], object], seconds: float = 60) -> None:
+    def wait_for(self, what: Callable[[], object]) -> None:
         """Poll until `what` is true; it must become so before the command ends."""
-        deadline = time.monotonic() + seconds
-        while not what():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.03)
+        wait_until(what, self.process, self.log.read_text, every_s=0.03)
 
     def descendants(self) -> dict[int, str]:
         """List the command lines of all processes below the driver by process id."""
         return descendants(self.process.pid)
 
 
-def still_there(before: dict[int, str], seconds: float = 20) -> list[str]:
+def still_there(before: dict[int, str], seconds: float = 60) -> list[str]:
     """Wait for processes to end; return the command lines of those that do not."""
     deadline = time.monotonic() + seconds
     while True:

@@ -5,7 +5,6 @@ import os
 import resource
 import subprocess
 import sys
-import time
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from waiting import wait_until
 
 from audio_barlow_twins.model.audiontt import AudioNTT
 from audio_barlow_twins.model.checkpoint import (
@@ -130,9 +130,7 @@ def test_a_killed_process_leaves_a_complete_file(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     writer = subprocess.Popen([sys.executable, "-c", program, path], env=environment)
     try:
-        deadline = time.monotonic() + 60
-        while load_checkpoint(path).step < 5 and time.monotonic() < deadline:
-            assert writer.poll() is None
+        wait_until(lambda: load_checkpoint(path).step >= 5, writer)
     finally:
         writer.kill()
         writer.wait()

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from waiting import HANG_S
 
 from audio_barlow_twins.model.barlow_twins import cross_correlation, loss_of
 
@@ -122,7 +123,7 @@ def test_two_processes_give_the_loss_and_gradients_of_one(tmp_path: Path) -> Non
         for rank in range(2)
     ]
     try:
-        assert [worker.wait(timeout=100) for worker in workers] == [0, 0]
+        assert [worker.wait(timeout=HANG_S) for worker in workers] == [0, 0]
     finally:
         for worker in workers:
             worker.kill()

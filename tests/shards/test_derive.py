@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from making import failed_row, noise, python, row, write_set
+from waiting import HANG_S
 
 from audio_barlow_twins.ingest.sources.folder import folder_clips
 from audio_barlow_twins.ingest.stage.plan import Plan
@@ -67,7 +68,7 @@ def test_the_command_makes_what_ingest_makes_then_nothing_and_refuses_another_fr
 ) -> None:
     out = tmp_path / "logmel"
     first = run_logmel(ingested / "wave", out)
-    output, errors = first.communicate(timeout=120)
+    output, errors = first.communicate(timeout=HANG_S)
     assert first.returncode == 0, errors
     assert "7 ok, 1 bad_audio" in output
     made = state_of(out)
@@ -79,7 +80,7 @@ def test_the_command_makes_what_ingest_makes_then_nothing_and_refuses_another_fr
     again = run_logmel(ingested / "wave", out)
     with pytest.raises(UserError, match="has another front-end: n_mels is 64, wanted 80"):
         list(derive_logmel(ingested / "wave", out, FrontEnd(n_mels=80)))
-    output, errors = again.communicate(timeout=120)
+    output, errors = again.communicate(timeout=HANG_S)
     assert again.returncode == 0, errors
     assert "nothing to do" in output
     assert state_of(out) == made

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from process_tree import descendants
 from quiet_cluster import quiet_cluster
 from toy_task import write_toy_task
+from waiting import HANG_S, wait_until
 
 from audio_barlow_twins.eval.embed.tasks import embed_task
 from audio_barlow_twins.eval.probe.evaluate import evaluate
@@ -70,7 +70,7 @@ def start(*arguments: str | Path, path: Path | None = None) -> "subprocess.Popen
 
 def finish(process: "subprocess.Popen[str]") -> tuple[int, str, str]:
     """Wait for its end; return code, stdout and stderr."""
-    out, error = process.communicate(timeout=240)
+    out, error = process.communicate(timeout=HANG_S)
     return process.returncode, out, error
 
 
@@ -83,11 +83,7 @@ def wait_for_files(
     process: "subprocess.Popen[str]", folder: Path, pattern: str, count: int
 ) -> None:
     """Poll until there are some files; they must come while the command runs."""
-    deadline = time.monotonic() + 180
-    while len(list(folder.glob(pattern))) < count:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: len(list(folder.glob(pattern))) >= count, process)
 
 
 @dataclass

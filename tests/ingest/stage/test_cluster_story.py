@@ -15,6 +15,7 @@ from cluster_story import BETTER, KINDS, Stage, Tale, all_objects, live_on_a_clu
 from interrupted_run import ROOT
 from local_site import PLUGIN, LocalSite
 from s3_server import S3Server
+from waiting import HANG_S
 
 from audio_barlow_twins.ingest.stage.ledger import read_ledger
 from audio_barlow_twins.shards.base.place import place
@@ -208,7 +209,7 @@ def test_a_job_can_be_submitted_with_its_code(stage: Stage, s3: S3Server, tmp_pa
             env=variables,
             capture_output=True,
             text=True,
-            timeout=150,
+            timeout=HANG_S,
         )
         if "No available agent" not in done.stderr:  # Ray's own words until its agents are up
             break

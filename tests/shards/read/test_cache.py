@@ -24,6 +24,7 @@ from making import noise_set, python, small_form
 from s3_server import S3Server
 from store_proxy import StoreProxy, proxying
 from test_order import index
+from waiting import HANG_S
 
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.place import place
@@ -347,7 +348,7 @@ print("read", flush=True)
 def test_a_process_that_forgets_its_reader_ends(local: Path, remote: str, tmp_path: Path) -> None:
     budget = 2 * max(sizes_of(local))
     process = python("-c", FORGOTTEN, remote, str(tmp_path), str(budget))
-    output, errors = process.communicate(timeout=30)
+    output, errors = process.communicate(timeout=HANG_S)
     assert (output, errors) == ("read\n", "")
     assert process.returncode == 0
     assert not list(tmp_path.glob("*/*.tmp"))
@@ -464,7 +465,7 @@ def test_readers_of_a_run_get_on_however_far_apart_they_are(
         for rank, future in enumerate(futures):
             rows = range(3 * rank, 3 * rank + 3)
             expected = read(local, 20, first_steps[rank], rows=rows, **same)
-            assert future.result(timeout=60) == expected
+            assert future.result(timeout=HANG_S) == expected
     assert max(seen) <= budget
     assert not list(folder.glob("*/.shard-*"))
     shutil.rmtree(folder)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from process_tree import descendants
 from small_encoder import SMALL
 from toy_task import write_toy_task
+from waiting import wait_until
 
 from audio_barlow_twins.model.checkpoint import load_checkpoint
 from audio_barlow_twins.model.encoders import build_encoder
@@ -304,16 +304,16 @@ def wait_until_one_is_done_and_one_goes(
     runs: dict[str, Path], process: "subprocess.Popen[str]", log: Path
 ) -> tuple[Path, Path]:
     """Poll until a trained run has its scores and another has saved a few steps."""
-    deadline = time.monotonic() + 240
-    while True:
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
+
+    def found() -> tuple[Path, Path] | None:
         trained = [run for run in runs.values() if (run / "checkpoint.pt").exists()]
         done = [run for run in trained if (run / "hear" / f"{TASK}.json").exists()]
         going = [run for run in trained if not (run / "hear").exists()]
         if done and going and len(read_metrics(going[0] / "metrics.jsonl")) > 2:
             return done[0], going[0]
-        time.sleep(0.01)
+        return None
+
+    return wait_until(found, process, log.read_text)
 
 
 class TestStory:

@@ -14,6 +14,7 @@ from quiet_cluster import quiet_cluster
 from ray.cluster_utils import Cluster
 from small_encoder import SMALL
 from test_lost_worker import ROOT, STEPS, distance, end, wait_for_step
+from waiting import HANG_S
 
 from audio_barlow_twins.shards.base.device import on_gpu
 from audio_barlow_twins.shards.base.errors import UserError
@@ -97,7 +98,7 @@ def start(shards: Path, run: Path, *options: str, address: str = "") -> "subproc
 
 def finish(driver: "subprocess.Popen[str]") -> tuple[int, str, str]:
     """Wait for the end; return code, stdout and stderr."""
-    out, error = driver.communicate(timeout=120)
+    out, error = driver.communicate(timeout=HANG_S)
     return driver.returncode, out, error
 
 
@@ -115,7 +116,7 @@ def on_the_nodes(cluster: Cluster) -> dict[int, str]:
 
 def assert_empty(cluster: Cluster) -> None:
     """Wait until only Ray's helpers are left on the nodes."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + HANG_S
     while left := on_the_nodes(cluster):
         assert time.monotonic() < deadline, left
         time.sleep(0.2)
@@ -182,7 +183,7 @@ def test_what_one_worker_refuses_ends_all_with_its_line(nodes: Cluster, tmp_path
         env=os.environ | {"RAY_ADDRESS": nodes.address},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=HANG_S,
     )
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "error: this node has no disk"

@@ -16,6 +16,7 @@ import torch
 from small_encoder import SMALL
 from states import assert_same_state
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from waiting import HANG_S, wait_until
 
 from audio_barlow_twins.model.checkpoint import load_checkpoint, restore_encoder
 from audio_barlow_twins.shards.base.errors import UserError
@@ -90,13 +91,13 @@ def start(config: TrainConfig, *more: str) -> "subprocess.Popen[str]":
 
 def wait_for_step(config: TrainConfig, step: int, process: "subprocess.Popen[str]") -> None:
     """Poll the metrics until a step beyond `step` was saved."""
-    deadline = time.monotonic() + 60
-    lines: Metrics = []
-    while not lines or lines[-1]["step"] <= step or not (config.run / "checkpoint.pt").exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+
+    def saved() -> bool:
         lines = read_metrics(config.run / "metrics.jsonl")
+        return any(line["step"] > step for line in lines) and last.exists()
+
+    last = config.run / "checkpoint.pt"
+    wait_until(saved, process)
 
 
 def train_in_one_thread(config: TrainConfig) -> None:
@@ -121,7 +122,7 @@ def story(long_config: TrainConfig) -> Story:
     process = start(config)
     wait_for_step(config, 1, process)
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=HANG_S)
     stopped_at = load_checkpoint(config.run / "checkpoint.pt").step
     killed = start(config, "--resume")
     wait_for_step(config, stopped_at + 2, killed)
@@ -229,7 +230,7 @@ def test_a_finished_run_prints_its_summary_and_takes_no_step(
 
 
 def test_a_second_start_is_one_line_and_exit_code_2(story: Story) -> None:
-    _, error = (process := start(story.config)).communicate(timeout=60)
+    _, error = (process := start(story.config)).communicate(timeout=HANG_S)
     assert process.returncode == 2
     assert error.startswith(f"error: {story.config.run} holds a run already")
     assert len(error.splitlines()) == 1

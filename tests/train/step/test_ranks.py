@@ -12,6 +12,7 @@ import rank_worker
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import HANG_S
 
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.read.reader import CropReader
@@ -34,7 +35,7 @@ def run_ranks(world: int, *words: object) -> None:
         for rank in range(world)
     ]
     try:
-        assert [worker.wait(timeout=120) for worker in workers] == [0] * world
+        assert [worker.wait(timeout=HANG_S) for worker in workers] == [0] * world
     finally:
         for worker in workers:
             worker.kill()

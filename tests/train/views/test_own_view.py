@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import replace
@@ -20,6 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 from views_bench import LOOP, OURS, BenchViews
+from waiting import wait_until
 
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
@@ -243,11 +243,7 @@ class TestCommand:
     ) -> None:
         words = ["--import", "own_views", *training(config)]
         process = abt(tmp_path, *words)
-        deadline = time.monotonic() + 60
-        while len(read_metrics(tmp_path / "run" / "metrics.jsonl")) < 3:
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: len(read_metrics(tmp_path / "run" / "metrics.jsonl")) > 2, process)
         process.send_signal(signal.SIGTERM)
         out, error = process.communicate()
         assert process.returncode == 128 + signal.SIGTERM, error
