@@ -15,8 +15,9 @@ JOBS   ?= 3
 PIP_ARGS ?=
 RUNNER := $(VENV)/bin/python
 SIDE_BY_SIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
-# Threads of several processes that wait by spinning take the cores from each other.
-ONE_THREAD := OMP_NUM_THREADS=1
+# Threads of several processes that wait by spinning take the cores from each other, and modules
+# that are compiled anew by each of hundreds of processes take time.
+TEST_ENV := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
 .PHONY: help install ingest shards train eval tasks oracle listen ablation check fmt test test-all test-ranges wheel bench bench-ingest bench-train bench-views bench-embed \
@@ -84,16 +85,16 @@ fmt: install  ## format and mend what can be mended
 	$(RUNNER) -m ruff format .
 
 test: install $(VENV)/.crepe  ## the tests, side by side, but for the slow ones
-	$(ONE_THREAD) $(RUNNER) -m pytest $(SIDE_BY_SIDE) $(ARGS)
+	$(TEST_ENV) $(RUNNER) -m pytest $(SIDE_BY_SIDE) $(ARGS)
 
 test-all: install $(VENV)/.crepe  ## all tests, the slow ones too
-	$(ONE_THREAD) $(RUNNER) -m pytest $(SIDE_BY_SIDE) -m 'not network and not gpu' $(ARGS)
+	$(TEST_ENV) $(RUNNER) -m pytest $(SIDE_BY_SIDE) -m 'not network and not gpu' $(ARGS)
 
 QUICK := tests/model tests/shards/base tests/shards/stored tests/shards/read/test_order.py \
 	tests/shards/read/test_crop_reader.py tests/train/views tests/eval/probe tests/eval/share \
 	tests/test_face.py tests/test_earlier.py
 test-ranges:  ## quick tests on the lowest torch, and on Python 3.12 and 3.13 if they are here
-	$(ONE_THREAD) PYTHON=$(PYTHON) PIP_ARGS="$(PIP_ARGS)" tests/ranges.sh $(SIDE_BY_SIDE) $(QUICK) $(ARGS)
+	$(TEST_ENV) PYTHON=$(PYTHON) PIP_ARGS="$(PIP_ARGS)" tests/ranges.sh $(SIDE_BY_SIDE) $(QUICK) $(ARGS)
 
 wheel: install  ## dist/: a wheel, and a source archive that makes the same wheel
 	rm -rf dist

@@ -7,8 +7,8 @@ lowest=$(grep -oP '"torch>=\K[0-9.]+' pyproject.toml)
 pinned=$(grep -oP '^torch==\K.+' constraints.txt)
 
 try() { # PYTHON, version of torch, what pytest runs
-    local venv
     venv=$(mktemp -d)
+    trap 'rm -rf "$venv"' EXIT
     echo "== $("$1" --version), torch $2"
     "$1" -m venv "$venv"
     # Another torch pins other versions of these.

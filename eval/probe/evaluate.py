@@ -191,11 +191,12 @@ class _Evaluation:
         """Build a probe that is to be trained beside others."""
         seed = training_seed(wanted.seed, wanted.index)
         torch.manual_seed(seed)
+        generator = torch.Generator(self.device).manual_seed(seed + 1)  # not the weights' numbers
         d_in, n_labels = train.embeddings.shape[1], len(self.metadata.labels)
         return Member(
             network=build_probe(d_in, n_labels, wanted.point).to(self.device),
             train=train,
-            generator=torch.Generator(self.device).manual_seed(seed),
+            generator=generator,
             validate=self.validator(wanted),
             best=BestEpoch(wanted.point, self.maximize, self.recipe.stop_at_nan),
         )
