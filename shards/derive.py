@@ -5,15 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
-
 from .base.cli import Positional, say
 from .base.files import remove_scratch
 from .base.place import place, reaching, read_each
 from .cluster.fan_out import fan_out
 from .stored.form import logmel_form, wave_form
 from .stored.front_end import FrontEnd
-from .stored.logmel import LogMel, stored_logmel
 from .stored.shardset import open_shards, sidecar_paths
 from .stored.sidecar import Row, Sidecar, Summary, read_clip, read_rows
 from .stored.writer import ShardReport, committed_plans, require_plan, writing_shard
@@ -77,6 +74,10 @@ def derive_logmel(
 
 
 def derive_shard(task: Derivation) -> ShardReport:
+    import torch  # large; the driver needs none of it
+
+    from .stored.logmel import LogMel, stored_logmel
+
     torch.set_num_threads(1)
     log_mel, least = LogMel(task.front_end), task.front_end.least_samples
     name, form = task.source.stem, logmel_form(task.front_end)

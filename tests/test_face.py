@@ -57,10 +57,12 @@ class TestFace:
         ("ingest.Clip", "torch"),
         ("ingest.folder_clips", "torch"),
         ("ingest.read_ledger", "torch"),
+        ("ingest.run.Ingest", "torch"),
+        ("shards.derive.Logmel", "torch"),
     ],
 )
 def test_what_needs_no_torch_loads_none(name: str, missing: str) -> None:
-    room, _, thing = name.partition(".")
+    room, _, thing = name.rpartition(".")
     program = f"import sys\nfrom {PACKAGE}.{room} import {thing}\nprint({missing!r} in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True

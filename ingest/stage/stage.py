@@ -10,14 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from audio_barlow_twins.shards.base.files import remove_scratch
 from audio_barlow_twins.shards.cluster.fan_out import Shared, cluster, fan_out, host, node_address
 from audio_barlow_twins.shards.decode.ffmpeg import SAMPLE_RATE, DecodeLimits
 from audio_barlow_twins.shards.stored.form import Form, logmel_form, wave_form
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
-from audio_barlow_twins.shards.stored.logmel import LogMel, stored_logmel
 from audio_barlow_twins.shards.stored.sidecar import Row, now
 from audio_barlow_twins.shards.stored.writer import (
     ShardReport,
@@ -168,6 +166,8 @@ def _outline(plan: Sequence[PlannedShard]) -> Iterator[tuple[str, int]]:
 
 def ingest_shard(task: tuple[Job, PlannedShard]) -> IngestReport:
     """Get the clips of one shard and commit it to every set that lacks it."""
+    import torch  # large; the driver needs none of it
+
     job, shard = task
     begin = time.monotonic()
     torch.set_num_threads(1)
@@ -201,6 +201,8 @@ def ingest_shard(task: tuple[Job, PlannedShard]) -> IngestReport:
 @contextmanager
 def _writing(job: Job, shard: PlannedShard) -> Iterator[Callable[[Row, np.ndarray | None], None]]:
     """Yield a function that adds a clip to every set; the end of the block commits them."""
+    from audio_barlow_twins.shards.stored.logmel import LogMel, stored_logmel
+
     sets = job.missing(shard) or job.sets()  # all there: a worker was lost after its commit
     log_mel = LogMel(job.front_end)
     with ExitStack() as stack:

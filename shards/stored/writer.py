@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import webdataset
 
 from ..base.digest import digest
 from ..base.errors import UserError
@@ -18,6 +18,9 @@ from .form import Form
 from .front_end import PCM16_SCALE
 from .sidecar import Row, Summary, read_summary, rows_checksum, write_sidecar
 from .statistics import Statistics
+
+if TYPE_CHECKING:
+    import webdataset
 
 KEY_BYTES = 95
 """Longest key: a tar header holds names of 100 bytes."""
@@ -42,7 +45,7 @@ class ShardReport:
 class ShardWriter:
     """Append clips to an open tar and remember their rows; made by `writing_shard`."""
 
-    def __init__(self, tar: webdataset.TarWriter, form: Form, folder: Path) -> None:
+    def __init__(self, tar: "webdataset.TarWriter", form: Form, folder: Path) -> None:
         self.tar, self.form, self.folder = tar, form, folder
         self.rows: list[Row] = []
         self.statistics = Statistics()
@@ -104,6 +107,8 @@ def writing_shard(folder: Path, name: str, form: Form, plan: str) -> Iterator[Sh
     Raises:
         UserError: a disk is full, or a remote place cannot be written.
     """
+    import webdataset  # imports torch, which whoever plans shards does without
+
     sidecar = folder / f"{name}.parquet"
     with replacing(folder / f"{name}.tar") as scratch:
         with (

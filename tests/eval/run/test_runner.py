@@ -177,6 +177,7 @@ class TestStory:
         assert all(row in (story.folder / "out" / "report.md").read_text() for row in ROWS)
         assert "<svg" in (story.folder / "out" / "report.html").read_text()
 
+    @pytest.mark.slow
     def test_another_model_adds_a_row(
         self, story: Story, arguments: list[str | Path], tmp_path: Path
     ) -> None:

@@ -279,6 +279,7 @@ def rows_of(told: Told, kind: str) -> list[Row]:
     return [row for path in sidecar_paths(told.out / kind) for row in read_rows(path)]
 
 
+@pytest.mark.slow
 def test_on_a_cluster_the_shards_of_a_stopped_node_are_made_by_the_other_one(told: Told) -> None:
     assert told.returns > 0
     for kind in ("wave", "logmel"):
@@ -289,6 +290,7 @@ def test_on_a_cluster_the_shards_of_a_stopped_node_are_made_by_the_other_one(tol
     assert by["address 127.0.0.2"] >= 9  # three shards of four at least
 
 
+@pytest.mark.slow
 def test_every_clip_counts_once_in_the_bar_the_log_and_the_outcomes(told: Told) -> None:
     assert told.outcomes == {"ok": 12}
     lines = [json.loads(line) for line in (told.out / "ingest.jsonl").read_text().splitlines()]
@@ -298,6 +300,7 @@ def test_every_clip_counts_once_in_the_bar_the_log_and_the_outcomes(told: Told) 
     assert " 13/12 " not in told.bar
 
 
+@pytest.mark.slow
 def test_what_the_stopped_node_had_got_is_not_fetched_again(told: Told) -> None:
     kept = [row for row in rows_of(told, "wave") if row.identity != "address 127.0.0.2"]
     assert kept

@@ -23,13 +23,14 @@ from hypothesis import strategies as st
 from making import noise_set, python, small_form
 from s3_server import S3Server
 from store_proxy import StoreProxy, proxying
+from test_crop_reader import content
 from test_order import index
 from waiting import HANG_S
 
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.place import place
 from audio_barlow_twins.shards.read.order import Order, shard_requests
-from audio_barlow_twins.shards.read.reader import Batch, CropReader
+from audio_barlow_twins.shards.read.reader import CropReader
 from audio_barlow_twins.shards.read.remote import client, prefetch
 from audio_barlow_twins.shards.read.remote.client import StoreClient
 from audio_barlow_twins.shards.read.remote.folder import CacheOptions
@@ -73,10 +74,6 @@ def proxy(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[StoreProxy]
 
 def sizes_of(folder: Path) -> list[int]:
     return open_shards(folder).tar_bytes
-
-
-def content(batch: Batch) -> list[list]:
-    return [part.tolist() for part in (batch.crops, batch.clips, batch.epochs, batch.starts)]
 
 
 def read(shards: Path | str, n_steps: int, first_step: int = 0, **options) -> list[list[list]]:
@@ -169,7 +166,10 @@ for folder, budget in zip(caches[::2], map(int, caches[1::2])):
     reader = CropReader(url, **options)
     print("ready", flush=True)
     sys.stdin.readline()
-    batches = [[b.crops.tolist(), b.clips.tolist()] for b in reader.batches(0, 18)]
+    batches = [
+        [[crop.tobytes().hex() for crop in batch.crops.numpy()], batch.clips.tolist()]
+        for batch in reader.batches(0, 18)
+    ]
     reader.close()
     print(json.dumps(batches), flush=True)
 """

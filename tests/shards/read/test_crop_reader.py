@@ -52,7 +52,9 @@ def slices(batch: Batch, arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def content(batch: Batch) -> list[list]:
-    return [part.tolist() for part in (batch.crops, batch.clips, batch.epochs, batch.starts)]
+    """Return what a batch holds, a list of its rows each; quicker than `tolist` of all samples."""
+    numbers = [part.tolist() for part in (batch.clips, batch.epochs, batch.starts)]
+    return [[crop.tobytes().hex() for crop in batch.crops.numpy()], *numbers]
 
 
 @settings(max_examples=60)

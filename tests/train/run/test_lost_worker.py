@@ -105,7 +105,8 @@ def broken(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("world", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [1, 3])
 def test_a_run_that_lost_one_of_two_goes_on_with_another_number(
     broken: Path, straight: Path, shards: Path, tmp_path: Path, world: int
 ) -> None:

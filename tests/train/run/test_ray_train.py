@@ -175,6 +175,7 @@ def test_a_stopped_run_leaves_no_process_and_goes_on_with_another_number(
     assert distance(end(tmp_path), end(straight)) < 0.05
 
 
+@pytest.mark.slow
 def test_what_one_worker_refuses_ends_all_with_its_line(nodes: Cluster, tmp_path: Path) -> None:
     (tmp_path / "scratch").mkdir()
     done = subprocess.run(

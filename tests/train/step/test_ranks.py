@@ -58,7 +58,13 @@ def alone(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, A
     return result
 
 
-@pytest.fixture(scope="module", params=[2, 3], ids=["two", "three, unevenly"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(2, marks=pytest.mark.slow, id="two"),
+        pytest.param(3, id="three, unevenly"),
+    ],
+)
 def shared(
     request: pytest.FixtureRequest, shards: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Results:

@@ -238,6 +238,7 @@ class TestCommand:
         assert process.returncode == 2
         assert not (tmp_path / "run").exists()
 
+    @pytest.mark.slow
     def test_a_run_is_stopped_and_goes_on_in_two_processes(
         self, tmp_path: Path, config: TrainConfig
     ) -> None:
