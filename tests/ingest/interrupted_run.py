@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from process_tree import command_line, descendants, parent_of
-from waiting import wait_until
+from waiting import HANG_S, wait_until
 
 from audio_barlow_twins.shards.stored.verify import verify
 
@@ -27,7 +27,6 @@ class Story:
 
     out: Path
     interrupted_code: int = 0
-    interrupted_s: float = 0.0
     interrupted_text: str = ""
     left_by_interrupt: list[str] = field(default_factory=list)
     left_by_kill: list[str] = field(default_factory=list)
@@ -109,10 +108,8 @@ def live_through(command: list[str], environment: dict[str, str], folder: Path) 
 def _interrupt(told: Story, driver: Driver) -> None:
     driver.wait_for(lambda: committed(told.out))
     below = driver.descendants()
-    begin = time.monotonic()
     os.killpg(driver.process.pid, signal.SIGINT)
-    told.interrupted_code = driver.process.wait(60)
-    told.interrupted_s = time.monotonic() - begin
+    told.interrupted_code = driver.process.wait(HANG_S)
     told.interrupted_text = driver.log.read_text()
     told.left_by_interrupt = still_there(below)
     told.after_interrupt = files_of(told.out)
@@ -141,6 +138,6 @@ def _lose_a_worker(told: Story, driver: Driver) -> None:
         return False
 
     driver.wait_for(kill_one)
-    told.last_code = driver.process.wait(120)
+    told.last_code = driver.process.wait(HANG_S)
     told.last_text = driver.log.read_text()
     told.end = files_of(told.out)

@@ -261,7 +261,7 @@ def test_an_ffmpeg_that_does_not_end_is_killed(
     begin = time.perf_counter()
     with pytest.raises(BadAudio, match=r"ffmpeg took longer than 0\.4 s"):
         decode(str(tmp_path / "a.wav"), DecodeLimits(timeout_s=0.4))
-    assert time.perf_counter() - begin < 3
+    assert time.perf_counter() - begin < 20
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 

@@ -295,7 +295,7 @@ def test_a_store_that_dies_in_mid_run_is_retried_and_then_reported_in_one_line(
         begin = time.monotonic()
         with pytest.raises(UserError) as caught:
             list(islice(batches, 100))
-        assert time.monotonic() - begin < 8
+        assert time.monotonic() - begin < 60  # not the usual 5 tries of 30 s
     pattern = r"s3://.*/deep/wave/shard-\d+\.(tar|parquet) did not arrive in 2 tries within \d s \("
     assert "\n" not in str(caught.value)
     caught.match(pattern)
@@ -328,7 +328,7 @@ def test_a_slow_store_ends_no_later_than_its_reader(
     with pytest.raises(ValueError, match="the reader was closed while"):
         next(batches)
     closing.join()
-    assert time.monotonic() - begin < 3
+    assert time.monotonic() - begin < client.TIMEOUT_S / 2
     assert not list(tmp_path.glob("*/*.tmp"))
 
 

@@ -131,6 +131,7 @@ def straight(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_the_run_ends_as_with_one_process(
     nodes: Cluster, straight: Path, shards: Path, tmp_path: Path
 ) -> None:
