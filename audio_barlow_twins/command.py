@@ -43,6 +43,8 @@ PACKAGES = {
     "transformers": "wav2vec2",
 }
 """The extra that installs each optional package."""
+SHARED = {"ingest": ("ray", "webdataset"), "eval": ("soxr",)}
+"""Packages that these extras install besides."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -57,11 +59,13 @@ def run(words: Sequence[str]) -> None:
         UserError: there is no such command, it lacks a package, or it fails with this error.
         SystemExit: after `--help`, or if the words do not parse.
     """
+    sys.path.append(
+        ""
+    )  # modules of the user's are found in the working directory, after all others
     while words[:1] == ["--import"]:
         if len(words) == 1:
             raise UserError("--import needs the name of a module")
-        sys.path.insert(0, "")  # so that modules in the working directory are found
-        import_module(words[1])
+        _import(words[1])
         words = words[2:]
     try:
         dispatch("abt", ABOUT, COMMANDS, words)
@@ -70,9 +74,23 @@ def run(words: Sequence[str]) -> None:
         if package not in PACKAGES:
             raise
         extras = STAGES.get(words[0], ())
-        known = PACKAGES[package] in ("shards", "ingest", "train", "eval") and extras
-        wanted = ",".join(extras if known else (*extras, PACKAGES[package]))
+        shared = [each for extra in extras for each in SHARED.get(extra, ())]
+        enough = package in shared or PACKAGES[package] in extras
+        wanted = extras if enough else (*extras, PACKAGES[package])
         raise UserError(
             f"`abt {words[0]}` needs {package}, which is not installed: "
-            f"`pip install 'audio-barlow-twins[{wanted}]'`"
+            f"`pip install 'audio-barlow-twins[{','.join(wanted)}]'`"
+        ) from error
+
+
+def _import(module: str) -> None:
+    """Import a module of the user's; raise UserError if there is none of this name."""
+    try:
+        import_module(module)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise  # what it imports is missing
+        raise UserError(
+            f"--import {module}: there is no such module, installed or in this folder; "
+            "its name has no .py"
         ) from error

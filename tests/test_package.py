@@ -196,6 +196,7 @@ class TestInstalled:
             ("eval hear --help", "`abt eval` needs ray, .*twins[shards,eval]'`"),
             ("ingest folder x --out y", "`abt ingest` needs .*twins[ingest]'`"),
             ("shards logmel x --out y", "`abt shards` needs ray, .*twins[shards]'`"),
+            ("train ablation demo --tasks-dir x", "`abt train` needs ray, .*twins[train,shards]'`"),
             ("shards ls s3://bucket/set", r".*pip install 'audio-barlow-twins[s3]'`"),
         ],
     )

@@ -143,6 +143,8 @@ def mean(values: Sequence[float]) -> float:
 
 
 def deviation(values: Sequence[float]) -> float:
-    """Sample standard deviation of what is not NaN; NaN if there are less than two."""
+    """Sample standard deviation of what is not NaN; NaN if that is infinite or less than two."""
     known = [value for value in values if not math.isnan(value)]
-    return float(np.std(known, ddof=1)) if len(known) > 1 else math.nan
+    if len(known) < 2 or any(map(math.isinf, known)):
+        return math.nan
+    return float(np.std(known, ddof=1))

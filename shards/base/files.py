@@ -28,7 +28,8 @@ def replacing(target: Path) -> Iterator[Path]:
     leaves `target` unchanged; `remove_scratch` deletes its leftovers.
 
     Raises:
-        UserError: a disk is full, or a remote place cannot be written.
+        UserError: a disk is full, a folder or a file is in the way, or a remote place cannot be
+            written.
     """
     if is_remote(target):
         with naming_full_disk(Path(tempfile.gettempdir())), _upload_scratch() as scratch:
@@ -36,7 +37,9 @@ def replacing(target: Path) -> Iterator[Path]:
             _upload(scratch, target)
         return
     with naming_full_disk(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise UserError(f"{target} is a folder; name a file")
+        make_folder(target.parent)
         scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         try:
             yield scratch
@@ -46,6 +49,14 @@ def replacing(target: Path) -> Iterator[Path]:
             _sync_folder(target.parent)
         finally:
             scratch.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it; raise UserError if a file is in the way or we may not."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise UserError(f"{folder} cannot be made a folder: {error.strerror}") from error
 
 
 @contextmanager

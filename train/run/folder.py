@@ -13,7 +13,7 @@ from audio_barlow_twins.model.checkpoint import (
     save_checkpoint,
 )
 from audio_barlow_twins.shards.base.errors import UserError
-from audio_barlow_twins.shards.base.files import remove_scratch, replacing
+from audio_barlow_twins.shards.base.files import make_folder, remove_scratch, replacing
 
 from ..config import TrainConfig
 
@@ -46,7 +46,7 @@ class RunFolder:
         plain = plain_json(asdict(config) | {"ranges": used})
         self.checkpoint = self._existing(config.resume, plain)
         if self.checkpoint is None:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
             with replacing(self.config_path) as scratch:
                 scratch.write_text(json.dumps(plain, indent=1) + "\n")
         remove_scratch(self.path)

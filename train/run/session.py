@@ -18,6 +18,7 @@ from torch import Tensor
 
 from audio_barlow_twins.model.checkpoint import Checkpoint
 from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.errors import UserError
 
 from ..config import TrainConfig
 from ..step.agree import Stall, agree
@@ -62,6 +63,9 @@ def _train(config: TrainConfig, ranks: Ranks) -> int:
 
     def open_run() -> Checkpoint | None:
         nonlocal folder
+        for task in config.probe_tasks:
+            if not Path(task).is_dir():
+                raise UserError(f"--probe-tasks: {task} is not a task folder; see `abt eval tasks`")
         folder = RunFolder(config)
         return folder.checkpoint
 

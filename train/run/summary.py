@@ -9,6 +9,10 @@ from .folder import read_metrics
 
 STALL = 0.02
 """Share of waiting for data above which the summary mentions it."""
+FILES = (
+    "metrics.jsonl", "loss.png", "correlation.png", "checkpoint.pt", "encoder.pt", "config.json",
+)  # fmt: skip
+"""What a run may have written."""
 PAPER_EPOCHS = 100
 PAPER_CLIPS = 1_629_756
 """The AudioSet clips that the paper's authors could get and pre-trained on."""
@@ -40,8 +44,7 @@ def summarise(run: Path) -> str:
             f"memory   {_peak(lines)} at most, in each of {lines[-1].get('workers', 1):.0f} "
             "process(es)",
             f"AudioSet {_projection(clips / seconds)}",
-            f"run      {run}: metrics.jsonl, loss.png, correlation.png, checkpoint.pt, encoder.pt, "
-            "config.json",
+            f"run      {run}: {', '.join(name for name in FILES if (run / name).exists())}",
             f"next     make eval CHECKPOINT={run}/encoder.pt",
         ]
     )

@@ -35,8 +35,6 @@ from .draws import Draws
 
 Drawn = dict[str, Tensor]
 """Numbers of N samples by name, each [N] or [N, …]."""
-Chain = dict[str, "View"]
-"""Views by their names, in the order in which they are applied."""
 VIEWS: dict[str, type["View"]] = {}
 """All views that are defined, by name."""
 
@@ -180,6 +178,10 @@ class WaveView(View):
 
 class LogmelView(View):
     """A random change of normalised log-mel, float32 [N, T, F] to [N, T, F]."""
+
+
+Chain = dict[str, View]
+"""Views by their names, in the order in which they are applied."""
 
 
 def _register(name: str, view: type[View]) -> None:

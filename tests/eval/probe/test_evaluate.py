@@ -191,5 +191,14 @@ def test_folds_that_are_nan_are_left_out_of_the_mean() -> None:
     assert summary["test_score_std"] == pytest.approx(np.std(rest, ddof=1))
 
 
+def test_folds_that_are_infinite_have_no_deviation_and_no_warning() -> None:
+    (run,) = evaluated("maestro").runs
+    first, *others = run.folds
+    endless = replace(first, test={**first.test, "test_score": -math.inf})
+    summary = replace(run, folds=(endless, *others)).as_heareval("min")["aggregated_scores"]
+    assert summary["test_score_mean"] == -math.inf
+    assert math.isnan(summary["test_score_std"])
+
+
 def test_a_single_arrangement_and_seed_have_no_deviation() -> None:
     assert evaluated("silent").std is None

@@ -77,6 +77,10 @@ def test_a_run_is_looked_at_and_pictured(config: TrainConfig) -> None:
     assert [int(path.stem) for path in kept] == sorted(looked)
     for name in ("loss.png", "correlation.png"):
         assert (config.run / name).read_bytes().startswith(b"\x89PNG")
+    (config.run / "correlation.png").unlink()  # as without matplotlib
+    assert ": metrics.jsonl, loss.png, checkpoint.pt, encoder.pt, config.json\n" in summarise(
+        config.run
+    )
 
 
 def test_what_is_kept_is_the_correlation_of_the_last_step(
