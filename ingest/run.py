@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from audio_barlow_twins.shards.base.cli import OmitArgPrefixes, parse, say
 from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.files import make_folder
 from audio_barlow_twins.shards.base.place import place
 from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
@@ -100,6 +101,7 @@ class Ingest(Output, Source):
 
     def make(self, job: Job, plan: Sequence[PlannedShard]) -> None:
         """Run the stage and print the result."""
+        make_folder(job.out)
         outcomes = ingest(job, plan, self.slots)
         if failed := outcomes.total() - outcomes["ok"]:
             say(f"{failed} clips failed; `abt ingest status {self.out}` says why")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .base.cli import Positional, say
-from .base.files import remove_scratch
+from .base.files import make_folder, remove_scratch
 from .base.place import place, reaching, read_each
 from .cluster.fan_out import fan_out
 from .stored.form import logmel_form, wave_form
@@ -69,6 +69,7 @@ def derive_logmel(
             tasks.append(Derivation(path.resolve(), target.resolve(), summary.plan, front_end))
             clips += count
     if tasks:
+        make_folder(target)
         yield from fan_out(derive_shard, tasks, total_clips=clips, slots=slots)
     remove_scratch(target)
 

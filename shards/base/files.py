@@ -28,8 +28,7 @@ def replacing(target: Path) -> Iterator[Path]:
     leaves `target` unchanged; `remove_scratch` deletes its leftovers.
 
     Raises:
-        UserError: a disk is full, a folder or a file is in the way, or a remote place cannot be
-            written.
+        UserError: a disk is full, or a remote place cannot be written.
     """
     if is_remote(target):
         with naming_full_disk(Path(tempfile.gettempdir())), _upload_scratch() as scratch:
@@ -37,9 +36,7 @@ def replacing(target: Path) -> Iterator[Path]:
             _upload(scratch, target)
         return
     with naming_full_disk(target.parent):
-        if target.is_dir():
-            raise UserError(f"{target} is a folder; name a file")
-        make_folder(target.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
         scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
         try:
             yield scratch
@@ -53,10 +50,19 @@ def replacing(target: Path) -> Iterator[Path]:
 
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it; raise UserError if a file is in the way or we may not."""
+    if is_remote(folder):
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise UserError(f"{folder} cannot be made a folder: {error.strerror}") from error
+
+
+def make_folder_of(file: Path) -> None:
+    """Make the folder of a file that will be written; UserError, too, if `file` is a folder."""
+    if file.is_dir():
+        raise UserError(f"{file} is a folder; name a file")
+    make_folder(file.parent)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from audio_barlow_twins.shards.base.cli import Positional, say
 from audio_barlow_twins.shards.base.errors import UserError
-from audio_barlow_twins.shards.base.files import replacing
+from audio_barlow_twins.shards.base.files import make_folder_of, replacing
 from audio_barlow_twins.shards.html.card import Card, card_of, sound_page
 from audio_barlow_twins.shards.stored.form import wave_form
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
@@ -66,6 +66,7 @@ class Listen:
         make_chain(self.views, self.ranges, WaveView)
 
     def run(self) -> None:
+        make_folder_of(self.out)
         shard_set = open_shards(self.shards, wave_form())
         chain = make_chain(self.views, self.ranges)
         n_out = round(self.seconds * RATE)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from audio_barlow_twins.shards.base.cli import Positional, say
 from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.files import make_folder_of
 from audio_barlow_twins.shards.read.reader import CropReader
 from audio_barlow_twins.shards.stored.form import logmel_form
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
@@ -54,6 +55,7 @@ class Show:
         make_chain(self.views, self.ranges, LogmelView)
 
     def run(self) -> None:
+        make_folder_of(self.out)
         shard_set = open_shards(self.shards, logmel_form(FrontEnd()))
         crop = loudest_crop(whole_clip(self, shard_set), self.crop_frames)
         pairs = zip(*make(self, shard_set, crop), strict=True)

@@ -128,7 +128,7 @@ def test_an_archive_refuses_a_clip_that_is_too_short(hear_model: Embedder, tmp_p
     ("encoder", "sizes"),
     [
         ("audiontt2020-512", {}),
-        ("vitc-t-16x8", {}),
+        pytest.param("vitc-t-16x8", {}, marks=pytest.mark.slow),
         pytest.param(
             "vitc-t-16x16", {"positions": "interpolated", "pool": "mean"}, marks=pytest.mark.slow
         ),

@@ -187,6 +187,7 @@ def test_bot_checks_stop_each_identity_and_then_the_run(stage: Stage, tale: Tale
     assert found == set()
 
 
+@pytest.mark.slow
 def test_a_job_can_be_submitted_with_its_code(stage: Stage, s3: S3Server, tmp_path: Path) -> None:
     out = f"{s3.url('job')}/demo"
     entry = [

@@ -139,6 +139,7 @@ def test_a_launched_run_replaces_a_lost_worker_by_itself(
     assert distance(end(tmp_path), end(straight)) < 0.05
 
 
+@pytest.mark.slow
 def test_sigterm_stops_all_workers_at_one_saved_step(shards: Path, tmp_path: Path) -> None:
     process = start([], "launch", shards, tmp_path)
     wait_for_step(tmp_path, 4, process)

@@ -238,7 +238,7 @@ def test_the_exported_encoder_is_never_older_than_the_checkpoint(
     # A folder where the checkpoint should go stands for a crash between the two files.
     folder.checkpoint_path.unlink()
     folder.checkpoint_path.mkdir()
-    with pytest.raises(UserError, match=r"checkpoint\.pt is a folder"):
+    with pytest.raises(OSError, match=r"checkpoint\.pt"):
         folder.save(make_checkpoint(4))
     assert load_checkpoint(folder.encoder_path).step == 4
 
