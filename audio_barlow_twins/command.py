@@ -33,22 +33,23 @@ STAGES = {
 }
 """The extras of this package that each command needs."""
 PACKAGES = {
-    **dict.fromkeys(("ray", "webdataset"), "shards"),
-    **dict.fromkeys(("fsspec", "yt_dlp", "ffmpeg", "imageio_ffmpeg", "soxr"), "ingest"),
-    **dict.fromkeys(("s3fs", "upath"), "s3"),
-    **dict.fromkeys(("matplotlib", "tensorboard"), "train"),
-    **dict.fromkeys(("soundfile", "scipy"), "eval"),
-    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime", "safetensors"), "export"),
-    "huggingface_hub": "hub",
-    "transformers": "wav2vec2",
+    **dict.fromkeys(("ray", "webdataset"), ("shards", "ingest")),
+    **dict.fromkeys(("fsspec", "yt_dlp", "ffmpeg", "imageio_ffmpeg"), ("ingest",)),
+    "soxr": ("ingest", "eval"),
+    **dict.fromkeys(("s3fs", "upath"), ("s3",)),
+    **dict.fromkeys(("matplotlib", "tensorboard"), ("train",)),
+    **dict.fromkeys(("soundfile", "scipy"), ("eval",)),
+    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime", "safetensors"), ("export",)),
+    "huggingface_hub": ("hub",),
+    "transformers": ("wav2vec2",),
 }
-"""The extra that installs each optional package."""
-SHARED = {"ingest": ("ray", "webdataset"), "eval": ("soxr",)}
-"""Packages that these extras install besides."""
+"""The extras that install each optional package; the first is named to who has none of them."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command in `words`, by default that of the command line."""
+    # Modules of the user's are found in the working directory, after all that are installed.
+    sys.path.append("")
     run_command(partial(run, sys.argv[1:] if words is None else words))
 
 
@@ -59,9 +60,6 @@ def run(words: Sequence[str]) -> None:
         UserError: there is no such command, it lacks a package, or it fails with this error.
         SystemExit: after `--help`, or if the words do not parse.
     """
-    sys.path.append(
-        ""
-    )  # modules of the user's are found in the working directory, after all others
     while words[:1] == ["--import"]:
         if len(words) == 1:
             raise UserError("--import needs the name of a module")
@@ -74,9 +72,8 @@ def run(words: Sequence[str]) -> None:
         if package not in PACKAGES:
             raise
         extras = STAGES.get(words[0], ())
-        shared = [each for extra in extras for each in SHARED.get(extra, ())]
-        enough = package in shared or PACKAGES[package] in extras
-        wanted = extras if enough else (*extras, PACKAGES[package])
+        missing, *_ = PACKAGES[package]
+        wanted = extras if set(extras) & set(PACKAGES[package]) else (*extras, missing)
         raise UserError(
             f"`abt {words[0]}` needs {package}, which is not installed: "
             f"`pip install 'audio-barlow-twins[{','.join(wanted)}]'`"

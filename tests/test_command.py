@@ -13,9 +13,8 @@ from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import make_folder, make_folder_of
 
 ABT = Path(sys.executable).with_name("abt")
-PRODUCTS = [ABT], [sys.executable, "-m", "audio_barlow_twins"]
+PROGRAMS = [ABT], [sys.executable, "-m", "audio_barlow_twins"]
 HEAR = """
-import torch
 def load_model(path=""):
     raise SystemExit("loaded from here")
 """
@@ -40,34 +39,34 @@ def test_every_command_has_help(words: tuple[str, ...], capsys: pytest.CaptureFi
     assert out.startswith(f"usage: abt {' '.join(words)}")
 
 
-@pytest.mark.parametrize("product", PRODUCTS, ids=["abt", "python -m"])
+@pytest.mark.parametrize("program", PROGRAMS, ids=["abt", "python -m"])
 class TestModules:
     """Modules in the working directory, which `import` of an installed program does not see."""
 
-    def call(self, product: list[str | Path], folder: Path, *words: str) -> tuple[int, str, str]:
-        done = subprocess.run([*product, *words], cwd=folder, capture_output=True, text=True)
+    def call(self, program: list[str | Path], folder: Path, *words: str) -> tuple[int, str, str]:
+        done = subprocess.run([*program, *words], cwd=folder, capture_output=True, text=True)
         return done.returncode, done.stdout, done.stderr
 
-    def test_a_hear_module_is_found(self, product: list[str | Path], tmp_path: Path) -> None:
+    def test_a_hear_module_is_found(self, program: list[str | Path], tmp_path: Path) -> None:
         (tmp_path / "my_hear.py").write_text(HEAR)
-        _, out, error = self.call(product, tmp_path, "eval", "validate", "my_hear")
+        _, out, error = self.call(program, tmp_path, "eval", "validate", "my_hear")
         assert "loaded from here" in out + error
 
     @pytest.mark.parametrize("name", ["nosuch", "nosuch.views", "my_views.py"])
     def test_one_that_is_not_there_is_one_line(
-        self, product: list[str | Path], tmp_path: Path, name: str
+        self, program: list[str | Path], tmp_path: Path, name: str
     ) -> None:
         (tmp_path / "my_views.py").touch()
-        code, out, error = self.call(product, tmp_path, "--import", name, "model")
+        code, out, error = self.call(program, tmp_path, "--import", name, "model")
         assert (code, out) == (2, "")
         assert error.startswith(f"error: --import {name}: there is no such module")
         assert len(error.splitlines()) == 1
 
     def test_what_a_users_module_lacks_is_its_own_error(
-        self, product: list[str | Path], tmp_path: Path
+        self, program: list[str | Path], tmp_path: Path
     ) -> None:
         (tmp_path / "my_views.py").write_text("import nosuch\n")
-        code, _, error = self.call(product, tmp_path, "--import", "my_views", "model")
+        code, _, error = self.call(program, tmp_path, "--import", "my_views", "model")
         assert code == 1
         assert "No module named 'nosuch'" in error
 

@@ -143,7 +143,7 @@ def mean(values: Sequence[float]) -> float:
 
 
 def deviation(values: Sequence[float]) -> float:
-    """Sample standard deviation of what is not NaN; NaN if that is infinite or less than two."""
+    """Sample standard deviation of what is not NaN; NaN of fewer than two or infinite values."""
     known = [value for value in values if not math.isnan(value)]
     if len(known) < 2 or any(map(math.isinf, known)):
         return math.nan

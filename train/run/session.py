@@ -64,7 +64,7 @@ def _train(config: TrainConfig, ranks: Ranks) -> int:
     def open_run() -> Checkpoint | None:
         nonlocal folder
         for task in config.probe_tasks:
-            if not Path(task).is_dir():
+            if not task.is_dir():
                 raise UserError(f"--probe-tasks: {task} is not a task folder; see `abt eval tasks`")
         folder = RunFolder(config)
         return folder.checkpoint
