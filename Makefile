@@ -118,7 +118,7 @@ bench-train: install  ## a training step here: streamed beside resident batches,
 	$(VENV)/bin/abt train bench --presets audiontt-audioset --profile 12 $(ARGS)
 
 bench-gpu: install  ## the same on a GPU, plain and compiled, from log-mel and from waves
-	$(VENV)/bin/abt train bench --device cuda --compile no reduce-overhead --profile 20 \
+	$(VENV)/bin/abt train bench --device cuda --step graph plain compiled --profile 20 \
 	    --presets audiontt-audioset vitc-b-audioset waveform-light waveform-strong $(ARGS)
 
 bench-views: install  ## every view of waveforms beside other libraries, where they are installed

@@ -9,7 +9,7 @@ from audio_barlow_twins.model.encoders import encoder_options
 from audio_barlow_twins.shards.base.cli import arg
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.read.remote.folder import CacheOptions
-from audio_barlow_twins.shards.stored.front_end import FrontEnd
+from audio_barlow_twins.shards.stored.front_end import FrontEnd, LogMelBackend
 
 from .views.base import Chain, LogmelView, View, WaveView
 from .views.registry import PAPER, default_views, make_chain, view_names
@@ -22,6 +22,7 @@ def _listing(kind: type[View]) -> Any:
 ViewNames = Annotated[tuple[str, ...], _listing(View)]
 WaveNames = Annotated[tuple[str, ...], _listing(WaveView)]
 LogmelNames = Annotated[tuple[str, ...], _listing(LogmelView)]
+StepKind = Literal["auto", "plain", "compiled", "graph"]
 _LEAST = {
     "batch": 2, "projector_hidden": 1, "projector_out": 1, "crop_frames": 1, "reader_ahead": 1,
     "log_every": 1, "workers": 1, "block_shards": 0, "projector_layers": 0, "restarts": 0,
@@ -110,9 +111,14 @@ class TrainConfig:
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """bf16: encoder and projector under bfloat16 autocast, the loss in float32. auto: bf16 where
     the device supports it (recent GPUs, CPUs with AVX-512 BF16 or AMX), else float32."""
-    compile: Literal["no", "default", "reduce-overhead", "max-autotune"] = "no"
-    """Mode of torch.compile for views and network; reduce-overhead uses CUDA graphs, which helps
-    with small batches. Compiling delays the start by a minute or more."""
+    log_mel: LogMelBackend = "auto"
+    """How log-mel is made of waveforms. nnaudio: by float32 convolutions. fft: by a Fourier
+    transform in float64, which a GPU for consumers computes slowly. Both give the same numbers but
+    for nnAudio's rounding. auto: nnaudio on a GPU, fft on the CPU."""
+    step: StepKind = "auto"
+    """plain: launch the kernels of a step one by one. compiled: let torch.compile write those of
+    views and network, which delays the start by a minute or more. graph: record a step once and
+    replay it as one CUDA graph. auto: graph where one process has a GPU, else plain."""
     reader_ahead: int = 4
     """Batches to prefetch. Storage of high latency needs more: as many as are used up in the time
     that one read takes."""

@@ -1,5 +1,7 @@
 """Choose the device for tensors: the one asked for, or a GPU if there is one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -42,3 +44,15 @@ def has_bf16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     flags = Path("/proc/cpuinfo")
     return flags.exists() and bool({"avx512_bf16", "amx_bf16"} & set(flags.read_text().split()))
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Multiply and convolve float32 as such on a GPU, not rounded to TensorFloat-32's 11 bits."""
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    try:
+        products.allow_tf32 = convolutions.allow_tf32 = False
+        yield
+    finally:
+        products.allow_tf32, convolutions.allow_tf32 = before

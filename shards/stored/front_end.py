@@ -16,6 +16,8 @@ MelScale = Literal["htk", "slaney"]
 
 MelNorm = Literal["none", "slaney"]
 
+LogMelBackend = Literal["auto", "nnaudio", "fft"]
+
 _FIXED: dict[str, str | int | float] = {
     "stft_window": "hann",
     "padding": "centred, reflect",

@@ -1,12 +1,15 @@
 """The one definition of log-mel: 16 kHz mono in, natural log of mel power out, time first."""
 
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from ..base.device import exact_products
 from ..base.errors import UserError
-from .front_end import PCM16_SCALE, FrontEnd
+from .front_end import PCM16_SCALE, FrontEnd, LogMelBackend
 
 BLOCK = 64
 """Frames transformed at a time on the CPU."""
@@ -15,21 +18,30 @@ BLOCK = 64
 class LogMel(nn.Module):
     """Waveform to log-mel, float32 whatever autocast says.
 
-    A full-scale sine has power (window / 4)^2 = 65,536, above float16's largest number. On a device
-    nnAudio's convolutions do the transform. They are slow on the CPU, where an FFT in float64 gives
+    A full-scale sine has power (window / 4)^2 = 65,536, above float16's largest number. nnAudio's
+    convolutions do the transform on a GPU. They are slow on the CPU, where an FFT in float64 gives
     the same numbers. The two differ only in mel bins far below the loudest of their frame, where
     nnAudio's float32 kernels round (see README).
+
+    Args:
+        backend: nnaudio or fft, on any device; auto: nnaudio, but fft on the CPU.
     """
 
-    def __init__(self, front_end: FrontEnd | None = None) -> None:
+    def __init__(self, front_end: FrontEnd | None = None, backend: LogMelBackend = "auto") -> None:
         super().__init__()
-        self.front_end = front_end or FrontEnd()
+        self.front_end, self.backend = front_end or FrontEnd(), backend
         self.reference = _nnaudio(self.front_end)
         window = torch.hann_window(self.front_end.window, dtype=torch.float64)
         self.window: Tensor
         self.register_buffer("window", window, persistent=False)
         self.floor: Tensor
         self.register_buffer("floor", self._floor(), persistent=False)
+
+    def backend_on(self, device: torch.device) -> Literal["nnaudio", "fft"]:
+        """Return what does the transform on a device."""
+        if self.backend != "auto":
+            return self.backend
+        return "fft" if device.type == "cpu" else "nnaudio"
 
     def forward(self, wave: Tensor) -> Tensor:
         """Compute log-mel frames.
@@ -46,7 +58,8 @@ class LogMel(nn.Module):
         if wave.dtype == torch.int16:
             wave = wave / PCM16_SCALE
         with torch.autocast(wave.device.type, enabled=False):
-            power = self._power_fft(wave) if wave.device.type == "cpu" else self._power(wave)
+            fft = self.backend_on(wave.device) == "fft"
+            power = self._power_fft(wave) if fft else self._power(wave)
             return torch.log(power + self.floor).transpose(1, 2).contiguous()
 
     def _floor(self) -> Tensor:
@@ -62,18 +75,15 @@ class LogMel(nn.Module):
 
     def _power(self, wave: Tensor) -> Tensor:
         """Return mel power by nnAudio without TensorFloat-32, float32 [N, n_mels, T]."""
-        matmul = torch.backends.cuda.matmul
-        allowed, matmul.allow_tf32 = matmul.allow_tf32, False
-        try:
-            with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-                return self.reference(wave.float())
-        finally:
-            matmul.allow_tf32 = allowed
+        if torch.compiler.is_compiling():  # to change the setting is no part of a graph
+            return self.reference(wave.float())
+        with exact_products():
+            return self.reference(wave.float())
 
     def _power_fft(self, wave: Tensor) -> Tensor:
         """Return mel power by FFT in float64, as float32 [N, n_mels, T].
 
-        It takes a block of frames at a time: intermediate results then stay in the CPU's cache.
+        On a CPU, it takes a block of frames at a time: intermediate results then stay in its cache.
         """
         size, hop = self.front_end.window, self.front_end.hop
         basis = self.reference.get_buffer("mel_basis").double().T.contiguous()
@@ -81,7 +91,8 @@ class LogMel(nn.Module):
         padded = pad(wave.double()[:, None], margin, mode="reflect")[:, 0]
         framed = padded.unfold(-1, size, hop)
         # A tracer cannot unroll a loop over an unknown number of frames.
-        blocks = [framed] if torch.compiler.is_compiling() else framed.split(BLOCK, dim=1)
+        whole = torch.compiler.is_compiling() or wave.device.type != "cpu"
+        blocks = [framed] if whole else framed.split(BLOCK, dim=1)
         power = []
         for frames in blocks:
             spectrum = torch.fft.rfft(frames * self.window)

@@ -21,8 +21,8 @@ from audio_barlow_twins.shards.base.files import replacing
 from audio_barlow_twins.train.step.ranks import choose_device
 from audio_barlow_twins.train.tools.bench import chip, synchronise
 from audio_barlow_twins.train.views.bank import Bank
-from audio_barlow_twins.train.views.base import Chain, ViewContext, WaveView
-from audio_barlow_twins.train.views.draws import Draws, sample_keys
+from audio_barlow_twins.train.views.base import Chain, ViewContext, WaveView, draws_of
+from audio_barlow_twins.train.views.draws import sample_keys
 from audio_barlow_twins.train.views.pipeline import apply_chain, needed_samples
 from audio_barlow_twins.train.views.registry import WAVE_PRESETS, make_chain, view_names
 
@@ -150,9 +150,9 @@ def ours(chain: Chain, x: Tensor, device: torch.device) -> Callable[[], object]:
     bank.push(x.to(device))
     context = ViewContext(shape=tuple(x.shape[1:]), bank=bank, sample_rate=RATE)
     x = torch.cat([x, x], 1)[:, : needed_samples(chain, x.shape[1], RATE)].to(device)
-    clips = torch.arange(len(x), device=device)
-    keys = sample_keys(0, clips * 0, clips, 0)
-    return lambda: apply_chain(chain, x, Draws(keys), context)
+    draws = draws_of(chain, device)
+    keys = torch.from_numpy(sample_keys(0, np.zeros(1), np.arange(len(x)))[0]).to(device)
+    return lambda: apply_chain(chain, x, draws(keys), context)
 
 
 def loop(chain: Chain, x: Tensor) -> Callable[[], object]:

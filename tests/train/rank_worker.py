@@ -8,19 +8,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from small_encoder import SMALL
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from audio_barlow_twins.shards.read.reader import Batch
 from audio_barlow_twins.shards.stored.shardset import open_shards
 from audio_barlow_twins.train.config import OptimiserConfig, TrainConfig
 from audio_barlow_twins.train.run.launch import launch
 from audio_barlow_twins.train.run.session import train
+from audio_barlow_twins.train.step.feed import Inputs
 from audio_barlow_twins.train.step.ranks import Ranks, joined_ranks
 from audio_barlow_twins.train.step.synced import synchronise
 from audio_barlow_twins.train.step.trainer import Trainer
+from audio_barlow_twins.train.views.draws import sample_keys
 from audio_barlow_twins.train.views.logmel import Mixup
 
 BATCH = 7
@@ -90,14 +92,15 @@ def steps(ranks: Ranks, shards: Path, run: Path) -> dict[str, Any]:
     torch.set_default_dtype(torch.float32)
     views, seen = trainer.views, []
 
-    def wide(x: Tensor, *keys: Tensor) -> list[Tensor]:
-        made = [view.double() for view in views(x, *keys)]
+    def wide(crops: Tensor, keys: Tensor) -> list[Tensor]:
+        made = [view.double() for view in views(crops, keys)]
         seen.append([ranks.gather(view, BATCH) for view in made])
         return made
 
-    trainer.views = wide  # type: ignore[assignment]
+    trainer.run_step = replace(trainer.run_step, views=wide)  # type: ignore[type-var]
     losses = [
-        trainer.take_step(batch) for _, batch in zip(range(STEPS), trainer.batches(), strict=False)
+        trainer.take_step(inputs)
+        for _, inputs in zip(range(STEPS), trainer.batches(), strict=False)
     ]
     return {
         "views": seen,
@@ -110,15 +113,22 @@ def steps(ranks: Ranks, shards: Path, run: Path) -> dict[str, Any]:
 
 def record(folder: Path) -> None:
     """Make every later trainer note the step and the clips of each batch it takes."""
-    taken = Trainer.take_step
+    taken, clips = Trainer.take_step, np.arange(1000)
+    who = {
+        key: (epoch, clip)
+        for epoch in range(20)
+        for clip, key in enumerate(sample_keys(0, np.array([epoch]), clips)[0].tolist())
+    }
     name = f"{os.environ.get('RANK', '0')}-of-{os.environ.get('WORLD_SIZE', '1')}-{os.getpid()}"
 
-    def noting(trainer: Trainer, batch: Batch) -> Tensor:
-        line = {"step": trainer.step, "clips": batch.clips.tolist(), "epoch": batch.epochs.tolist()}
+    def noting(trainer: Trainer, inputs: Inputs) -> Tensor:
+        read = [who[key] for key in inputs.keys[0].tolist()]
+        epochs, clips = zip(*read, strict=True)
+        line = {"step": trainer.step, "clips": clips, "epoch": epochs}
         with (folder / name).open("a") as file:
             file.write(json.dumps(line) + "\n")
         time.sleep(0.05)  # time to be killed in
-        return taken(trainer, batch)
+        return taken(trainer, inputs)
 
     Trainer.take_step = noting  # type: ignore[method-assign]
 

@@ -76,7 +76,7 @@ class Evaluation:
         trainer = self.trainer
         if not self.due or trainer.latest is None:
             return {}
-        correlation, mine = trainer.latest
+        _, correlation, mine = trainer.latest
         embeddings = trainer.ranks.gather(mine.float(), trainer.config.batch)
         if not self.folder:
             return {}

@@ -19,7 +19,7 @@ from ..config import TrainConfig
 
 _FREE = (
     "run", "resume", "shards", "cache", "device", "reader_ahead", "log_every",
-    "checkpoint_every_s", "workers", "restarts", "max_stall", "preflight", "compile",
+    "checkpoint_every_s", "workers", "restarts", "max_stall", "preflight", "step",
     "look_epochs", "probe_tasks", "probe",
 )  # fmt: skip
 """Settings that may differ when a run is resumed: they do not change the numbers."""

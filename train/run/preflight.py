@@ -5,11 +5,14 @@ from dataclasses import dataclass
 
 import torch
 
+from ..step.graph import WARM_UP as GRAPH_WARM_UP
 from ..step.trainer import Trainer
 
 READ_S = 0.5
 READ_BATCHES = 64
-WARM_UP, TIMED = 1, 2
+WARM_UP = {"plain": 1, "compiled": 2, "graph": GRAPH_WARM_UP + 1}
+"""Steps before the timed ones, by their kind."""
+TIMED = 2
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Preflight:
 
     reader: float
     network: float
-    """Views, forward and backward."""
+    """Whole steps on one batch."""
 
     def __str__(self) -> str:
         ratio = self.reader / self.network
@@ -53,18 +56,13 @@ def _seconds_per_batch_read(trainer: Trainer) -> float:
 
 
 def _seconds_per_batch_computed(trainer: Trainer) -> float:
-    kept = {name: value.clone() for name, value in trainer.network.named_buffers()}
-    views = trainer.make_views()
-    batch = next(trainer.batches())
-    seconds = []
-    for _ in range(WARM_UP + TIMED):
-        begin = time.perf_counter()
-        trainer.compute(batch, views)
-        if trainer.device.type == "cuda":
-            torch.cuda.synchronize(trainer.device)
-        seconds.append(time.perf_counter() - begin)
-    trainer.optimiser.zero_grad(set_to_none=True)
-    for name, value in trainer.network.named_buffers():
-        value.copy_(kept[name])
-    trainer.clock.lap()
-    return min(seconds[WARM_UP:])
+    """Time steps that are taken back, once what the first ones compile or capture is there."""
+    inputs, seconds = next(trainer.batches()), []
+    with trainer.rewound():
+        for _ in range(WARM_UP[trainer.kind] + TIMED):
+            begin = time.perf_counter()
+            trainer.take_step(inputs)
+            if trainer.device.type == "cuda":
+                torch.cuda.synchronize(trainer.device)
+            seconds.append(time.perf_counter() - begin)
+    return min(seconds[-TIMED:])

@@ -120,8 +120,8 @@ def _steps(trainer: Trainer, folder: RunFolder | None) -> int:
     ):
         trainer.clock.mark("logging")
         trainer.clock.lap()
-        for batch in trainer.batches():
-            losses.append(trainer.take_step(batch))
+        for inputs in trainer.batches():
+            losses.append(trainer.take_step(inputs))
             journal.bar.update()
             last = trainer.step == trainer.total_steps
             late = time.monotonic() - saved_at > config.checkpoint_every_s
@@ -163,7 +163,7 @@ def _line(trainer: Trainer, losses: list[Tensor], evaluation: Evaluation) -> dic
         "loss": loss,
         "on_diagonal": on_diagonal,
         "off_diagonal_weighted": trainer.config.lambda_ * off_diagonal,
-        "lr": trainer.optimiser.param_groups[0]["lr"],
+        "lr": float(trainer.optimiser.param_groups[0]["lr"]),
         "clips_per_s": len(losses) * trainer.config.batch / seconds,
         "seconds": seconds,
         "workers": trainer.ranks.world,

@@ -29,7 +29,9 @@ def summarise(run: Path) -> str:
         for part in PARTS
     }
     spent = ", ".join(
-        f"{100 * share:.1f} % {part}" for part, share in sorted(shares.items(), key=lambda x: -x[1])
+        f"{100 * share:.1f} % {part}"
+        for part, share in sorted(shares.items(), key=lambda x: -x[1])
+        if share
     )
     return "\n".join(
         [

@@ -11,6 +11,7 @@ PARTS = (
     "views",
     "forward and backward",
     "optimiser",
+    "whole step",
     "logging",
     "looks",
 )

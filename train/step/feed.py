@@ -2,12 +2,14 @@
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from audio_barlow_twins.shards.read.reader import Batch
 
+from ..views.draws import sample_keys
 from .clock import Clock
 
 AHEAD = 2
@@ -16,48 +18,63 @@ HOLD = AHEAD + 1
 """Batches of the reader that a feed uses at a time."""
 
 
-def feed(stream: Iterator[Batch], device: torch.device, clock: Clock) -> Iterator[Batch]:
+class Inputs(NamedTuple):
+    """What a step computes from, on its device."""
+
+    crops: Tensor
+    """int16 PCM [N, samples], or float16 log-mel [N, T, F]."""
+    keys: Tensor
+    """Of the random streams of views A and B of every clip, int64 [2, N]."""
+
+
+def feed(
+    stream: Iterator[Batch], device: torch.device, clock: Clock, seed: int
+) -> Iterator[Inputs]:
     """Yield the batches of `stream` on the device; mark the wait for data on `clock`.
 
     Batches are in (pinned) host memory; each must stay valid until HOLD more were requested.
     """
     if device.type == "cuda":
-        yield from _copied(stream, device, clock)
+        yield from _copied(stream, device, clock, seed)
         return
     while True:
         batch = next(stream, None)
         clock.mark("waiting for data")
         if batch is None:
             return
-        yield batch
+        yield Inputs(batch.crops, _keys(batch, seed))
 
 
-def _copied(stream: Iterator[Batch], device: torch.device, clock: Clock) -> Iterator[Batch]:
+def _keys(batch: Batch, seed: int) -> Tensor:
+    return torch.from_numpy(sample_keys(seed, batch.epochs.numpy(), batch.clips.numpy()))
+
+
+def _copied(
+    stream: Iterator[Batch], device: torch.device, clock: Clock, seed: int
+) -> Iterator[Inputs]:
     side = torch.cuda.Stream(device)
-    copies = deque(_start_copy(stream, side) for _ in range(AHEAD))
+    copies = deque(_start_copy(stream, side, seed) for _ in range(AHEAD))
     while (copied := copies.popleft()) is not None:
-        batch, arrived = copied
-        copies.append(_start_copy(stream, side))
+        inputs, arrived = copied
+        copies.append(_start_copy(stream, side, seed))
         clock.mark("waiting for data")
         main = torch.cuda.current_stream(device)
         main.wait_event(arrived)
-        for tensor in (batch.crops, batch.clips, batch.epochs):
+        for tensor in inputs:
             tensor.record_stream(main)
-        yield batch
+        yield inputs
         arrived.synchronize()  # no wait by now; the reader may refill this batch's host memory
 
 
 def _start_copy(
-    stream: Iterator[Batch], side: torch.cuda.Stream
-) -> tuple[Batch, torch.cuda.Event] | None:
+    stream: Iterator[Batch], side: torch.cuda.Stream, seed: int
+) -> tuple[Inputs, torch.cuda.Event] | None:
     batch = next(stream, None)
     if batch is None:
         return None
-    # Clips and epochs share one pinned copy; an unpinned one would wait for the GPU.
-    numbers = torch.stack([batch.clips, batch.epochs]).pin_memory()
+    keys = _keys(batch, seed).pin_memory()  # a copy from other memory would wait for the GPU
     with torch.cuda.stream(side):
-        crops = batch.crops.to(side.device, non_blocking=True)
-        clips, epochs = numbers.to(side.device, non_blocking=True).unbind()
+        inputs = Inputs(*(x.to(side.device, non_blocking=True) for x in (batch.crops, keys)))
         arrived = torch.cuda.Event()
         arrived.record(side)
-    return replace(batch, crops=crops, clips=clips, epochs=epochs), arrived
+    return inputs, arrived

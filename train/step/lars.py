@@ -13,7 +13,7 @@ class LARS(Optimizer):
 
     Args:
         params: parameters or groups; a group's `adapt` says whether its steps are scaled.
-        lr: learning rate of groups that set none.
+        lr: learning rate of groups that set none; a group's may be a tensor on the device.
         momentum: share of the last step that is added to the next.
         trust: trust coefficient, the norm of an adapted gradient relative to its weight's.
         weight_decay: weight times this is added to the gradient before the scaling.
@@ -65,7 +65,10 @@ class LARS(Optimizer):
         steps = [self.state[p]["momentum"] for p in params]
         torch._foreach_mul_(steps, group["momentum"])
         torch._foreach_add_(steps, grads)
-        torch._foreach_add_(params, steps, alpha=-group["lr"])
+        if isinstance(group["lr"], Tensor):
+            torch._foreach_sub_(params, torch._foreach_mul(steps, group["lr"]))
+        else:
+            torch._foreach_add_(params, steps, alpha=-group["lr"])
 
 
 def lars_groups(

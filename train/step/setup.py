@@ -1,5 +1,7 @@
 """What follows from a run's config and its shards together: crops, statistics, views."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,7 @@ from audio_barlow_twins.shards.stored.logmel import LogMel
 from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards
 from audio_barlow_twins.shards.stored.statistics import Statistics
 
-from ..config import TrainConfig
+from ..config import StepKind, TrainConfig
 from ..views.base import WaveView
 from ..views.norm import PPN_EPOCHS, RunningNorm, SetNorm
 from ..views.pipeline import TwoViews, needed_samples, samples_of
@@ -55,6 +57,23 @@ def crop_length(config: TrainConfig, shard_set: ShardSet) -> int:
     return needed_samples(of_kind(config.chain, WaveView), n_out, config.front_end.sample_rate)
 
 
+def step_kind(wanted: StepKind, ranks: Ranks) -> Literal["plain", "compiled", "graph"]:
+    """Return how to take steps: auto is a CUDA graph where one process has a GPU.
+
+    Raises:
+        UserError: there is no GPU to capture a graph on, or there are several processes.
+    """
+    able = ranks.device.type == "cuda" and ranks.world == 1
+    if wanted == "graph" and not able:
+        raise UserError(
+            f"--step graph takes one process with a GPU, here are {ranks.world} on "
+            f"{ranks.device.type}; use --step auto"
+        )
+    if wanted != "auto":
+        return wanted
+    return "graph" if able else "plain"
+
+
 def build_views(
     config: TrainConfig, shard_set: ShardSet, statistics: tuple[float, float], ranks: Ranks
 ) -> TwoViews:
@@ -73,6 +92,7 @@ def build_views(
         front_end=config.front_end if shard_set.form.kind == "wave" else None,
         device=ranks.device,
         gather=gather,
+        log_mel=config.log_mel,
     )
 
 

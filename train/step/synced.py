@@ -49,8 +49,8 @@ class RowDropout(nn.Module):
         if not self.training or self.dropped == 0:
             return x
         per_row = x[0].numel()
-        words = torch.empty(-(-self.batch * per_row // 4), dtype=torch.int64, device=x.device)
-        draws = words.random_(-(2**63), None).view(torch.int16)  # type: ignore[arg-type]
+        words = -(-self.batch * per_row // 4)
+        draws = torch.randint(-(2**63), 2**63 - 1, (words,), device=x.device).view(torch.int16)
         mine = draws[self.rows.start * per_row : self.rows.stop * per_row].view(x.shape)
         kept = (mine >= self.dropped - 2**15).to(x.dtype)
         return x * kept.mul_(2**16 / (2**16 - self.dropped))

@@ -1,28 +1,29 @@
 """The training step, on one process or one of many."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from audio_barlow_twins.model.barlow_twins import BarlowTwins, Outcome
+from audio_barlow_twins.model.barlow_twins import BarlowTwins
 from audio_barlow_twins.model.checkpoint import Checkpoint
 from audio_barlow_twins.model.encoders import Size, build_encoder, encoder_options, option_kinds
-from audio_barlow_twins.shards.base.device import has_bf16
+from audio_barlow_twins.shards.base.device import exact_products, has_bf16
 from audio_barlow_twins.shards.base.errors import UserError
-from audio_barlow_twins.shards.read.reader import Batch, CropReader
+from audio_barlow_twins.shards.read.reader import CropReader
 from audio_barlow_twins.shards.stored.shardset import ShardSet
 
 from ..config import TrainConfig
-from ..views.draws import sample_keys
-from ..views.pipeline import TwoViews
 from .clock import Clock
-from .feed import HOLD, feed
-from .optimiser import make_optimiser, set_rate
+from .feed import HOLD, Inputs, feed
+from .graph import GraphedStep
+from .optimiser import load_optimiser_state, make_optimiser, optimiser_state, set_rate
 from .ranks import Ranks, choose_device
 from .schedule import warmup_cosine
-from .setup import build_views, crop_length, logmel_statistics
+from .setup import build_views, crop_length, logmel_statistics, step_kind
+from .step import PlainStep, Step, StepResult
 from .synced import synchronise
 
 
@@ -46,21 +47,23 @@ class Trainer:
         }
         if "unit_frames" in option_kinds(config.encoder):  # a crop is one unit of a transformer
             self.sizes.setdefault("unit_frames", config.crop_frames)
+        self.kind = step_kind(config.step, ranks)
         self.network, self.model = self._networks()
-        if config.compile != "no":
-            self.model = torch.compile(self.model, mode=config.compile)  # type: ignore[assignment]
-        self.optimiser = make_optimiser(self.network, config.optimiser, config.batch)
+        self.optimiser = make_optimiser(
+            self.network, config.optimiser, config.batch, captured=self.kind == "graph"
+        )
         self.statistics = ranks.from_first(lambda: logmel_statistics(config, shard_set))
-        self.views = self.make_views()
+        self.views = build_views(config, shard_set, self.statistics, ranks)
         self.reader = _reader(config, shard_set, ranks)
         self.steps_per_epoch = len(shard_set) / config.batch
         self.total_steps = max(1, int(config.epochs * self.steps_per_epoch))
         warmup = config.optimiser.warmup_epochs * self.steps_per_epoch
         self.warmup_steps = min(int(warmup), self.total_steps)
         self.step = 0
-        self.latest: tuple[Tensor, Tensor] | None = None
-        """Cross-correlation and this process's embeddings of the last step."""
+        self.latest: StepResult | None = None
+        """Of the last step."""
         self.clock = Clock(self.device)
+        self.run_step = self._make_step()
 
     def _networks(self) -> tuple[BarlowTwins, nn.Module]:
         """Return the network, and the module to call for gradients of the global batch."""
@@ -81,50 +84,65 @@ class Trainer:
         model.broadcast_buffers = False  # statistics are the same in all processes anyway
         return network, model
 
-    def make_views(self) -> TwoViews:
-        """Return the augmentations in their state before the first step."""
-        views = build_views(self.config, self.shard_set, self.statistics, self.ranks)
-        if self.config.compile != "no" and self.ranks.world == 1:  # gathering is no part of a graph
-            views.compile()
-        return views
+    def _make_step(self) -> Step:
+        """Return the step of the kind that the config asks for."""
+        model: nn.Module = self.model
+        if self.kind == "compiled":
+            self.views.compile(fullgraph=True)
+            model = torch.compile(model)  # type: ignore[assignment]
+        if self.kind != "graph":
+            return PlainStep(self.views, model, self.optimiser, self.bf16, self.clock.mark)
+        return GraphedStep(PlainStep(self.views, model, self.optimiser, self.bf16), self.device)
 
-    def take_step(self, batch: Batch) -> Tensor:
+    def take_step(self, inputs: Inputs) -> Tensor:
         """Train on one batch; return the loss and its two terms on the device, float32 [3]."""
-        terms = self.compute(batch, self.views)
+        self.clock.mark("copy")
         factor = warmup_cosine(self.step, self.total_steps, self.warmup_steps)
         set_rate(self.optimiser, factor)
-        self.optimiser.step()
-        self.step += 1
-        self.clock.mark("optimiser")
-        return terms
-
-    def compute(self, batch: Batch, views: TwoViews) -> Tensor:
-        """Do a step without the optimiser's part; return the loss and its terms, float32 [3]."""
-        self.clock.mark("copy")
-        view_a, view_b = views(batch.crops, *self._keys(batch))
-        self.clock.mark("views")
         # Dropout depends on the step, so a resumed run drops what the interrupted one did.
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            outcome: Outcome = self.model(view_a, view_b)
-        self.optimiser.zero_grad(set_to_none=True)
-        outcome.terms.loss.backward()
-        self.latest = outcome.correlation, outcome.embeddings
-        self.clock.mark("forward and backward")
-        return torch.stack([term.detach().float() for term in outcome.terms])
+        with exact_products():
+            self.latest = self.run_step(*inputs)
+        if self.kind == "graph":
+            self.clock.mark("whole step")
+        self.step += 1
+        return self.latest.losses
 
-    def batches(self) -> Iterator[Batch]:
+    @contextmanager
+    def rewound(self) -> Iterator[None]:
+        """Undo the steps that are taken inside; what they warmed up, compiled or captured stays."""
+        before, step = self._tensors(), self.step
+        kept = [x.detach().clone() for x in before]
+        yield
+        known = {id(x) for x in before}
+        with torch.no_grad():
+            for x, value in zip(before, kept, strict=True):
+                x.copy_(value)
+            for x in self._tensors():
+                if id(x) not in known:  # of an optimiser, which begins with zeros
+                    x.zero_()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step, self.latest = step, None
+        self.clock.lap()
+
+    def _tensors(self) -> list[Tensor]:
+        """Return all tensors that a step changes, but for gradients."""
+        of_optimiser = [
+            value
+            for values in self.optimiser.state.values()
+            for value in values.values()
+            if isinstance(value, Tensor)
+        ]
+        parts: list[nn.Module] = [self.network, self.views]
+        return [
+            *of_optimiser,
+            *(x for part in parts for x in (*part.parameters(), *part.buffers())),
+        ]
+
+    def batches(self) -> Iterator[Inputs]:
         """Yield this process's rows of the remaining batches."""
         stream = self.reader.batches(self.step, self.total_steps - self.step)
-        return feed(stream, self.device, self.clock)
-
-    def _keys(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the keys of the random streams of views A and B, int64 [N] each."""
-        seed = self.config.seed
-        return (
-            sample_keys(seed, batch.epochs, batch.clips, 0),
-            sample_keys(seed, batch.epochs, batch.clips, 1),
-        )
+        return feed(stream, self.device, self.clock, self.config.seed)
 
     def checkpoint(self) -> Checkpoint:
         mean, std = self.views.norm.statistics()
@@ -139,7 +157,7 @@ class Trainer:
             step=self.step,
             training={
                 "projector": self.network.projector.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
+                "optimiser": optimiser_state(self.optimiser),
                 "norm": self.views.norm.state_dict(),
             },
         )
@@ -159,13 +177,13 @@ class Trainer:
             raise UserError("this checkpoint is an encoder alone; resume from checkpoint.pt")
         self.network.encoder.load_state_dict(checkpoint.state)
         self.network.projector.load_state_dict(checkpoint.training["projector"])
-        self.optimiser.load_state_dict(checkpoint.training["optimiser"])
+        load_optimiser_state(self.optimiser, checkpoint.training["optimiser"])
         self.views.norm.load_state_dict(checkpoint.training["norm"])
         self.step = checkpoint.step
         earlier = min(self.step, -(-self.views.memory // self.config.batch))
         stream = self.reader.batches(self.step - earlier, earlier)
-        for batch in feed(stream, self.device, self.clock):
-            self.views.remember(batch.crops)
+        for inputs in feed(stream, self.device, self.clock, self.config.seed):
+            self.views.remember(inputs.crops)
 
 
 def _reader(config: TrainConfig, shard_set: ShardSet, ranks: Ranks) -> CropReader:

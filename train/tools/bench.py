@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -18,13 +18,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from audio_barlow_twins.shards.base.cli import say
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
-from audio_barlow_twins.shards.read.reader import Batch
 from audio_barlow_twins.shards.stored.form import logmel_form, wave_form
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.shardset import ShardSet
 
+from ..config import StepKind
 from ..presets import PRESETS
 from ..run.summary import PAPER_CLIPS, PAPER_EPOCHS
+from ..step.feed import Inputs
 from ..step.ranks import Ranks, choose_device
 from ..step.trainer import Trainer
 from ..views.base import WaveView
@@ -51,12 +52,12 @@ class Bench:
     """Timings of streamed and resident steps, alternately; the median counts."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto: a GPU if there is one."""
-    compile: tuple[Literal["no", "default", "reduce-overhead", "max-autotune"], ...] = ("no",)
-    """Modes of torch.compile to measure, one after the other."""
+    step: tuple[StepKind, ...] = ("auto",)
+    """Kinds of step to measure, one after the other; see `abt train PRESET --help`."""
     profile: int = 0
     """Also list this many of the most expensive operations of a step."""
     json: Path | None = None
-    """Write all figures to this file."""
+    """Write all figures to this file, anew after every measurement."""
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.presets) - set(PRESETS)):
@@ -79,9 +80,9 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             sets: dict[bool, ShardSet] = {}
             for name in self.presets:
-                for mode in self.compile:
+                for kind in self.step:
                     given = PRESETS[name][1]
-                    config = replace(given, batch=self.batch, compile=mode, device=self.device)
+                    config = replace(given, batch=self.batch, step=kind, device=self.device)
                     waves = bool(of_kind(config.chain, WaveView))
                     if waves not in sets:
                         form = wave_form() if waves else logmel_form(FrontEnd())
@@ -90,21 +91,28 @@ class Bench:
                         )
                     trainer = Trainer(config, sets[waves], Ranks(device=device))
                     with trainer.reader:
-                        step = measure(trainer, f"{name}, compile {mode}", self.steps, self.rounds)
+                        step = measure(trainer, name, self.steps, self.rounds)
                         say(step.describe(peak))
                         if self.profile:
                             say(operations(trainer, self.profile))
                     found.append(asdict(step))
-        if self.json:
-            with replacing(self.json) as scratch:
-                scratch.write_text(json.dumps({"chip": chip(device), "steps": found}, indent=1))
+                    self._write(device, found)
+
+    def _write(self, device: torch.device, found: list[dict[str, Any]]) -> None:
+        if not self.json:
+            return
+        facts = {"chip": chip(device), "torch": torch.__version__, "steps": found}
+        with replacing(self.json) as scratch:
+            scratch.write_text(json.dumps(facts, indent=1))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class Timing:
     """The measurements of one kind of step."""
 
-    name: str
+    preset: str
+    kind: str
+    """plain, compiled or graph."""
     batch: int
     streamed_s: float
     """Seconds per step with batches from shards."""
@@ -123,7 +131,7 @@ class Step:
         hours = PAPER_EPOCHS * PAPER_CLIPS / self.batch * self.streamed_s / 3600
         parts = ", ".join(f"{part} {100 * share:.1f} %" for part, share in self.shares.items())
         return (
-            f"\n{self.name}, batch {self.batch}\n"
+            f"\n{self.preset}, {self.kind} steps of {self.batch}\n"
             f"  streamed {1000 * self.streamed_s:.2f} ms a step, resident "
             f"{1000 * self.resident_s:.2f} ms: ratio {self.streamed_s / self.resident_s:.3f}\n"
             f"  {self.batch / self.streamed_s:,.0f} clips/s, "
@@ -133,9 +141,9 @@ class Step:
         )
 
 
-def measure(trainer: Trainer, name: str, steps: int, rounds: int) -> Step:
+def measure(trainer: Trainer, preset: str, steps: int, rounds: int) -> Timing:
     """Time streamed and resident steps alternately."""
-    resident = cycle([copied(batch) for batch in islice(trainer.batches(), RESIDENT)])
+    resident = cycle([copied(inputs) for inputs in islice(trainer.batches(), RESIDENT)])
     with FlopCounterMode(display=False) as counter:
         trainer.take_step(next(resident))
     timed(trainer, resident, WARM_UP)
@@ -148,8 +156,9 @@ def measure(trainer: Trainer, name: str, steps: int, rounds: int) -> Step:
         streamed_s.append(timed(trainer, stream, steps))
         _, shares = trainer.clock.lap()
         del stream
-    return Step(
-        name=name,
+    return Timing(
+        preset=preset,
+        kind=trainer.kind,
         batch=trainer.config.batch,
         streamed_s=median(streamed_s),
         resident_s=median(resident_s),
@@ -159,24 +168,24 @@ def measure(trainer: Trainer, name: str, steps: int, rounds: int) -> Step:
     )
 
 
-def timed(trainer: Trainer, batches: Iterator[Batch], steps: int) -> float:
+def timed(trainer: Trainer, batches: Iterator[Inputs], steps: int) -> float:
     """Take some steps; return seconds per step."""
     synchronise(trainer.device)
     begin = time.perf_counter()
-    for batch in islice(batches, steps):
-        trainer.take_step(batch)
+    for inputs in islice(batches, steps):
+        trainer.take_step(inputs)
     synchronise(trainer.device)
     return (time.perf_counter() - begin) / steps
 
 
-def copied(batch: Batch) -> Batch:
+def copied(inputs: Inputs) -> Inputs:
     """Copy a batch, whose memory the reader will reuse."""
-    return Batch(batch.crops.clone(), batch.clips.clone(), batch.epochs.clone(), batch.starts)
+    return Inputs(*(x.clone() for x in inputs))
 
 
 def operations(trainer: Trainer, rows: int) -> str:
     """Profile some steps; return a table of the operations by their own time."""
-    batches = [copied(batch) for batch in islice(trainer.batches(), 3)]
+    batches = [copied(inputs) for inputs in islice(trainer.batches(), 3)]
     gpu = trainer.device.type == "cuda"
     kinds = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * gpu]
     with profile(activities=kinds) as profiler:

@@ -20,8 +20,8 @@ from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards
 
 from ..config import WaveNames
 from ..views.bank import Bank
-from ..views.base import Chain, View, ViewContext, WaveView, fit
-from ..views.draws import Draws, sample_keys
+from ..views.base import Chain, View, ViewContext, WaveView, draws_of, fit
+from ..views.draws import sample_keys
 from ..views.pipeline import apply_chain, needed_samples
 from ..views.registry import default_views, make_chain, view_names
 from .clips import find_wave
@@ -99,8 +99,9 @@ def _cards(clip: str, x: Tensor, view: View, context: ViewContext, seed: int) ->
     yield card_of(f"{clip}: the clip", "unchanged", whole, log_mel)
     for number, (words, strength) in enumerate(strengths(view)):
         given = at_strength(view, strength)
-        keys = sample_keys(seed, torch.tensor(number), torch.zeros(1, dtype=torch.int64), 0)
-        made, drawn = apply_chain({view.name: given}, x, Draws(keys), context)
+        chain = {view.name: given}
+        keys = torch.from_numpy(sample_keys(seed, np.array([number]), np.zeros(1)))[0]
+        made, drawn = apply_chain(chain, x, draws_of(chain)(keys), context)
         (text,) = given.describe(drawn[view.name])
         yield card_of(f"{clip}: {words}", text, made[0].numpy(), log_mel)
 

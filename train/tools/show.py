@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,9 +83,9 @@ def make(config: Show, shard_set: ShardSet, crop: Tensor) -> tuple[Tensor, Tenso
     held = max(1, min(len(shard_set), views.memory))
     with CropReader(shard_set, frames=config.crop_frames, batch=held, seed=config.seed) as reader:
         views.remember(next(reader.batches(0, 1)).crops)
-    numbers = torch.arange(config.pairs)
-    keys = [sample_keys(config.seed, numbers * 0, numbers, view) for view in (0, 1)]
-    return views(crop.expand(config.pairs, *crop.shape), *keys)
+    numbers = np.arange(config.pairs)
+    keys = torch.from_numpy(sample_keys(config.seed, 0 * numbers, numbers))
+    return views(crop.expand(config.pairs, *crop.shape), keys)
 
 
 def loudest_crop(log_mel: Tensor, frames: int) -> Tensor:

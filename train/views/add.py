@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .base import Drawn, ViewContext, WaveView, fit, number, span
-from .draws import MAX_INTEGERS, Draws
+from .draws import MAX_INTEGERS, WORD, Numbers, Range, normals
 from .dsp.filter import decibels
 
 SILENT = 1e-12
@@ -23,28 +23,28 @@ def add_at(x: Tensor, other: Tensor, snr_db: Tensor) -> Tensor:
     return torch.addcmul(x, other, scale[:, None])
 
 
-def coloured_noise(seeds: Tensor, slope_db: Tensor, n_samples: int) -> Tensor:
+def coloured_noise(words: Tensor, slope_db: Tensor, n_samples: int) -> Tensor:
     """Return normal noise of any level, float32 [N, n_samples], with nothing at 0 Hz.
 
     Args:
-        seeds: key of each sample's noise, int64 [N].
+        words: each sample's random bits, int64 [N].
         slope_db: change of the power spectral density per octave, dB [N]: 0 is white noise, -3
             pink, -6 brown, 3 blue.
     """
     bins = n_samples // 2 + 1
-    spectrum = torch.view_as_complex(Draws(seeds).normals(2 * bins).unflatten(1, (bins, 2)))
-    bin_ = torch.arange(bins, device=seeds.device)
+    spectrum = torch.view_as_complex(normals(words, 2 * bins).unflatten(1, (bins, 2)))
+    bin_ = torch.arange(bins, device=words.device)
     level = decibels(slope_db[:, None] * bin_.clamp_min(1).log2()) * (bin_ > 0)
     return torch.fft.irfft(spectrum * level, n=n_samples)
 
 
 def room_response(
-    seeds: Tensor, rt60_s: Tensor, direct_db: Tensor, longest_s: float, sample_rate: int
+    words: Tensor, rt60_s: Tensor, direct_db: Tensor, longest_s: float, sample_rate: int
 ) -> Tensor:
     """Return impulse responses of rooms: the direct sound, then noise that decays exponentially.
 
     Args:
-        seeds: key of each sample's room, int64 [N].
+        words: each sample's random bits, int64 [N].
         rt60_s: time in which the energy decays by 60 dB, seconds [N].
         direct_db: energy of the direct sound over that of the noise, dB [N].
         longest_s: length of the response, seconds; the noise is cut off there.
@@ -53,9 +53,9 @@ def room_response(
         Responses, float32 [N, samples]; the first sample is the direct sound, 1.
     """
     n_samples = max(2, math.ceil(longest_s * sample_rate))
-    time = torch.arange(1, n_samples, device=seeds.device) / sample_rate
+    time = torch.arange(1, n_samples, device=words.device) / sample_rate
     decay = torch.exp(-3 * math.log(10) * time / rt60_s[:, None])
-    tail = Draws(seeds).normals(n_samples - 1) * decay
+    tail = normals(words, n_samples - 1) * decay
     tail = tail * (decibels(-direct_db) / tail.square().sum(1).sqrt())[:, None]
     return torch.cat([torch.ones_like(tail[:, :1]), tail], 1)
 
@@ -78,8 +78,8 @@ class ColouredNoise(WaveView, name="coloured-noise"):
 
     text = "noise of {slope_db:+.1f} dB an octave, {snr_db:.0f} dB below the clip"
 
-    def draw(self, draws: Draws, context: ViewContext) -> Drawn:
-        return super().draw(draws, context) | {"seed": draws.integers(MAX_INTEGERS)}
+    def numbers(self) -> Numbers:
+        return super().numbers() | {"seed": WORD}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
         noise = coloured_noise(drawn["seed"], drawn["slope_db"], x.shape[1])
@@ -96,9 +96,9 @@ class Background(WaveView, name="background"):
 
     text = "another clip, {snr_db:.0f} dB below"
 
-    def draw(self, draws: Draws, context: ViewContext) -> Drawn:
-        """Draw `snr_db`, and `age` as a share of the earlier clips."""
-        return super().draw(draws, context) | {"age": draws.uniform(0, 1)}
+    def numbers(self) -> Numbers:
+        """Return the range of `snr_db`, and `age` as a share of the earlier clips."""
+        return super().numbers() | {"age": Range(0, 1)}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
         filled = context.bank.filled.clamp(max=self.memory)
@@ -116,8 +116,8 @@ class Reverb(WaveView, name="reverb"):
 
     text = "room of {rt60_s:.2f} s, {direct_db:.0f} dB below the direct sound"
 
-    def draw(self, draws: Draws, context: ViewContext) -> Drawn:
-        return super().draw(draws, context) | {"seed": draws.integers(MAX_INTEGERS)}
+    def numbers(self) -> Numbers:
+        return super().numbers() | {"seed": WORD}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
         response = room_response(

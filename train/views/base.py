@@ -15,8 +15,11 @@ tools know its name:
 
     abt --import my_views train demo --views hum mixup --ranges.hum.level 0 0.05
 
+A view that draws more than one number from each of its ranges says so in `numbers`, and turns what
+was drawn into what it uses in `derive`.
+
 Nothing in a view may wait for the device. The result for a sample may depend only on its own
-numbers, which come from `draws`, not on its place in the batch or on other samples.
+numbers, not on its place in the batch or on other samples.
 """
 
 import math
@@ -31,7 +34,7 @@ from torch.nn.functional import pad
 from audio_barlow_twins.shards.base.errors import UserError
 
 from .bank import Bank
-from .draws import Draws
+from .draws import Draws, Numbers, Range
 
 Drawn = dict[str, Tensor]
 """Numbers of N samples by name, each [N] or [N, …]."""
@@ -45,12 +48,6 @@ class Span:
 
     octaves: bool
     mild: float | None
-
-    def draw(self, draws: Draws, low: float, high: float) -> Tensor:
-        """Draw from [low, high) for every sample, float32 [N]."""
-        if not self.octaves:
-            return draws.uniform(low, high)
-        return draws.uniform(math.log2(low), math.log2(high)).exp2().clamp(low, high)
 
 
 def span(
@@ -119,14 +116,23 @@ class View:
             if "inside" in option.metadata:
                 self._check(option.name, *option.metadata["inside"])
 
-    def __call__(self, x: Tensor, draws: Draws, context: ViewContext) -> tuple[Tensor, Drawn]:
-        """Draw numbers and change samples; return the changed samples and the numbers."""
-        drawn = self.draw(draws, context)
+    def __call__(self, x: Tensor, drawn: Drawn, context: ViewContext) -> tuple[Tensor, Drawn]:
+        """Change samples by the numbers drawn for them; return them and what `derive` returned."""
+        drawn = self.derive(drawn, context)
         return self.change(x, drawn, context), drawn
 
-    def draw(self, draws: Draws, context: ViewContext) -> Drawn:
-        """Draw numbers for every sample: one from each range, in the order of the options."""
-        return {option: self.sample(option, draws) for option in self.spans}
+    def numbers(self) -> Numbers:
+        """Return what to draw for every sample: one number from each range."""
+        return {option: self.range_of(option) for option in self.spans}
+
+    def range_of(self, option: str) -> Range:
+        """Return an option that is a range, as something to draw from."""
+        low, high = getattr(self, option)
+        return Range(low, high, self.spans[option].octaves)
+
+    def derive(self, drawn: Drawn, context: ViewContext) -> Drawn:
+        """Return what `change` and `phrase` use, from the `numbers` that were drawn."""
+        return drawn
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
         """Change every sample, float32 [N, T] or [N, T, F]."""
@@ -135,10 +141,6 @@ class View:
     def needed(self, n_out: int, sample_rate: int) -> int:
         """Return how many samples a clip needs for `n_out` samples without zeros at the end."""
         return n_out
-
-    def sample(self, option: str, draws: Draws) -> Tensor:
-        """Draw from one of the ranges for every sample, float32 [N]."""
-        return self.spans[option].draw(draws, *getattr(self, option))
 
     def describe(self, drawn: Drawn) -> list[str]:
         """Return what was done to each sample, '' if nothing; waits for the device."""
@@ -168,12 +170,16 @@ class WaveView(View):
     probability: float = number(0.5, inside=(0, 1))
     """Share of samples that are changed, 0 to 1."""
 
-    def __call__(self, x: Tensor, draws: Draws, context: ViewContext) -> tuple[Tensor, Drawn]:
-        """Draw and change; samples that `applied` excludes draw as many numbers but stay."""
-        applied = draws.uniform(0, 1) < self.probability
-        changed, drawn = super().__call__(x, draws, context)
+    def __call__(self, x: Tensor, drawn: Drawn, context: ViewContext) -> tuple[Tensor, Drawn]:
+        """Change the samples that `applied` names; the others draw as many numbers but stay."""
+        applied = drawn["applied"] < self.probability
+        drawn = {name: values for name, values in drawn.items() if name != "applied"}
+        changed, drawn = super().__call__(x, drawn, context)
         x = torch.where(applied[:, None], changed, fit(x, changed.shape[1]))
         return x, {"applied": applied} | drawn
+
+    def numbers(self) -> Numbers:
+        return {"applied": Range(0, 1)} | super().numbers()
 
 
 class LogmelView(View):
@@ -182,6 +188,11 @@ class LogmelView(View):
 
 Chain = dict[str, View]
 """Views by their names, in the order in which they are applied."""
+
+
+def draws_of(chain: Chain, device: torch.device | None = None) -> Draws:
+    """Return what draws all numbers of a chain."""
+    return Draws({name: view.numbers() for name, view in chain.items()}, device)
 
 
 def _register(name: str, view: type[View]) -> None:

@@ -1,16 +1,19 @@
-"""Counter-based random numbers: one independent stream per sample, computed on its device.
+"""Counter-based random numbers: one independent stream per sample and view, made on the device.
 
 The n-th number of a stream is a hash of its key and n (SplitMix64, Steele et al., 2014), so what a
 clip draws depends neither on its place in the batch, nor on the number of devices, nor on whether
-the run was resumed.
+the run was resumed. The keys of a batch are hashed on the host and travel with it; all numbers of a
+chain of views are drawn at once.
 """
 
 import hashlib
 import math
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 MAX_INTEGERS = 2**31
 
@@ -18,87 +21,155 @@ _GAMMA = 0x9E3779B97F4A7C15
 _FACTORS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
-class Draws:
-    """Streams of random numbers, one per key of `sample_keys`, int64 [N].
+class Range(NamedTuple):
+    """Numbers to draw uniformly from [low, high), or on a logarithmic scale."""
 
-    Every call takes the next number of each stream.
+    low: float
+    high: float
+    octaves: bool = False
+
+
+WORD = None
+"""Instead of a Range: 64 random bits, int64, for `below` and `normals`."""
+Numbers = dict[str, Range | None]
+"""What a view draws for every sample, in this order."""
+
+
+class Draws(nn.Module):
+    """Draw the numbers of several views at once, each view from streams of its own.
+
+    Args:
+        views: what each draws, by its name. What a view gets depends on no other view.
     """
 
-    def __init__(self, keys: Tensor) -> None:
+    streams: Tensor
+    places: Tensor
+    bounds: Tensor
+
+    def __init__(self, views: Mapping[str, Numbers], device: torch.device | None = None) -> None:
+        super().__init__()
+        kinds = {(view, name): each for view, of in views.items() for name, each in of.items()}
+        order = sorted(kinds, key=lambda key: _rank(kinds[key]))
+        self.rows = {key: order.index(key) for key in kinds}
+        """Where each number is: octaves come first, then the other ranges, then words."""
+        self.n_octaves, self.n_ranges = (
+            sum(_rank(kind) <= rank for kind in kinds.values()) for rank in (0, 1)
+        )
+        place = {(view, name): n for view, of in views.items() for n, name in enumerate(of, 1)}
+        ranges = [each for key in order if (each := kinds[key]) is not WORD]
+        constants: dict[str, np.ndarray] = {
+            "streams": np.array([_hash(view) for view, _ in order], np.uint64).view(np.int64),
+            "places": _times_gamma([place[key] for key in order]).view(np.int64),
+            "bounds": np.array([_bounds(each) for each in ranges], np.float32).reshape(-1, 5).T,
+        }
+        for name, value in constants.items():
+            made = torch.from_numpy(np.expand_dims(value, -1).copy()).to(device)
+            self.register_buffer(name, made, persistent=False)
+
+    def forward(self, keys: Tensor) -> dict[str, dict[str, Tensor]]:
+        """Draw for the samples with these keys, int64 [N], see `sample_keys`.
+
+        Returns:
+            Numbers by view and name, [N] each: float32, in multiples of 2^-24 of the range (or of
+            its logarithm), without its upper end; or words, int64.
+        """
         if keys.dtype != torch.int64 or keys.ndim != 1:
             raise ValueError(
                 f"keys are {keys.dtype} {list(keys.shape)}; give int64 [N], see sample_keys"
             )
-        self._keys = keys
-        self._calls = 0
-
-    def substream(self, name: str) -> "Draws":
-        """Return streams that are independent of these and of those with any other name."""
-        digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
-        return Draws(_mix(self._keys ^ _signed(int.from_bytes(digest, "little"))))
-
-    def uniform(self, low: float, high: float) -> Tensor:
-        """Draw from U(low, high): float32 [N], multiples of 2^-24 of the span, `high` excluded."""
-        unit = _shift(self._next(), 40).to(torch.float32) * 2**-24
-        # Rounding of the last multiples may reach `high`.
-        last = np.nextafter(np.float32(high), np.float32(low))
-        return (unit * (high - low) + low).clamp(max=float(last))
-
-    def integers(self, high: Tensor | int) -> Tensor:
-        """Draw integers uniformly from [0, high): int64 [N].
-
-        The bound is in [1, 2^31], for all samples or int64 [N]. Values of a tensor are not checked,
-        as that would wait for the device.
-        """
-        if isinstance(high, int) and not 1 <= high <= MAX_INTEGERS:
-            raise ValueError(f"integers below {high} were asked for; choose from [1, 2^31]")
-        return (_shift(self._next(), 32) * high) >> 32
-
-    def normals(self, count: int) -> Tensor:
-        """Draw `count` numbers of N(0, 1) per sample, float32 [N, count], by Box and Muller.
-
-        They are a separate stream, keyed by one number of the sample's; the first ones do not
-        depend on `count`.
-        """
-        words = torch.arange(1, (count + 1) // 2 + 1, device=self._keys.device) * _signed(_GAMMA)
-        bits = _mix(self._next()[:, None] + words)
-        # 1 - u lies in (0, 1], so the logarithm is finite.
-        radius = (1 - _shift(bits, 40).to(torch.float32) * 2**-24).log_().mul_(-2).sqrt_()
-        angle = (bits & 0xFFFFFF).to(torch.float32) * (2 * math.pi * 2**-24)
-        pairs = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)
-        return pairs.flatten(1)[:, :count]
-
-    def _next(self) -> Tensor:
-        """Draw 64 random bits per sample, int64 [N]."""
-        self._calls += 1
-        return _mix(self._keys + _signed(self._calls * _GAMMA))
+        words = _mix(_mix(keys ^ self.streams) + self.places)
+        units = shift(words[: self.n_ranges], 40).to(torch.float32) * 2**-24
+        low, width, last, least, most = self.bounds
+        values = torch.minimum(units * width + low, last)  # rounding may have reached the end
+        # In float64, since rounded float32 is then the same for every place in the tensor.
+        values[: self.n_octaves].copy_(values[: self.n_octaves].double().exp2_())
+        values = values.clamp(least, most)
+        found: dict[str, dict[str, Tensor]] = {view: {} for view, _ in self.rows}
+        for (view, name), row in self.rows.items():
+            found[view][name] = values[row] if row < self.n_ranges else words[row]
+        return found
 
 
-def sample_keys(seed: int, epoch: Tensor, clip: Tensor, view: int) -> Tensor:
-    """Hash what identifies a view of a clip into the key of its random stream, int64 [N].
+def sample_keys(seed: int, epochs: np.ndarray, clips: np.ndarray) -> np.ndarray:
+    """Hash what identifies the views of clips into the keys of their random streams.
 
     Args:
         seed: of the run.
-        epoch: of every sample, int64 [N] or a scalar tensor.
-        clip: index of every sample's clip in the data set, int64 [N].
-        view: 0 for view A, 1 for view B.
+        epochs: of every clip, integers [N].
+        clips: index of every clip in the data set, integers [N].
+
+    Returns:
+        int64 [2, N]: of views A, then of views B.
     """
-    keys = _mix(torch.full_like(clip, _signed(seed + _GAMMA)))
-    for part in (epoch, clip, view):
-        keys = _mix((keys ^ part) + _signed(_GAMMA))
-    return keys
+    views = np.arange(2, dtype=np.uint64)[:, None]
+    keys = _mix_host(np.array([(seed + _GAMMA) % 2**64], np.uint64))
+    for part in (epochs, clips, views):
+        keys = _mix_host((keys ^ part.astype(np.uint64)) + np.uint64(_GAMMA))
+    return keys.view(np.int64)
+
+
+def below(words: Tensor, high: Tensor | int) -> Tensor:
+    """Turn words [N] into uniform integers from [0, high): int64 [N].
+
+    The bound is in [1, 2^31], for all samples or int64 [N]; it is not checked, as that would wait
+    for the device.
+    """
+    return (shift(words, 32) * high) >> 32
+
+
+def normals(words: Tensor, count: int) -> Tensor:
+    """Make `count` numbers of N(0, 1) of every word, float32 [N, count], by Box and Muller.
+
+    The first ones do not depend on `count`.
+    """
+    steps = torch.arange(1, (count + 1) // 2 + 1, device=words.device) * _signed(_GAMMA)
+    bits = _mix(words[:, None] + steps)
+    # 1 - u lies in (0, 1], so the logarithm is finite.
+    radius = (1 - shift(bits, 40).to(torch.float32) * 2**-24).log_().mul_(-2).sqrt_()
+    angle = (bits & 0xFFFFFF).to(torch.float32) * (2 * math.pi * 2**-24)
+    pairs = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)
+    return pairs.flatten(1)[:, :count]
+
+
+def shift(bits: Tensor, places: int) -> Tensor:
+    """Shift right and fill with zeros; int64's own shift repeats the sign."""
+    return (bits >> places) & ((1 << (64 - places)) - 1)
+
+
+def _rank(kind: Range | None) -> int:
+    return 2 if kind is WORD else int(not kind.octaves)
+
+
+def _bounds(range_: Range) -> tuple[float, ...]:
+    """Return start and width of the uniform numbers, their last, and the bounds of the result."""
+    low, high, octaves = range_
+    if octaves:
+        low, high = math.log2(low), math.log2(high)
+    last = float(np.nextafter(np.float32(high), np.float32(low)))
+    bounds = (range_.low, range_.high) if octaves else (-math.inf, math.inf)
+    return low, high - low, last, *bounds
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+
+
+def _times_gamma(places: list[int]) -> np.ndarray:
+    return np.array(places, np.uint64) * np.uint64(_GAMMA)
 
 
 def _mix(bits: Tensor) -> Tensor:
     """Apply the finaliser of SplitMix64, int64 to int64."""
-    for shift, factor in _FACTORS:
-        bits = (bits ^ _shift(bits, shift)) * _signed(factor)
-    return bits ^ _shift(bits, 31)
+    for places, factor in _FACTORS:
+        bits = (bits ^ shift(bits, places)) * _signed(factor)
+    return bits ^ shift(bits, 31)
 
 
-def _shift(bits: Tensor, places: int) -> Tensor:
-    """Shift right and fill with zeros; int64's own shift repeats the sign."""
-    return (bits >> places) & ((1 << (64 - places)) - 1)
+def _mix_host(bits: np.ndarray) -> np.ndarray:
+    """Apply the finaliser of SplitMix64, uint64 to uint64."""
+    for places, factor in _FACTORS:
+        bits = (bits ^ (bits >> np.uint64(places))) * np.uint64(factor)
+    return bits ^ (bits >> np.uint64(31))
 
 
 def _signed(word: int) -> int:

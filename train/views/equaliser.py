@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from .base import Drawn, ViewContext, WaveView, number, span
-from .draws import Draws
-from .dsp.filter import Kind, limit_bandwidth, second_order, section
+from .draws import Numbers
+from .dsp.filter import Kind, limit_bandwidth, second_order, sections
 from .dsp.recursion import Recursion
 
 FLAT = 0.5**0.5
@@ -71,26 +71,30 @@ class Equaliser(WaveView, name="equaliser"):
     peaks: int = number(2, inside=(0, 100))
     """Number of peaks, 0 or more; the time grows in proportion."""
 
-    def draw(self, draws: Draws, context: ViewContext) -> Drawn:
-        """Draw `frequency_hz`, `q` and `gain_db` of every band, float32 [N, bands]."""
+    def numbers(self) -> Numbers:
+        """Return the ranges of every band's frequency and gain, and of every peak's quality."""
         corners = ["low_hz", *["peak_hz"] * self.peaks, "high_hz"]
-        q = [self.sample("q", draws) for _ in range(self.peaks)]
-        flat = torch.full_like(draws.uniform(0, 1), FLAT)
+        wanted = {f"frequency_hz {i}": corner for i, corner in enumerate(corners)}
+        wanted |= {f"gain_db {i}": "gain_db" for i in range(len(corners))}
+        wanted |= {f"q {i}": "q" for i in range(1, len(corners) - 1)}
+        ranges = {name: self.range_of(option) for name, option in wanted.items()}
+        return {"applied": super().numbers()["applied"]} | ranges
+
+    def derive(self, drawn: Drawn, context: ViewContext) -> Drawn:
+        """Return `frequency_hz`, `q` and `gain_db` of every band, float32 [N, bands]."""
+        bands = range(self.peaks + 2)
+        flat = torch.full_like(drawn["gain_db 0"], FLAT)
         return {
-            "frequency_hz": torch.stack([self.sample(corner, draws) for corner in corners], 1),
-            "q": torch.stack([flat, *q, flat], 1),
-            "gain_db": torch.stack([self.sample("gain_db", draws) for _ in corners], 1),
+            name: torch.stack([drawn.get(f"{name} {band}", flat) for band in bands], 1)
+            for name in ("frequency_hz", "q", "gain_db")
         }
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
         peaks: list[Kind] = ["peak"] * self.peaks
         kinds: list[Kind] = ["low shelf", *peaks, "high shelf"]
-        bands = torch.stack([drawn[name] for name in ("frequency_hz", "q", "gain_db")])
-        sections = [
-            section(kind, *band, sample_rate=context.sample_rate)
-            for kind, band in zip(kinds, bands.unbind(2), strict=True)
-        ]
-        return functools.reduce(Recursion.then, sections)(x)
+        frequency_hz, q, gain_db = (drawn[name].T for name in ("frequency_hz", "q", "gain_db"))
+        chained = sections(kinds, frequency_hz, q, gain_db, context.sample_rate)
+        return functools.reduce(Recursion.then, chained)(x)
 
     def phrase(self, row: dict[str, Any]) -> str:
         bands = zip(row["gain_db"], row["frequency_hz"], strict=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .base import Drawn, LogmelView, ViewContext, number, span
-from .draws import MAX_INTEGERS, Draws
+from .draws import MAX_INTEGERS, WORD, Numbers, Range, below, normals
 
 LOG_EPS = math.log(torch.finfo(torch.float32).eps)
 CUBIC_A = -0.75
@@ -28,9 +28,12 @@ class Mixup(LogmelView, name="mixup"):
     memory: int = number(2048, inside=(1, MAX_INTEGERS))
     """Number of recent clips to choose from."""
 
-    def draw(self, draws: Draws, context: ViewContext) -> Drawn:
+    def numbers(self) -> Numbers:
+        return {"share": Range(0, self.alpha), "age": WORD}
+
+    def derive(self, drawn: Drawn, context: ViewContext) -> Drawn:
         held = context.bank.filled.clamp(1, self.memory)
-        return {"share": draws.uniform(0, self.alpha), "age": draws.integers(held)}
+        return drawn | {"age": below(drawn["age"], held)}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
         share = drawn["share"][:, None, None]
@@ -50,14 +53,18 @@ class RandomResizeCrop(LogmelView, name="rrc"):
     canvas: float = number(1.5, inside=(1, 1e3))
     """Length of the canvas of zeros relative to the clip's, 1 or more."""
 
-    def draw(self, draws: Draws, context: ViewContext) -> Drawn:
-        """Draw windows in the canvas: height and top in bins, width and left in frames."""
+    def numbers(self) -> Numbers:
+        scale = self.range_of("scale")
+        return {"height": scale, "width": scale, "top": WORD, "left": WORD}
+
+    def derive(self, drawn: Drawn, context: ViewContext) -> Drawn:
+        """Return windows in the canvas: height and top in bins, width and left in frames."""
         n_frames, n_mels = context.shape
         canvas_frames = int(self.canvas * n_frames)
-        height = (self.sample("scale", draws) * n_mels).to(torch.int64).clamp(1, n_mels)
-        width = (self.sample("scale", draws) * n_frames).to(torch.int64).clamp(1, canvas_frames)
-        top = draws.integers(n_mels - height + 1)
-        left = draws.integers(canvas_frames - width + 1)
+        height = (drawn["height"] * n_mels).to(torch.int64).clamp(1, n_mels)
+        width = (drawn["width"] * n_frames).to(torch.int64).clamp(1, canvas_frames)
+        top = below(drawn["top"], n_mels - height + 1)
+        left = below(drawn["left"], canvas_frames - width + 1)
         return {"height": height, "top": top, "width": width, "left": left}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
@@ -74,8 +81,8 @@ class RandomLinearFader(LogmelView, name="rlf"):
     gain: float = number(1.0, inside=(0, 1e6))
     """Each end of the line is U(-this, this), in units of the normalised log-mel."""
 
-    def draw(self, draws: Draws, context: ViewContext) -> Drawn:
-        return {end: draws.uniform(-self.gain, self.gain) for end in ("head", "tail")}
+    def numbers(self) -> Numbers:
+        return {end: Range(-self.gain, self.gain) for end in ("head", "tail")}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
         time = torch.linspace(0, 1, x.shape[1], device=x.device)
@@ -88,13 +95,12 @@ class Noise(LogmelView, name="noise"):
     deviation: float = number(0.2, inside=(0, 1))
     """Largest standard deviation l of the noise, 0 to 1; each clip's l is U(0, this)."""
 
-    def draw(self, draws: Draws, context: ViewContext) -> Drawn:
-        deviation = draws.uniform(0, self.deviation)
-        return {"deviation": deviation, "noise": draws.normals(math.prod(context.shape))}
+    def numbers(self) -> Numbers:
+        return {"deviation": Range(0, self.deviation), "noise": WORD}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
         deviation = drawn["deviation"][:, None, None]
-        z = deviation * drawn["noise"].view_as(x)
+        z = deviation * normals(drawn["noise"], math.prod(context.shape)).view_as(x)
         return _add_powers(x, 1 - deviation, z, torch.ones_like(deviation))
 
 
@@ -120,11 +126,18 @@ def resize_weights(start: Tensor, length: Tensor, size: int) -> Tensor:
     position = torch.arange(size, device=start.device) * (length - 1)[:, None]
     whole = position // intervals
     rest = (position - whole * intervals).to(torch.float32) / intervals
-    taps = whole[..., None] + torch.arange(-1, 3, device=start.device)
-    taps = taps.clamp_min(0).minimum((length - 1)[:, None, None]) + start[:, None, None]
-    weights = cubic_weights(rest) * ((taps >= 0) & (taps < size))
-    matrices = weights.new_zeros(len(start), size, size)
-    return matrices.scatter_add_(2, taps.clamp(0, size - 1), weights)
+    places = whole[..., None] + torch.arange(-1, 3, device=start.device)
+    inside = (places >= 0) & (places < length[:, None, None])
+    weights = cubic_weights(rest)
+    outside = weights.masked_fill(inside, 0)
+    # What lies outside is the window's edge again. Only the outer two weights can; those between
+    # are zero there. So no two weights of an output meet in one place, in whichever order a device
+    # would add them.
+    weights[..., 1:3].add_(outside[..., ::3])
+    places = places + start[:, None, None]
+    places = torch.where((places >= 0) & (places < size), places, size)  # a column to be dropped
+    matrices = weights.new_zeros(len(start), size, size + 1)
+    return matrices.scatter_(2, places, weights * inside)[..., :size]
 
 
 def cubic_weights(rest: Tensor) -> Tensor:

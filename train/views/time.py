@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from .base import Drawn, ViewContext, WaveView, span
-from .draws import Draws
+from .draws import Numbers, Range
 from .dsp.vocoder import needed_samples, pitch_shift, time_stretch
 
 EDGE_MS = 2.0
@@ -38,9 +38,9 @@ class TimeMask(WaveView, name="time-mask"):
 
     text = "{length_ms:.0f} ms silenced, at {start:.0%}"
 
-    def draw(self, draws: Draws, context: ViewContext) -> Drawn:
-        """Draw `length_ms`, and `start` from 0 (at the beginning) to 1 (at the end)."""
-        return {"start": draws.uniform(0, 1)} | super().draw(draws, context)
+    def numbers(self) -> Numbers:
+        """Return the range of `length_ms`, and `start` from 0 (at the beginning) to 1 (the end)."""
+        return super().numbers() | {"start": Range(0, 1)}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
         length = (drawn["length_ms"] * context.sample_rate / 1000).clamp(max=x.shape[1])[:, None]

@@ -19,6 +19,7 @@ from audio_barlow_twins.train.run.preflight import Preflight, measure
 from audio_barlow_twins.train.run.session import train
 from audio_barlow_twins.train.run.summary import name_bottleneck, summarise
 from audio_barlow_twins.train.step.clock import PARTS, Clock
+from audio_barlow_twins.train.step.graph import WARM_UP
 from audio_barlow_twins.train.step.trainer import Trainer
 
 
@@ -94,21 +95,23 @@ def test_a_mode_sees_what_makes_the_host_wait() -> None:
 
 def test_no_step_reads_anything_back(config: TrainConfig, shard_set: ShardSet) -> None:
     trainer = Trainer(config, shard_set)
-    for number, batch in enumerate(trainer.batches()):
+    for number, inputs in enumerate(trainer.batches()):
         with HostReads() as reads:
-            trainer.take_step(batch)
+            trainer.take_step(inputs)
         assert reads.found == [], number
 
 
 @pytest.mark.gpu
-def test_no_step_waits_for_the_gpu(config: TrainConfig, shard_set: ShardSet) -> None:
-    trainer = Trainer(replace(config, device="cuda"), shard_set)
+@pytest.mark.parametrize("kind", ["plain", "graph"])
+def test_no_step_waits_for_the_gpu(config: TrainConfig, shard_set: ShardSet, kind: str) -> None:
+    trainer = Trainer(replace(config, device="cuda", step=kind, epochs=5), shard_set)
     stream = trainer.batches()
-    trainer.take_step(next(stream))  # the first step loads kernels
+    for _ in range(WARM_UP + 1):  # the first steps load kernels, or are captured
+        trainer.take_step(next(stream))
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for batch in stream:
-            trainer.take_step(batch)
+        for inputs in stream:
+            trainer.take_step(inputs)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     seconds, shares = trainer.clock.lap()
@@ -153,7 +156,7 @@ def test_the_preflight_leaves_no_trace(config: TrainConfig, shard_set: ShardSet)
     measure(measured)
     assert measured.views.bank.filled == 0
     found, wanted = (
-        torch.stack([trainer.take_step(batch) for batch in trainer.batches()])
+        torch.stack([trainer.take_step(inputs) for inputs in trainer.batches()])
         for trainer in (measured, plain)
     )
     assert torch.equal(found, wanted)

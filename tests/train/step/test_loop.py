@@ -81,9 +81,9 @@ def test_the_views_get_crops_normalised_with_the_statistics_of_the_set(
 ) -> None:
     values = np.concatenate([array.ravel() for array in arrays.values()]).astype(np.float64)
     trainer = Trainer(replace(config, views=()), shard_set)
-    batch = next(trainer.batches())
-    views = trainer.views(batch.crops.float(), batch.clips, batch.clips)
-    expected = (batch.crops.double() - values.mean()) / values.std()
+    inputs = next(trainer.batches())
+    views = trainer.views(*inputs)
+    expected = (inputs.crops.double() - values.mean()) / values.std()
     for view in views:
         torch.testing.assert_close(view.double(), expected, atol=1e-5, rtol=1e-5)
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from launches import shapes_alone
 from torch import nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
-from audio_barlow_twins.shards.read.reader import Batch
 from audio_barlow_twins.shards.stored.logmel import LogMel
 from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards
 from audio_barlow_twins.train.config import TrainConfig
+from audio_barlow_twins.train.step.feed import Inputs
 from audio_barlow_twins.train.step.setup import crop_length
 from audio_barlow_twins.train.step.trainer import Trainer
 from audio_barlow_twins.train.views.base import WaveView
-from audio_barlow_twins.train.views.draws import Draws, sample_keys
 from audio_barlow_twins.train.views.norm import RunningNorm, SetNorm
 from audio_barlow_twins.train.views.pipeline import TwoViews
 from audio_barlow_twins.train.views.registry import make_chain, view_names
@@ -31,7 +31,7 @@ def no_values(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     On a CPU build of torch a GPU cannot be made believe; what is read there is read here.
     """
     monkeypatch.setattr(nn.Module, "to", lambda self, *_, **__: self)  # fakes cannot be moved
-    with FakeTensorMode():
+    with shapes_alone():
         yield
 
 
@@ -44,12 +44,12 @@ def test_a_step_from_waves_reads_no_value(
     monkeypatch.setattr(nn.Module, "to", lambda self, *_, **__: self)
     monkeypatch.setattr(LogMel, "_floor", lambda self: torch.ones(64, 1))  # it checks its values
     samples = crop_length(config, shard_set)
-    with FakeTensorMode():
+    with shapes_alone():
         trainer = Trainer(config, shard_set)
         crops = torch.empty(config.batch, samples, dtype=torch.int16)
-        numbers = torch.empty(config.batch, dtype=torch.int64)
+        keys = torch.empty(2, config.batch, dtype=torch.int64)
         for _ in range(2):
-            assert trainer.take_step(Batch(crops, numbers, numbers, numbers)).shape == (3,)
+            assert trainer.take_step(Inputs(crops, keys)).shape == (3,)
 
 
 @pytest.mark.parametrize("normalise", ["set", "ppn"])
@@ -59,9 +59,9 @@ def test_a_step_reads_no_value(
     config = replace(config, precision="bf16", normalise=normalise, views=ALL)
     trainer = Trainer(config, shard_set)
     crops = torch.empty(config.batch, config.crop_frames, 64, dtype=torch.float16)
-    numbers = torch.empty(config.batch, dtype=torch.int64)
+    keys = torch.empty(2, config.batch, dtype=torch.int64)
     for _ in range(2):
-        losses = trainer.take_step(Batch(crops, numbers, numbers, numbers))
+        losses = trainer.take_step(Inputs(crops, keys))
         assert losses.shape == (3,)
 
 
@@ -76,8 +76,8 @@ def test_views_make_everything_on_the_device_of_the_clips(norm: str) -> None:
     norms = {"set": SetNorm(0, 1), "ppn": RunningNorm(9, meta, lambda x: x)}
     views = TwoViews(make_chain(ALL, {}), norms[norm], (96, 64), device=meta)
     x = torch.empty(6, 96, 64, device=meta)
-    clips = torch.empty(12, dtype=torch.int64, device=meta)
+    keys = torch.empty(2, 6, dtype=torch.int64, device=meta)
     for _ in range(3):
-        made = views.make(x, x, Draws(sample_keys(0, clips, clips, 0)))
+        made = views.make(x, x, keys)
         views.remember(x)
         assert (made.device, made.shape) == (meta, (12, 96, 64))

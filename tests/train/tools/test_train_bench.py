@@ -22,7 +22,7 @@ def test_a_bench_reports_what_it_measured(
         json=tmp_path / "bench.json",
     ).run()  # fmt: skip
     out = capsys.readouterr().out
-    assert "demo, compile no, batch 4" in out
+    assert "demo, plain steps of 4" in out
     assert "Self CPU time total" in out
     (step,) = json.loads((tmp_path / "bench.json").read_text())["steps"]
     assert step["read_bytes"] == BATCH * 96 * 64 * 2

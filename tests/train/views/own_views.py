@@ -11,7 +11,7 @@ from audio_barlow_twins.train.views.base import (
     number,
     span,
 )
-from audio_barlow_twins.train.views.draws import Draws
+from audio_barlow_twins.train.views.draws import WORD, Numbers, below
 
 
 class Hum(WaveView, name="own-hum"):
@@ -33,9 +33,12 @@ class Ghost(LogmelView, name="own-ghost"):
     memory: int = number(5, inside=(1, 100))
     """Number of last clips to choose from."""
 
-    def draw(self, draws: Draws, context: ViewContext) -> Drawn:
+    def numbers(self) -> Numbers:
+        return super().numbers() | {"age": WORD}
+
+    def derive(self, drawn: Drawn, context: ViewContext) -> Drawn:
         held = context.bank.filled.clamp(1, self.memory)
-        return super().draw(draws, context) | {"age": draws.integers(held)}
+        return drawn | {"age": below(drawn["age"], held)}
 
     def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
         added = drawn["share"][:, None, None] * context.bank.take(drawn["age"])

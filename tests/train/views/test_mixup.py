@@ -5,6 +5,7 @@ from collections import deque
 import numpy as np
 import pytest
 import torch
+from drawing import keys_of, numbers, plain_integers, plain_uniforms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -12,13 +13,7 @@ from torch import Tensor
 
 from audio_barlow_twins.train.views.bank import Bank
 from audio_barlow_twins.train.views.base import ViewContext
-from audio_barlow_twins.train.views.draws import Draws, sample_keys
 from audio_barlow_twins.train.views.logmel import Mixup
-
-
-def make_keys(n: int) -> Tensor:
-    """Make the keys of the first `n` clips."""
-    return sample_keys(11, torch.tensor(0), torch.arange(n), 0)
 
 
 def make_clips(n: int, seed: int = 0) -> Tensor:
@@ -31,9 +26,10 @@ def make_bank(capacity: int) -> Bank:
     return Bank(capacity, (96, 64))
 
 
-def mix(x: Tensor, draws: Draws, bank: Bank) -> Tensor:
+def mix(x: Tensor, bank: Bank) -> Tensor:
     """Mix clips with those of a bank."""
-    return Mixup()(x, draws, ViewContext(shape=tuple(x.shape[1:]), bank=bank))[0]
+    drawn = numbers(Mixup(), keys_of(len(x)))
+    return Mixup()(x, drawn, ViewContext(shape=tuple(x.shape[1:]), bank=bank))[0]
 
 
 class TestMixup:
@@ -41,24 +37,16 @@ class TestMixup:
 
     def test_an_empty_bank_passes_clips_unchanged(self) -> None:
         x = make_clips(3)
-        assert torch.equal(mix(x, Draws(make_keys(3)), make_bank(8)), x)
-
-    def test_an_empty_bank_takes_as_many_numbers_as_a_full_one(self) -> None:
-        x, full = make_clips(3), make_bank(8)
-        full.push(x)
-        draws = [Draws(make_keys(3)) for _ in range(2)]
-        mix(x, draws[0], make_bank(8))
-        mix(x, draws[1], full)
-        assert torch.equal(draws[0].uniform(0, 1), draws[1].uniform(0, 1))
+        assert torch.equal(mix(x, make_bank(8)), x)
 
     @pytest.mark.parametrize("gain", [0.0, 1.0, 5.0, 60.0])
     def test_mixing_equals_the_formula_sample_by_sample(self, gain: float) -> None:
         x, earlier = gain * make_clips(40), gain * make_clips(7, seed=1)
         bank = make_bank(7)
         bank.push(earlier)
-        mixed = mix(x, Draws(make_keys(40)), bank)
-        draws = Draws(make_keys(40))
-        shares, ages = draws.uniform(0, 0.2).double().numpy(), draws.integers(7).tolist()
+        mixed = mix(x, bank)
+        shares = plain_uniforms(keys_of(40), "mixup", 1, 0, 0.2)
+        ages = plain_integers(keys_of(40), "mixup", 2, 7)
         for i, clip in enumerate(x.double().numpy()):
             z, a = earlier[6 - ages[i]].double().numpy(), shares[i]
             expected = np.log((1 - a) * np.exp(clip) + a * np.exp(z) + 2.0**-23)
@@ -69,23 +57,24 @@ class TestMixup:
         bank.push(torch.arange(1.0, 65)[:, None, None].log())
         for memory in (1, 3, 64, 1000):
             view = Mixup(alpha=1, memory=memory)
-            drawn = view.draw(Draws(make_keys(5000)), ViewContext(shape=(1, 1), bank=bank))
+            context = ViewContext(shape=(1, 1), bank=bank)
+            drawn = view.derive(numbers(view, keys_of(5000)), context)
             assert drawn["age"].unique().tolist() == list(range(min(memory, 64)))
 
     def test_values_far_outside_of_the_usual_range_stay_finite(self) -> None:
         x = torch.tensor([-1e4, -200.0, 200.0, 1e4]).expand(2, 3, 4)
         bank = Bank(1, (3, 4))
         bank.push(-x[:1])
-        assert bool(mix(x, Draws(make_keys(2)), bank).isfinite().all())
+        assert bool(mix(x, bank).isfinite().all())
 
     @pytest.mark.parametrize(("pushed", "filled"), [(50, 50), (64, 64), (200, 64)])
     def test_share_and_partner_are_uniform_and_independent(self, pushed: int, filled: int) -> None:
         n = 20_000
         bank = Bank(64, (1, 2))
-        numbers = torch.arange(1, pushed + 1).float()
-        bank.push(torch.stack([torch.ones(pushed), numbers], 1)[:, None].log())
+        pushed_numbers = torch.arange(1, pushed + 1).float()
+        bank.push(torch.stack([torch.ones(pushed), pushed_numbers], 1)[:, None].log())
         # With x = -30, e^x counts for nothing: out is log(a) and log(a * number of the partner).
-        out = mix(torch.full((n, 1, 2), -30.0), Draws(make_keys(n)), bank)
+        out = mix(torch.full((n, 1, 2), -30.0), bank)
         eps = 2.0**-23
         share, product = (out.double().exp() - eps)[:, 0].T
         keep = share > 1e-3

@@ -17,6 +17,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from drawing import keys_of, plain_integers, plain_uniforms
 from torch import Tensor
 from views_bench import LOOP, OURS, BenchViews
 from waiting import wait_until
@@ -32,7 +33,6 @@ from audio_barlow_twins.train.step.trainer import Trainer
 from audio_barlow_twins.train.tools.listen import Listen
 from audio_barlow_twins.train.tools.show import Show
 from audio_barlow_twins.train.views.base import VIEWS, LogmelView, WaveView
-from audio_barlow_twins.train.views.draws import Draws, sample_keys
 from audio_barlow_twins.train.views.norm import SetNorm
 from audio_barlow_twins.train.views.pipeline import TwoViews
 from audio_barlow_twins.train.views.registry import make_chain, view_names
@@ -58,8 +58,7 @@ def config(config: TrainConfig, waves: Path) -> TrainConfig:
     return replace(config, shards=str(waves), views=OWN, batch=3, epochs=6)
 
 
-def make_keys(view: int) -> Tensor:
-    return sample_keys(7, torch.tensor(0), torch.arange(4), view)
+KEYS = torch.stack([keys_of(4, view=view) for view in (0, 1)])
 
 
 class TestPipeline:
@@ -69,13 +68,12 @@ class TestPipeline:
         crops = torch.randint(-9000, 9000, (4, 31 * 160), dtype=torch.int16)
         options = {"own-hum": own.Hum(probability=1, level=(0.2, 0.4))}
         made = TwoViews(make_chain(["own-hum"], options), SetNorm(-4, 2), (32, 64), FrontEnd())(
-            crops, make_keys(0), make_keys(1)
+            crops, KEYS
         )
         hum = np.sin(314 * np.arange(31 * 160) / 16000)
         for view, views in enumerate(made):
-            draws = Draws(make_keys(view)).substream("own-hum")
-            draws.uniform(0, 1)  # says who is changed
-            levels = draws.uniform(0.2, 0.4).tolist()
+            # The first number says who is changed.
+            levels = plain_uniforms(KEYS[view], "own-hum", 2, 0.2, 0.4)
             for clip, level, out in zip(crops, levels, views, strict=True):
                 wave = torch.from_numpy(clip.numpy() / 32768 + level * hum).float()
                 expected = (LogMel()(wave[None])[0] + 4) / 2
@@ -86,9 +84,9 @@ class TestPipeline:
         earlier, x = torch.randn(9, 8, 6), torch.randn(4, 8, 6)
         assert views.memory == 5
         views.remember(earlier)
-        for view, made in enumerate(views(x, make_keys(0), make_keys(1))):
-            draws = Draws(make_keys(view)).substream("own-ghost")
-            shares, ages = draws.uniform(0.1, 0.5).tolist(), draws.integers(5).tolist()
+        for view, made in enumerate(views(x, KEYS)):
+            shares = plain_uniforms(KEYS[view], "own-ghost", 1, 0.1, 0.5)
+            ages = plain_integers(KEYS[view], "own-ghost", 2, 5)
             for i, (share, age) in enumerate(zip(shares, ages, strict=True)):
                 expected = (x[i] + 4) / 2 + share * (earlier[8 - age] + 4) / 2
                 torch.testing.assert_close(made[i], expected)

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from drawing import keys_of, numbers, plain_uniforms, plain_words, signed
 from scipy import stats
 from torch import Tensor
 
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.train.views.bank import Bank
 from audio_barlow_twins.train.views.base import LogmelView, ViewContext
-from audio_barlow_twins.train.views.draws import Draws, sample_keys
+from audio_barlow_twins.train.views.draws import normals
 from audio_barlow_twins.train.views.logmel import (
     Mixup,
     Noise,
@@ -25,9 +26,9 @@ from audio_barlow_twins.train.views.registry import PAPER, make_chain
 T, MELS, CANVAS = 96, 64, 144
 
 
-def make_keys(n: int, view: int = 0, epoch: int = 0) -> Tensor:
-    """Make the keys of the first `n` clips."""
-    return sample_keys(11, torch.tensor(epoch), torch.arange(n), view)
+def make_keys(n: int, epoch: int = 0) -> Tensor:
+    """Make the keys of both views of the first `n` clips, int64 [2, n]."""
+    return torch.stack([keys_of(n, epoch=epoch, view=view) for view in (0, 1)])
 
 
 def make_clips(n: int, seed: int = 0, frames: int = T, mels: int = MELS) -> Tensor:
@@ -42,12 +43,13 @@ def make_context(frames: int = T, mels: int = MELS) -> ViewContext:
 
 def change(view: LogmelView, x: Tensor) -> Tensor:
     """Change clips [N, T, F] by a view, from the keys of the first N clips."""
-    return view(x, Draws(make_keys(len(x))), make_context(*x.shape[1:]))[0]
+    drawn = numbers(view, keys_of(len(x)))
+    return view(x, drawn, make_context(*x.shape[1:]))[0]
 
 
 def draw_windows(view: RandomResizeCrop, n: int, frames: int, mels: int) -> tuple[Tensor, ...]:
     """Draw windows: height, width, top, left."""
-    drawn = view.draw(Draws(make_keys(n)), make_context(frames, mels))
+    drawn = view.derive(numbers(view, keys_of(n)), make_context(frames, mels))
     return drawn["height"], drawn["width"], drawn["top"], drawn["left"]
 
 
@@ -149,8 +151,7 @@ class TestRandomLinearFader:
     def test_fading_equals_the_formula_sample_by_sample(self) -> None:
         x = make_clips(30)
         out = change(RandomLinearFader(gain=0.7), x)
-        draws = Draws(make_keys(30))
-        heads, tails = (draws.uniform(-0.7, 0.7).double().numpy() for _ in range(2))
+        heads, tails = (plain_uniforms(keys_of(30), "rlf", n, -0.7, 0.7) for n in (1, 2))
         for i, clip in enumerate(x.double().numpy()):
             line = np.linspace(heads[i], tails[i], T)
             np.testing.assert_allclose(out[i].numpy(), clip + line[:, None], atol=1e-6)
@@ -170,11 +171,11 @@ class TestNoise:
     def test_noise_equals_the_formula_sample_by_sample(self, gain: float) -> None:
         x = gain * make_clips(12)
         out = change(Noise(), x)
-        draws = Draws(make_keys(12))
-        deviations = draws.uniform(0, 0.2).double().numpy()
-        normals = draws.normals(T * MELS).double().numpy().reshape(12, T, MELS)
+        deviations = plain_uniforms(keys_of(12), "noise", 1, 0, 0.2)
+        words = torch.tensor([signed(word) for word in plain_words(keys_of(12), "noise", 2)])
+        z = normals(words, T * MELS).double().numpy().reshape(12, T, MELS)
         for i, clip in enumerate(x.double().numpy()):
-            noise = np.exp(deviations[i] * normals[i])
+            noise = np.exp(deviations[i] * z[i])
             expected = np.log((1 - deviations[i]) * np.exp(clip) + noise + 2.0**-23)
             np.testing.assert_allclose(out[i].numpy(), expected, atol=2e-6, rtol=1e-6)
 
@@ -222,17 +223,17 @@ class TestViews:
             "mixup": Mixup(), "rrc": RandomResizeCrop(), "rlf": RandomLinearFader(),
             "noise": Noise(),
         }  # fmt: skip
-        keys = (make_keys(6), make_keys(6, view=1))
-        for view, key in zip(views(make_logmel(6), *keys), keys, strict=True):
+        keys = make_keys(6)
+        for view, key in zip(views(make_logmel(6), keys), keys, strict=True):
             expected = make_clips(6)
             for name in names:
-                expected, _ = each[name](expected, Draws(key).substream(name), context)
+                expected, _ = each[name](expected, numbers(each[name], key), context)
             torch.testing.assert_close(view, expected, atol=2e-5, rtol=2e-5)
 
     def test_leaving_one_out_does_not_change_the_draws_of_another(self) -> None:
-        x, keys = make_logmel(6), (make_keys(6), make_keys(6, view=1))
-        alone, after = make_views(("rlf",))(x, *keys), make_views(("rrc", "rlf"))(x, *keys)
-        cropped = make_views(("rrc",))(x, *keys)
+        x, keys = make_logmel(6), make_keys(6)
+        alone, after = make_views(("rlf",))(x, keys), make_views(("rrc", "rlf"))(x, keys)
+        cropped = make_views(("rrc",))(x, keys)
         torch.testing.assert_close(after[0] - cropped[0], alone[0] - make_clips(6))
 
     def test_the_bank_gets_every_clip_once_and_as_it_was_read(self) -> None:
@@ -240,13 +241,13 @@ class TestViews:
         batches = [make_logmel(4, seed=s, frames=8, mels=6) for s in range(5)]
         for epoch, x in enumerate(batches):
             given_to = x.clone()
-            views(x, make_keys(4, 0, epoch), make_keys(4, 1, epoch))
+            views(x, make_keys(4, epoch))
             assert torch.equal(x, given_to)
         assert torch.equal(views.bank.clips(), (torch.cat(batches)[-10:] + 4) / 2)
 
     def test_a_bank_of_one_clip_is_a_bank(self) -> None:
         views = make_views(memory=1)
-        views(make_logmel(4), make_keys(4), make_keys(4, 1))
+        views(make_logmel(4), make_keys(4))
         torch.testing.assert_close(views.bank.clips(), make_clips(4)[-1:])
 
     def test_the_same_keys_make_the_same_views(self) -> None:
@@ -267,10 +268,10 @@ class TestViews:
         views, resumed = make_views(memory=10), make_views(memory=10)
         batches = [make_logmel(6, seed=epoch) for epoch in range(4)]
         for epoch, x in enumerate(batches):
-            views(x, make_keys(6, 0, epoch), make_keys(6, 1, epoch))
+            views(x, make_keys(6, epoch))
         for x in batches[-2:]:
             resumed.remember(x)
-        last = make_logmel(6, seed=9), make_keys(6, 0, 9), make_keys(6, 1, 9)
+        last = make_logmel(6, seed=9), make_keys(6, 9)
         assert all(map(torch.equal, views(*last), resumed(*last)))
 
     def test_autocast_changes_nothing(self) -> None:
@@ -282,9 +283,9 @@ class TestViews:
     def run_steps(permutation: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Make views of a batch, optionally permuted, after one step that fills the bank."""
         views = make_views()
-        views(make_logmel(6, seed=1), make_keys(6, 0), make_keys(6, 1))
+        views(make_logmel(6, seed=1), make_keys(6))
         every = torch.arange(6) if permutation is None else permutation
-        return views(make_logmel(6)[every], make_keys(6, 0, 1)[every], make_keys(6, 1, 1)[every])
+        return views(make_logmel(6)[every], make_keys(6, 1)[:, every])
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,16 @@
 
 import pytest
 import torch
+from drawing import keys_of, numbers
+from launches import fake_gpu
 from torch import Tensor
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.train.views.add import Background, ColouredNoise, Reverb
 from audio_barlow_twins.train.views.bank import Bank
-from audio_barlow_twins.train.views.base import VIEWS, Span, ViewContext, WaveView
-from audio_barlow_twins.train.views.draws import Draws, sample_keys
+from audio_barlow_twins.train.views.base import VIEWS, ViewContext, WaveView, draws_of
 from audio_barlow_twins.train.views.norm import SetNorm
 from audio_barlow_twins.train.views.pipeline import TwoViews, apply_chain, needed_samples
 from audio_barlow_twins.train.views.registry import WAVE_PRESETS, view_names
@@ -22,9 +23,7 @@ N, T = 24, 4000
 RANGES = [(name, option) for name, view in WAVE_VIEWS.items() for option in view.spans]
 
 
-def make_keys(n: int = N, epoch: int = 0) -> Tensor:
-    """Make the keys of the first `n` clips."""
-    return sample_keys(3, torch.tensor(epoch), torch.arange(n), 0)
+KEYS = keys_of(N, seed=3)
 
 
 def make_waves(n: int = N, seed: int = 0) -> Tensor:
@@ -46,68 +45,67 @@ class TestEveryView:
 
     def test_half_the_samples_change_and_the_rest_is_the_same_bit_for_bit(self, name: str) -> None:
         x = make_waves()
-        made, drawn = WAVE_VIEWS[name]()(x, Draws(make_keys()), make_context())
+        view = WAVE_VIEWS[name]()
+        made, drawn = view(x, numbers(view, KEYS), make_context())
         changed = (made != x).any(1)
         assert torch.equal(changed, drawn["applied"])
         assert 0 < int(changed.sum()) < N
 
     def test_who_is_changed_is_changed_by_what_was_drawn(self, name: str) -> None:
         view, x = WAVE_VIEWS[name](), make_waves()
-        made, drawn = view(x, Draws(make_keys()), make_context())
+        made, drawn = view(x, numbers(view, KEYS), make_context())
         chosen = drawn.pop("applied")
         expected = view.change(x, drawn, make_context())
         assert torch.equal(made[chosen], expected[chosen])
 
     def test_as_many_numbers_are_drawn_whichever_samples_change(self, name: str) -> None:
-        never, always = (Draws(make_keys()) for _ in range(2))
-        _, unused = WAVE_VIEWS[name](probability=0)(make_waves(), never, make_context())
-        _, used = WAVE_VIEWS[name](probability=1)(make_waves(), always, make_context())
-        assert torch.equal(never.integers(1000), always.integers(1000))
+        never, always = (WAVE_VIEWS[name](probability=p) for p in (0, 1))
+        _, unused = never(make_waves(), numbers(never, KEYS), make_context())
+        _, used = always(make_waves(), numbers(always, KEYS), make_context())
         assert all(torch.equal(used[key], unused[key]) for key in used if key != "applied")
 
     def test_the_place_in_the_batch_does_not_matter(self, name: str) -> None:
         view, x, order = WAVE_VIEWS[name](), make_waves(), torch.randperm(N)
-        straight, _ = view(x, Draws(make_keys()), make_context())
-        permuted, _ = view(x[order], Draws(make_keys()[order]), make_context())
+        straight, _ = view(x, numbers(view, KEYS), make_context())
+        permuted, _ = view(x[order], numbers(view, KEYS[order]), make_context())
         torch.testing.assert_close(permuted, straight[order], atol=1e-4, rtol=1e-3)
 
     def test_nothing_waits_for_the_device_or_leaves_it(self, name: str) -> None:
-        meta = torch.device("meta")
-        with FakeTensorMode():
-            bank = Bank(8, (T,), meta)
-            x, clips = torch.empty(N, T, device=meta), torch.empty(N, device=meta).long()
-            draws = Draws(sample_keys(0, clips, clips, 0))
-            made, _ = WAVE_VIEWS[name]()(x, draws, ViewContext(shape=(T,), bank=bank))
-        assert (made.device, made.dtype, made.shape) == (meta, torch.float32, (N, T))
+        view, bank = WAVE_VIEWS[name](), Bank(8, (T,))
+        draws = draws_of({name: view})
+        with fake_gpu(bank, draws) as gpu:
+            x, keys = torch.empty(N, T, device=gpu), torch.empty(N, device=gpu).long()
+            made, _ = view(x, draws(keys)[name], ViewContext(shape=(T,), bank=bank))
+        assert (made.device.type, made.dtype, made.shape) == ("cuda", torch.float32, (N, T))
 
     def test_silence_gives_no_infinite_or_undefined_sample(self, name: str) -> None:
         view, x = WAVE_VIEWS[name](probability=1), torch.zeros(N, T)
-        made, _ = view(x, Draws(make_keys()), make_context())
+        made, _ = view(x, numbers(view, KEYS), make_context())
         assert bool((made == 0).all())
 
     def test_every_change_can_be_said(self, name: str) -> None:
         view = WAVE_VIEWS[name]()
-        _, drawn = view(make_waves(), Draws(make_keys()), make_context())
+        _, drawn = view(make_waves(), numbers(view, KEYS), make_context())
         said = view.describe(drawn)
         assert [bool(text) for text in said] == drawn["applied"].tolist()
 
     def test_another_sample_rate_and_length_will_do(self, name: str) -> None:
         view, x = WAVE_VIEWS[name](probability=1), make_waves()[:, :3001]
-        made, _ = view(x, Draws(make_keys()), make_context(3001, sample_rate=44100))
+        made, _ = view(x, numbers(view, KEYS), make_context(3001, sample_rate=44100))
         assert made.shape == x.shape
         assert bool(made.isfinite().all())
 
 
 def test_without_values_reading_one_raises() -> None:
-    with FakeTensorMode(), pytest.raises(DataDependentOutputException):
-        torch.ones(3, device="meta").sum().item()
+    with fake_gpu() as gpu, pytest.raises(DataDependentOutputException):
+        torch.ones(3, device=gpu).sum().item()
 
 
 @pytest.mark.parametrize(("name", "field"), RANGES)
 def test_parameters_fill_their_range(name: str, field: str) -> None:
     view = WAVE_VIEWS[name]()
     low, high = getattr(view, field)
-    drawn = view.draw(Draws(make_keys(4000)), make_context())
+    drawn = view.derive(numbers(view, keys_of(4000)), make_context())
     bands = {"low_hz": 0, "peak_hz": 1, "high_hz": -1}
     values = drawn["frequency_hz"][:, bands[field]] if field in bands else drawn[field]
     values = values[:, 1] if values.ndim == 2 else values  # the first band has no quality drawn
@@ -134,14 +132,6 @@ def test_ranges_without_end_are_refused() -> None:
         TimeShift(shift_ms=(0, float("inf")))
 
 
-def test_octaves_have_equal_chances() -> None:
-    span = Span(octaves=True, mild=None)
-    octaves = span.draw(Draws(make_keys(30_000)), 100, 1600).log2().floor()
-    counts = torch.unique(octaves - octaves.min(), return_counts=True)[1]
-    assert counts[:5].sum() == 30_000
-    assert span.draw(Draws(make_keys(9)), 440, 440).tolist() == [440] * 9
-
-
 def test_a_shift_of_pitch_is_said_in_cents() -> None:
     view = WAVE_VIEWS["pitch-shift"]()
     drawn = {"applied": torch.tensor([True, False]), "cents": torch.tensor([137.2, 5])}
@@ -161,7 +151,8 @@ def test_an_equaliser_says_every_band() -> None:
 
 def test_the_background_is_a_clip_of_the_bank() -> None:
     context, x = make_context(), make_waves()
-    added = Background(probability=1)(x, Draws(make_keys()), context)[0] - x
+    view = Background(probability=1)
+    added = view(x, numbers(view, KEYS), context)[0] - x
     likeness = torch.corrcoef(torch.cat([added, context.bank.clips()]))[:N, N:]
     torch.testing.assert_close(likeness.amax(1), torch.ones(N), atol=1e-3, rtol=0)
     assert len(likeness.argmax(1).unique()) > 5
@@ -169,15 +160,16 @@ def test_the_background_is_a_clip_of_the_bank() -> None:
 
 def test_a_background_takes_no_clip_that_is_older_than_its_memory() -> None:
     context, x = make_context(), make_waves()
-    added = Background(probability=1, memory=3)(x, Draws(make_keys()), context)[0] - x
+    view = Background(probability=1, memory=3)
+    added = view(x, numbers(view, KEYS), context)[0] - x
     likeness = torch.corrcoef(torch.cat([added, context.bank.clips()]))[:N, N:]
     assert likeness.argmax(1).unique().tolist() == [17, 18, 19]
 
 
 def test_an_empty_bank_adds_nothing() -> None:
     context = ViewContext(shape=(T,), bank=Bank(8, (T,)))
-    x = make_waves()
-    assert torch.equal(Background(probability=1)(x, Draws(make_keys()), context)[0], x)
+    x, view = make_waves(), Background(probability=1)
+    assert torch.equal(view(x, numbers(view, KEYS), context)[0], x)
 
 
 def test_noise_and_rooms_differ_from_sample_to_sample() -> None:
@@ -186,7 +178,7 @@ def test_noise_and_rooms_differ_from_sample_to_sample() -> None:
     noise = ColouredNoise(probability=1, slope_db=(0, 0))
     room = Reverb(probability=1, rt60_s=(1, 1))
     for view in (noise, room):
-        made = view(pulse, Draws(make_keys()), make_context())[0][:, 1:]
+        made = view(pulse, numbers(view, KEYS), make_context())[0][:, 1:]
         assert float(torch.corrcoef(made).fill_diagonal_(0).abs().max()) < 0.2
 
 
@@ -201,7 +193,7 @@ class TestEveryPreset:
             if n not in ("time-shift", "time-mask", "fade")
         }
         x = torch.randn(N, needed_samples(chain, 3000, 16000))
-        made, _ = apply_chain(chain, x, Draws(make_keys()), make_context(3000))
+        made, _ = apply_chain(chain, x, draws_of(chain)(KEYS), make_context(3000))
         assert made.shape == (N, 3000)
         assert bool((made[:, -50:].abs().amax(1) > 0).all())
 
@@ -209,18 +201,18 @@ class TestEveryPreset:
         chain, context = WAVE_PRESETS[preset], make_context(2000)
         x = torch.randn(N, 9000)
         needed = needed_samples(chain, 2000, 16000)
-        whole, _ = apply_chain(chain, x, Draws(make_keys()), context)
-        cut, _ = apply_chain(chain, x[:, :needed], Draws(make_keys()), context)
+        whole, _ = apply_chain(chain, x, draws_of(chain)(KEYS), context)
+        cut, _ = apply_chain(chain, x[:, :needed], draws_of(chain)(KEYS), context)
         assert torch.equal(whole, cut)
 
     def test_autocast_changes_nothing(self, preset: str) -> None:
         crops = (make_waves() * 30_000).to(torch.int16)
-        keys = make_keys(), make_keys(epoch=1)
+        keys = torch.stack([KEYS, keys_of(N, seed=3, epoch=1)])
 
         def make() -> Tensor:
             views = TwoViews(WAVE_PRESETS[preset], SetNorm(-4, 2), (20, 64), FrontEnd())
             views.remember(crops)
-            return torch.stack(views(crops, *keys))
+            return torch.stack(views(crops, keys))
 
         expected = make()
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -229,8 +221,8 @@ class TestEveryPreset:
     def test_leaving_a_view_out_does_not_change_the_others_numbers(self, preset: str) -> None:
         chain = WAVE_PRESETS[preset]
         less = {name: view for name, view in chain.items() if name != "equaliser"}
-        _, all_ = apply_chain(chain, make_waves(), Draws(make_keys()), make_context())
-        _, some = apply_chain(less, make_waves(), Draws(make_keys()), make_context())
+        _, all_ = apply_chain(chain, make_waves(), draws_of(chain)(KEYS), make_context())
+        _, some = apply_chain(less, make_waves(), draws_of(less)(KEYS), make_context())
         for name, drawn in some.items():
             assert all(torch.equal(drawn[key], all_[name][key]) for key in drawn)
 

@@ -6,9 +6,12 @@ y' = y + k (x - y) maps a state y to m y + b, and y' = max(x, y + k (x - y)) map
 max(a, m y + b); both forms are closed under composition.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+
+from .constants import constant
 
 BLOCK = 32
 """Samples of a block; each recursion takes two loops of this many steps."""
@@ -35,13 +38,10 @@ def _hold(rows: Tensor, release: Tensor) -> None:
     highest, fallen = rows[0].clone(), rows[0] * share
     for row in rows[1:]:
         highest, fallen = row.maximum(highest.lerp(row, share)), fallen.lerp(row, share)
-    step = 1
-    while step < rows.shape[2]:
-        keep = _keep(release, BLOCK * step)
+    for step, keep in _keeps(release, rows.shape[2]):
         reached = torch.addcmul(fallen[:, step:], highest[:, :-step], keep)
-        highest[:, step:] = highest[:, step:].maximum(reached)
-        fallen[:, step:] += fallen[:, :-step] * keep
-        step *= 2
+        highest[:, step:].copy_(highest[:, step:].maximum(reached))
+        fallen[:, step:].add_(fallen[:, :-step] * keep)
     state = _before(highest.maximum(fallen))
     for row in rows:
         state = torch.maximum(row, state.lerp(row, share), out=row)
@@ -53,10 +53,8 @@ def _smooth(rows: Tensor, attack: Tensor) -> None:
     ends = rows[0] * share
     for row in rows[1:]:
         ends = ends.lerp(row, share)
-    step = 1
-    while step < rows.shape[2]:
-        ends[:, step:] += ends[:, :-step] * _keep(attack, BLOCK * step)
-        step *= 2
+    for step, keep in _keeps(attack, rows.shape[2]):
+        ends[:, step:].add_(ends[:, :-step] * keep)
     state = _before(ends)
     for row in rows:
         state = torch.lerp(state, row, share, out=row)
@@ -67,9 +65,20 @@ def _share(time_constant: Tensor) -> Tensor:
     return -torch.expm1(-1 / time_constant.double()).float()[:, None]
 
 
-def _keep(time_constant: Tensor, samples: int) -> Tensor:
-    """Return how much of a state is left after some samples, float32 [N, 1]."""
-    return torch.exp(-samples / time_constant.double()).float()[:, None]
+def _keeps(time_constant: Tensor, n_blocks: int) -> list[tuple[int, Tensor]]:
+    """Return 1, 2, 4, … below `n_blocks`, and what is left of a state after as many blocks.
+
+    That is float32 [N, 1].
+    """
+    steps = [2**i for i in range((n_blocks - 1).bit_length())]
+    samples = BLOCK * constant(_doublings, time_constant.device, len(steps))
+    left = torch.exp(-samples / time_constant.double()[:, None]).float()
+    return list(zip(steps, left.unbind(), strict=True))
+
+
+def _doublings(count: int) -> np.ndarray:
+    """Return 1, 2, 4, …: int64 [count, 1, 1]."""
+    return 2 ** np.arange(count)[:, None, None]
 
 
 def _before(ends: Tensor) -> Tensor:

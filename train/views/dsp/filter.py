@@ -8,6 +8,7 @@ accurate in float32 at low frequencies, too. It is exact: the response is not tr
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -52,30 +53,48 @@ def second_order(
 def section(
     kind: Kind, frequency_hz: Tensor, q: Tensor, gain_db: Tensor, *, sample_rate: int
 ) -> Recursion:
-    """Return the recursion of one filter, see `second_order`; `then` chains several."""
-    amplitude, k = decibels(gain_db.double() / 2), 1 / q.double()
-    g = (math.pi * (frequency_hz.double() / sample_rate).clamp(max=TOP)).tan()
+    """Return the recursion of one filter, see `second_order`; `sections` makes several."""
+    return sections((kind,), frequency_hz[None], q[None], gain_db[None], sample_rate)[0]
+
+
+def sections(
+    kinds: Sequence[Kind], frequency_hz: Tensor, q: Tensor, gain_db: Tensor, sample_rate: int
+) -> list[Recursion]:
+    """Return the recursions of filters of these kinds, numbers [kinds, N]; `then` chains them."""
+    amplitudes = decibels(gain_db.double() / 2)
+    corners = (math.pi * (frequency_hz.double() / sample_rate).clamp(max=TOP)).tan()
+    widths = 1 / q.double()
+    shaped = [
+        torch.stack(_prototype(kind, *numbers))
+        for kind, *numbers in zip(kinds, corners, widths, amplitudes, strict=True)
+    ]
+    whole = _state_variable(*torch.stack(shaped, 1))
+    parts = zip(whole.a, whole.b, whole.c, whole.d, strict=True)
+    return [Recursion(*part) for part in parts]
+
+
+def _prototype(kind: Kind, g: Tensor, k: Tensor, amplitude: Tensor) -> tuple[Tensor, ...]:
+    """Return a filter's g, k, and shares of the input, the band-pass and the low-pass in it."""
     zero, one = torch.zeros_like(k), torch.ones_like(k)
-    match kind:  # mix: shares of the input, the band-pass and the low-pass in the output
+    match kind:
         case "low-pass":
-            mix = (zero, zero, one)
+            return g, k, zero, zero, one
         case "high-pass":
-            mix = (one, -k, -one)
+            return g, k, one, -k, -one
         case "band-pass":
-            mix = (zero, k, zero)
+            return g, k, zero, k, zero
         case "peak":
             k = k / amplitude
-            mix = (one, k * (amplitude.square() - 1), zero)
+            return g, k, one, k * (amplitude.square() - 1), zero
         case "low shelf":
-            g = g / amplitude.sqrt()
-            mix = (one, k * (amplitude - 1), amplitude.square() - 1)
+            return g / amplitude.sqrt(), k, one, k * (amplitude - 1), amplitude.square() - 1
         case "high shelf":
-            g = g * amplitude.sqrt()
-            mix = (amplitude.square(), k * (1 - amplitude) * amplitude, 1 - amplitude.square())
-    return _state_variable(g, k, *mix)
+            power = amplitude.square()
+            return g * amplitude.sqrt(), k, power, k * (1 - amplitude) * amplitude, 1 - power
 
 
 def _state_variable(g: Tensor, k: Tensor, m0: Tensor, m1: Tensor, m2: Tensor) -> Recursion:
+    """Return the recursions of filters in state-variable form, numbers [kinds, N]."""
     a1 = 1 / (1 + g * (g + k))
     a2, a3 = g * a1, g * g * a1
     return Recursion(

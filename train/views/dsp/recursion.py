@@ -59,7 +59,7 @@ def scan(inputs: Tensor, a: Tensor) -> Tensor:
     """Return all states of s' = A s + u: inputs u [N, K, S] and A [N, S, S] to s [N, K, S]."""
     states, step = inputs.clone(), 1
     while step < states.shape[1]:
-        states[:, step:] += states[:, :-step] @ a.mT
+        states[:, step:].add_(states[:, :-step] @ a.mT)
         a, step = a @ a, 2 * step
     return states
 

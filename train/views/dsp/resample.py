@@ -5,6 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from .constants import constant
+
 REACH = 12
 """Samples that the interpolation reads on either side."""
 NODES = 5
@@ -37,7 +39,7 @@ def read_at(x: Tensor, step: Tensor, n_out: int, most: float) -> Tensor:
     group = len(x)
     if x.device.type == "cpu":
         group = max(1, CACHED // n_out)
-    kernel = _kernel(x.device)
+    kernel = constant(_kernel, x.device)
     parts = zip(x.split(group), step.split(group), strict=True)
     return torch.cat([_read(wave, own, n_out, most, kernel) for wave, own in parts])
 
@@ -63,8 +65,7 @@ def _read(x: Tensor, step: Tensor, n_out: int, most: float, kernel: Tensor) -> T
 def _matrices(step: Tensor, width: int, kernel: Tensor) -> Tensor:
     """Return the matrices for blocks that start at each node, float32 [N, width, NODES * BLOCK]."""
     within = torch.arange(BLOCK, device=step.device) * step[:, None, None]
-    # A small copy from pageable memory is staged and does not wait for the device.
-    nodes = torch.from_numpy(_nodes()).to(step.device, non_blocking=True)
+    nodes = constant(_nodes, step.device)
     places = ((within + nodes[:, None]) * FINE).round().to(torch.int64).flatten(1)
     taps = torch.arange(width, device=step.device) - 2 * REACH  # the kernel's middle is at REACH
     entries = places[:, None] - taps[:, None] * FINE
@@ -73,9 +74,8 @@ def _matrices(step: Tensor, width: int, kernel: Tensor) -> Tensor:
 
 def _weights(rest: Tensor) -> Tensor:
     """Return Lagrange's weights of the nodes at positions [N, K] in [0, 1), [N, K, NODES]."""
-    inverse = np.linalg.inv(_nodes()[:, None] ** np.arange(NODES)).astype(np.float32)
     powers = torch.linalg.vander(rest, N=NODES)
-    return powers @ torch.from_numpy(inverse).to(rest.device, non_blocking=True)
+    return powers @ constant(_lagrange, rest.device)
 
 
 def _nodes() -> np.ndarray:
@@ -83,9 +83,14 @@ def _nodes() -> np.ndarray:
     return (1 - np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)) / 2
 
 
-def _kernel(device: torch.device) -> Tensor:
+def _lagrange() -> np.ndarray:
+    """Return what turns powers of a position into the nodes' weights, float32 [NODES, NODES]."""
+    return np.linalg.inv(_nodes()[:, None] ** np.arange(NODES)).astype(np.float32)
+
+
+def _kernel() -> np.ndarray:
     """Return a table of the kernel from -REACH to REACH, float32, with zeros at both ends."""
-    distance = torch.arange(-REACH * FINE, REACH * FINE + 1, device=device) / FINE
-    inside = (1 - (distance / REACH).square()).sqrt()
-    kernel = torch.sinc(distance) * torch.i0(KAISER * inside) / float(np.i0(KAISER))
-    return kernel * (inside > 0)
+    distance = np.arange(-REACH * FINE, REACH * FINE + 1) / FINE
+    inside = np.sqrt(1 - np.square(distance / REACH))
+    window = np.i0(KAISER * inside) / np.i0(KAISER)
+    return (np.sinc(distance) * window * (inside > 0)).astype(np.float32)

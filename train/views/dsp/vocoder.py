@@ -8,10 +8,12 @@ audio", 1999); a bin belongs to the peak that is uphill of it.
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from .constants import constant
 from .resample import REACH, read_at
 
 OVERLAP = 3
@@ -73,7 +75,7 @@ def _stretch(x: Tensor, rate: Tensor, n_out: int, window: int, kept: Tensor | No
     """Stretch [N, T] to [N, n_out]; `kept` [N, F] scales the bins of each sample's spectra."""
     hop = window // OVERLAP
     n_frames = -(-n_out // hop) + 1
-    hann = torch.hann_window(window, device=x.device)
+    hann = constant(_hann, x.device, window)
     steps = torch.arange(n_frames, device=x.device)[:, None] * hop
     centres = (steps * rate).round().to(torch.int64).clamp(max=x.shape[1] + window)
     # Padded so that a frame one hop before the one centred at 0 begins at 0.
@@ -93,7 +95,7 @@ def _stretch(x: Tensor, rate: Tensor, n_out: int, window: int, kept: Tensor | No
             turned *= kept
         _overlap_add(out, torch.fft.irfft(turned, n=window).mul_(hann), begin * hop)
     middle = slice(window // 2, window // 2 + n_out)
-    return out[:, middle].div_(_window_sum(hann, n_frames)[middle])
+    return out[:, middle].div_(constant(_window_sum, x.device, window, n_frames)[middle])
 
 
 def _blocks(n_frames: int, x: Tensor, window: int) -> list[tuple[int, int]]:
@@ -150,9 +152,8 @@ def _power(spectra: Tensor) -> Tensor:
 
 def _peaks(power: Tensor) -> Tensor:
     """Return the peak uphill of each bin, int64 [K, N, F]; from a valley, the one above it."""
-    falls = power.new_empty(*power.shape[:2], power.shape[2] + 1)
-    falls[..., 0], falls[..., -1] = -1, 0  # as if it rose to the first bin, and ended level
-    torch.sub(power[..., :-1], power[..., 1:], out=falls[..., 1:-1])
+    falls = pad(power[..., :-1] - power[..., 1:], (1, 1))  # as if it ended level,
+    falls[..., :1].fill_(-1)  # and rose to the first bin
     rises = falls.view(torch.int32) >> 31  # the sign: -1 where the next bin is higher, or else 0
     here = torch.arange(-1, power.shape[2] - 1, device=power.device, dtype=torch.int32)
     peaks = (here - rises[..., 1:] - (rises[..., 1:] | rises[..., :-1])).long()
@@ -161,10 +162,14 @@ def _peaks(power: Tensor) -> Tensor:
     return peaks
 
 
-def _window_sum(hann: Tensor, n_frames: int) -> Tensor:
+def _hann(window: int) -> np.ndarray:
+    return np.square(np.sin(np.pi * np.arange(window) / window)).astype(np.float32)
+
+
+def _window_sum(window: int, n_frames: int) -> np.ndarray:
     """Return the sum of all frames' squared windows at every sample, float32 [samples]."""
-    parts = hann.square().unflatten(0, (OVERLAP, -1))
-    total = hann.new_zeros(n_frames + OVERLAP - 1, parts.shape[1])
+    parts = np.square(_hann(window)).reshape(OVERLAP, -1)
+    total = np.zeros((n_frames + OVERLAP - 1, parts.shape[1]), np.float32)
     for part in range(OVERLAP):
         total[part : part + n_frames] += parts[part]
-    return total.flatten()
+    return total.reshape(-1)

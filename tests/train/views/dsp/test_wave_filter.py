@@ -5,13 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from drawing import numbers
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
 
 from audio_barlow_twins.train.views.bank import Bank
 from audio_barlow_twins.train.views.base import ViewContext
-from audio_barlow_twins.train.views.draws import Draws
 from audio_barlow_twins.train.views.dsp.filter import Kind, limit_bandwidth, second_order
 from audio_barlow_twins.train.views.equaliser import Equaliser
 
@@ -71,7 +71,7 @@ def test_every_response_equals_scipys(
 def test_an_equaliser_is_scipys_filters_one_after_the_other() -> None:
     x, view = torch.randn(5, 3000), Equaliser(probability=1, peaks=3)
     context = ViewContext(shape=(3000,), bank=Bank(1, (3000,)), sample_rate=RATE)
-    made, drawn = view(x, Draws(torch.arange(5)), context)
+    made, drawn = view(x, numbers(view, torch.arange(5)), context)
     kinds: tuple[Kind, ...] = ("low shelf", "peak", "peak", "peak", "high shelf")
     for i in range(5):
         bands = zip(*(drawn[n][i].tolist() for n in ("frequency_hz", "q", "gain_db")), strict=True)
