@@ -100,9 +100,11 @@ class TrainConfig:
     """The augmentations, in the order in which they are applied."""
     ranges: Chain = field(default_factory=default_views)
     """How strong the augmentations are, by name; default: those of each augmentation."""
-    normalise: Literal["set", "ppn"] = "set"
-    """set: normalise log-mel by the shard set's mean and standard deviation. ppn: by running
-    statistics, and each batch to mean 0 and variance 1 after the augmentations, as BYOL-A does."""
+    normalise: Literal["set", "ppn", "ppn-per-view"] = "set"
+    """set: normalise log-mel by the shard set's mean and standard deviation, as the paper does.
+    ppn: by running statistics, and after the augmentations both views of a batch together to mean 0
+    and variance 1, as BYOL-A does. ppn-per-view: the same with each view by itself, as the paper's
+    authors do in their ablation with PPN."""
     seed: int = 0
     """For the weights, the order of the clips, the crops and the views."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

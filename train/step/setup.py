@@ -64,8 +64,9 @@ def build_views(
         return ranks.gather(x, config.batch)
 
     norm: SetNorm | RunningNorm = SetNorm(*statistics)
-    if config.normalise == "ppn":
-        norm = RunningNorm(PPN_EPOCHS * len(shard_set), ranks.device, gather)
+    if config.normalise != "set":
+        per_view = config.normalise == "ppn-per-view"
+        norm = RunningNorm(PPN_EPOCHS * len(shard_set), ranks.device, gather, per_view)
     return TwoViews(
         config.chain,
         norm,
