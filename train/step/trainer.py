@@ -91,7 +91,8 @@ class Trainer:
     def take_step(self, batch: Batch) -> Tensor:
         """Train on one batch; return the loss and its two terms on the device, float32 [3]."""
         terms = self.compute(batch, self.views)
-        factor = warmup_cosine(self.step, self.total_steps, self.warmup_steps)
+        final = self.config.optimiser.final_rate
+        factor = warmup_cosine(self.step, self.total_steps, self.warmup_steps, final)
         set_rate(self.optimiser, factor)
         self.optimiser.step()
         self.step += 1
