@@ -11,6 +11,12 @@ front-end is the one that the weights were trained with:
   the paper; statistics of the data set in the file's arguments, AudioSet's if there are none.
   Their mean pooling is assumed to be that of the patches without [CLS].
 
+The code of BYOL-A does not say how the ends of a clip are padded, so they are padded as is the
+default of what computes its spectra: by reflection, as here. Read in the packages, since BYOL-A
+pins no versions: `pad_mode` of `librosa.stft` (v1, of March 2021) is "reflect" in 0.8.0 and 0.8.1,
+and "constant" (zeros) from 0.9.0 of 2022 on (also 0.9.2, 0.10.0, 0.10.2); that of nnAudio's
+MelSpectrogram (v2) is "reflect" in 0.2.6, 0.3.1 and 0.3.3.
+
 None of them has a fingerprint of its training data or its number of steps.
 """
 
