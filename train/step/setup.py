@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from audio_barlow_twins.model.encoders import Size, default_options, encoder_options
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.place import is_remote, place
 from audio_barlow_twins.shards.read.reader import CropReader
@@ -45,6 +46,14 @@ def absolute(shards: str) -> str:
     """Return the path of a shard set for a process with another working directory, or its URL."""
     where = place(shards)
     return shards if is_remote(where) else str(where.absolute())
+
+
+def encoder_sizes(config: TrainConfig) -> dict[str, Size]:
+    """Return all arguments of a run's encoder, those of options that are not given too."""
+    sizes = {"n_mels": config.front_end.n_mels, **default_options(config.encoder)}
+    if "unit_frames" in sizes:  # a crop is one unit of a transformer
+        sizes["unit_frames"] = config.crop_frames
+    return sizes | encoder_options(config.encoder, config.encoder_options)
 
 
 def crop_length(config: TrainConfig, shard_set: ShardSet) -> int:

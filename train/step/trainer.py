@@ -1,6 +1,6 @@
 """The training step, on one process or one of many."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from audio_barlow_twins.model.barlow_twins import BarlowTwins, Outcome
 from audio_barlow_twins.model.checkpoint import Checkpoint
-from audio_barlow_twins.model.encoders import Size, build_encoder, encoder_options, option_kinds
+from audio_barlow_twins.model.encoders import Size, build_encoder
 from audio_barlow_twins.shards.base.device import has_bf16
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.read.reader import Batch, CropReader
@@ -22,7 +22,7 @@ from .feed import HOLD, feed
 from .optimiser import make_optimiser, set_rate
 from .ranks import Ranks, choose_device
 from .schedule import warmup_cosine
-from .setup import build_views, crop_length, logmel_statistics
+from .setup import build_views, crop_length, encoder_sizes, logmel_statistics
 from .synced import synchronise
 
 
@@ -31,21 +31,27 @@ class Trainer:
 
     Every process holds the same weights, optimiser state and mixup bank, and computes its rows of
     each batch. Except for rounding, the numbers do not depend on the number of processes.
+
+    Args:
+        ranks: this process among all; default: it trains alone.
+        sizes: of the encoder in the checkpoint to restore, if there is one: an earlier version may
+            have begun the run with other defaults.
     """
 
-    def __init__(self, config: TrainConfig, shard_set: ShardSet, ranks: Ranks | None = None):
+    def __init__(
+        self,
+        config: TrainConfig,
+        shard_set: ShardSet,
+        ranks: Ranks | None = None,
+        sizes: Mapping[str, Size] | None = None,
+    ):
         self.config, self.shard_set = config, shard_set
         self.ranks = ranks = ranks or Ranks(device=choose_device(config.device))
         self.device = ranks.device
         self.bf16 = config.precision == "bf16" or (
             config.precision == "auto" and has_bf16(self.device)
         )
-        self.sizes: dict[str, Size] = {
-            "n_mels": config.front_end.n_mels,
-            **encoder_options(config.encoder, config.encoder_options),
-        }
-        if "unit_frames" in option_kinds(config.encoder):  # a crop is one unit of a transformer
-            self.sizes.setdefault("unit_frames", config.crop_frames)
+        self.sizes = encoder_sizes(config) | dict(sizes or {})
         self.network, self.model = self._networks()
         if config.compile != "no":
             self.model = torch.compile(self.model, mode=config.compile)  # type: ignore[assignment]
