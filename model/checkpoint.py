@@ -8,7 +8,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
 
-from .encoders import Size, build_encoder
+from .encoders import Size, build_encoder, completed_sizes
 
 FORMAT = "audio-barlow-twins checkpoint"
 VERSION = 1
@@ -42,7 +42,7 @@ class Checkpoint:
     encoder: str
     """Registered name of the encoder."""
     sizes: Mapping[str, Size]
-    """Keyword arguments of the encoder's constructor."""
+    """Keyword arguments of the encoder's constructor, those of options that were not given too."""
     state: dict[str, Tensor]
     """State dict of the encoder."""
     front_end: dict[str, str | int | float]
@@ -115,7 +115,13 @@ def checkpoint_of(payload: dict[str, Any], path: Path) -> Checkpoint:
     names = {field.name for field in fields(Checkpoint)}
     if missing := sorted(names - payload.keys()):
         raise CheckpointError(f"{path}: checkpoint lacks {', '.join(missing)}; it is damaged")
-    return Checkpoint(**{name: payload[name] for name in names})
+    return completed(Checkpoint(**{name: payload[name] for name in names}))
+
+
+def completed(checkpoint: Checkpoint) -> Checkpoint:
+    """Return a checkpoint that was read with all sizes, if an earlier version left some out."""
+    sizes = completed_sizes(checkpoint.encoder, checkpoint.sizes, checkpoint.state)
+    return replace(checkpoint, sizes=sizes)
 
 
 def restore_encoder(checkpoint: Checkpoint) -> nn.Module:

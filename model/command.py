@@ -1,6 +1,7 @@
 """`abt model`: a table of the encoders."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,7 +19,8 @@ class Encoders:
     """List the encoders: parameters, size of an embedding, GFLOP of one crop's forward pass.
 
     A crop has 96 frames and 64 mel bins. A multiply-add counts as two operations; norms,
-    activations and pooling are not counted. Name encoders to see their options, too.
+    activations and pooling are not counted. Where training leaves some parameters as they were
+    drawn, "trained" counts the others. Name encoders to see their options, too.
     """
 
     names: Positional[tuple[str, ...]] = ()
@@ -29,22 +31,36 @@ class Encoders:
             raise UserError(f"no encoder is called {unknown[0]}; choose from {', '.join(ENCODERS)}")
 
     def run(self) -> None:
-        row = "{:<18}{:>12}{:>11}{:>9}  {}"
+        row = "{:<18}{:>12}{:>12}{:>11}{:>9}  {}"
         options = "options" * bool(self.names)
-        say(row.format("encoder", "parameters", "embedding", "GFLOP", options).rstrip())
+        say(row.format("encoder", "parameters", "trained", "embedding", "GFLOP", options).rstrip())
         for name in self.names or ENCODERS:
-            parameters, features, flop = encoder_costs(name)
+            costs = encoder_costs(name)
             words = " ".join(f"{k}={v}" for k, v in option_kinds(name).items() if self.names)
-            costs = f"{parameters:,}", f"{features:,}", f"{flop / 1e9:.3f}"
-            say(row.format(name, *costs, words).rstrip())
+            trained = f"{costs.trained:,}" if costs.trained < costs.parameters else ""
+            numbers = f"{costs.parameters:,}", trained, f"{costs.features:,}"
+            say(row.format(name, *numbers, f"{costs.flop / 1e9:.3f}", words).rstrip())
 
 
-def encoder_costs(name: str) -> tuple[int, int, int]:
-    """Return parameters, embedding size and FLOPs of one crop, without allocating the weights."""
+class Costs(NamedTuple):
+    """What an encoder of default options costs."""
+
+    parameters: int
+    trained: int
+    """Parameters that training changes."""
+    features: int
+    """Size of an embedding."""
+    flop: int
+    """Operations of the forward pass of one crop."""
+
+
+def encoder_costs(name: str) -> Costs:
+    """Count what an encoder costs, without allocating its weights."""
     with torch.device("meta"):
         encoder = build_encoder(name, {}).eval()
         crop = torch.empty(1, FRAMES, int(encoder.n_mels))  # type: ignore[arg-type]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         embedding = encoder(crop)
     parameters = sum(p.numel() for p in encoder.parameters())
-    return parameters, embedding.shape[1], counter.get_total_flops()
+    trained = sum(p.numel() for p in encoder.parameters() if p.requires_grad)
+    return Costs(parameters, trained, embedding.shape[1], counter.get_total_flops())

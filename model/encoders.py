@@ -10,7 +10,7 @@ from torch import nn
 
 from .audiontt import AudioNTT
 from .resnet import ResNet18
-from .vit import STRIDES, ViT
+from .vit import DEPTHS, STRIDES, ViT, depth_of
 
 Size = int | float | str
 """An argument of an encoder's constructor, as checkpoints store it."""
@@ -20,10 +20,12 @@ VIT_SIZES: dict[str, dict[str, Any]] = {
     "s": {"dim": 384, "heads": 6},
     "t": {"dim": 192, "heads": 3},
 }
+DEFAULTED = "depth"
+"""Argument of which a name gives only the default; all others that it gives are no options."""
 
 
 def _encoders() -> dict[str, partial[Any]]:
-    """Return the constructors; arguments that a name does not fix are options."""
+    """Return the constructors with the arguments that names fix, or of which they give defaults."""
     found: dict[str, partial[Any]] = {
         "audiontt": partial(AudioNTT, blocks=2, stack=True, hidden=None)
     }
@@ -33,8 +35,12 @@ def _encoders() -> dict[str, partial[Any]]:
         )
     for letter, size in VIT_SIZES.items():
         for patch in STRIDES:
-            found[f"vitc-{letter}-{patch}"] = partial(ViT, stem="conv", patch=patch, **size)
-            found[f"vit-{letter}-{patch}"] = partial(ViT, stem="plain", patch=patch, **size)
+            found[f"vitc-{letter}-{patch}"] = partial(
+                ViT, stem="conv", depth=DEPTHS["conv"], projection="trained", patch=patch, **size
+            )
+            found[f"vit-{letter}-{patch}"] = partial(
+                ViT, stem="plain", depth=DEPTHS["plain"], patch=patch, **size
+            )
     found["resnet18"] = partial(ResNet18, regp_nrf=False)
     found["resnet18-regp-nrf"] = partial(ResNet18, regp_nrf=True)
     return found
@@ -67,6 +73,31 @@ def encoder_options(name: str, texts: Iterable[str]) -> dict[str, Size]:
     return found
 
 
+def default_options(name: str) -> dict[str, Size]:
+    """Return the values that the options of an encoder have if none are given.
+
+    A checkpoint that names them stays what it is when a later version has other defaults.
+    """
+    arguments = inspect.signature(_constructor(name)).parameters
+    return {key: arguments[key].default for key in _options(name)}
+
+
+def completed_sizes(name: str, sizes: Mapping[str, Size], keys: Iterable[str]) -> dict[str, Size]:
+    """Return the sizes of a checkpoint with what versions up to 0.2 did not write down.
+
+    They wrote only options that were given. Since then the number of a ViT_C's blocks, which was
+    12, and the training of a plain ViT's projection have other defaults.
+
+    Args:
+        name: of the encoder.
+        sizes: as the checkpoint has them.
+        keys: of its state dict.
+    """
+    then: dict[str, Size] = {"depth": depth_of(keys), "projection": "trained"}
+    options = option_kinds(name) if name in ENCODERS else {}
+    return {key: value for key, value in then.items() if key in options} | dict(sizes)
+
+
 def option_kinds(name: str) -> dict[str, str]:
     """Return what each option of an encoder takes, such as `cls|mean` or `int`."""
     return {key: _kind(type_) for key, type_ in _options(name).items()}
@@ -79,10 +110,10 @@ def _constructor(name: str) -> partial[Any]:
 
 
 def _options(name: str) -> dict[str, Any]:
-    """Return the types of the arguments that a name does not fix, without the front-end's."""
+    """Return the types of the arguments that a name leaves open, without the front-end's."""
     constructor = _constructor(name)
     arguments = inspect.signature(constructor.func, eval_str=True).parameters
-    closed = {*constructor.keywords, "n_mels"}
+    closed = {*constructor.keywords, "n_mels"} - {DEFAULTED}
     return {key: arguments[key].annotation for key in arguments if key not in closed}
 
 

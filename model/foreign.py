@@ -11,6 +11,12 @@ front-end is the one that the weights were trained with:
   the paper; statistics of the data set in the file's arguments, AudioSet's if there are none.
   Their mean pooling is assumed to be that of the patches without [CLS].
 
+The code of BYOL-A does not say how the ends of a clip are padded, so they are padded as is the
+default of what computes its spectra: by reflection, as here. Read in the packages, since BYOL-A
+pins no versions: `pad_mode` of `librosa.stft` (v1, of March 2021) is "reflect" in 0.8.0 and 0.8.1,
+and "constant" (zeros) from 0.9.0 of 2022 on (also 0.9.2, 0.10.0, 0.10.2); that of nnAudio's
+MelSpectrogram (v2) is "reflect" in 0.2.6, 0.3.1 and 0.3.3.
+
 None of them has a fingerprint of its training data or its number of steps.
 """
 
@@ -27,7 +33,7 @@ from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
 from .checkpoint import Checkpoint, CheckpointError, checkpoint_of, is_own, read_torch_file
 from .encoders import ENCODERS, VIT_SIZES, Size, build_encoder
-from .vit import STRIDES, patch_shape
+from .vit import STRIDES, depth_of, patch_shape
 
 N_MELS, FRAMES = 64, 96
 """Size of the input of all of them."""
@@ -155,16 +161,16 @@ def _vit(state: Mapping[str, Tensor]) -> tuple[str, dict[str, Size]]:
     *_, dim = _shape(state, "cls_token", 3)
     tokens = _shape(state, "pos_embed", 3)[1] - 1
     stem = [w.shape for k, w in state.items() if k.startswith("patch_embed.proj.") and w.ndim == 4]
-    depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
+    sizes: dict[str, Size] = {"n_mels": N_MELS, "depth": depth_of(state)}
     for letter, size in VIT_SIZES.items():
         for patch, strides in STRIDES.items():
             mels, frames = patch_shape(patch)
             if (dim, tokens) != (size["dim"], (N_MELS // mels) * (FRAMES // frames)):
                 continue
             if len(stem) == len(strides) + 1:
-                return f"vitc-{letter}-{patch}", {"n_mels": N_MELS, "depth": depth}
+                return f"vitc-{letter}-{patch}", sizes
             if [shape[2:] for shape in stem] == [(mels, frames)]:
-                return f"vit-{letter}-{patch}", {"n_mels": N_MELS, "depth": depth}
+                return f"vit-{letter}-{patch}", sizes | {"projection": "frozen"}
     kernels = ", ".join(f"{shape[2]}x{shape[3]}" for shape in stem)
     raise CheckpointError(
         f"a ViT of width {dim} with {tokens} patches and kernels {kernels or 'none'}; known are "

@@ -13,7 +13,7 @@ from torch import nn
 
 from audio_barlow_twins.shards.base.files import replacing
 
-from .checkpoint import Checkpoint, CheckpointError, restore_encoder
+from .checkpoint import Checkpoint, CheckpointError, completed, restore_encoder
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 MODEL_TYPE = "audio-barlow-twins"
@@ -100,7 +100,7 @@ def read_folder(folder: Path) -> Checkpoint:
         state = safetensors.torch.load_file(weights)
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{weights}: cannot be read as safetensors: {error}") from error
-    return Checkpoint(**{name: config[name] for name in FACTS}, state=state)
+    return completed(Checkpoint(**{name: config[name] for name in FACTS}, state=state))
 
 
 def _read_config(path: Path) -> dict[str, Any]:

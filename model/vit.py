@@ -5,6 +5,7 @@ those of the paper's authors, so their weights load by name.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from math import prod
 from typing import Literal
 
@@ -20,6 +21,8 @@ STRIDES: dict[Patch, tuple[tuple[int, int], ...]] = {
     "64x2": ((2, 2), (2, 1), (2, 1), (2, 1), (2, 1), (2, 1)),
 }
 """Strides (mel, time) of the stem's 3x3 convolutions by patch (mel bins x frames)."""
+DEPTHS = {"conv": 11, "plain": 12}
+"""Transformer blocks by stem: a convolutional one takes the place of a block (Xiao et al.)."""
 
 
 def patch_shape(patch: Patch) -> tuple[int, int]:
@@ -40,9 +43,11 @@ class ViT(nn.Module):
         n_mels: mel bins of the input.
         dim: width of the tokens.
         heads: attention heads.
-        depth: Transformer blocks.
+        depth: Transformer blocks; see DEPTHS.
         patch: mel bins x frames of a patch.
         stem: 3x3 convolutions, or one convolution as large as a patch (plain ViT).
+        projection: whether the plain ViT trains that one convolution or keeps it as it was drawn,
+            as the authors do after MoCo v3 (Chen et al., 2021). 3x3 convolutions are trained.
         unit_frames: length of a unit, frames.
         pool: return the [CLS] token, or the mean of the other tokens.
         positions: "units", or "interpolated" for whole clips.
@@ -53,9 +58,10 @@ class ViT(nn.Module):
         n_mels: int = 64,
         dim: int = 768,
         heads: int = 12,
-        depth: int = 12,
+        depth: int = DEPTHS["conv"],
         patch: Patch = "16x8",
         stem: Literal["conv", "plain"] = "conv",
+        projection: Literal["frozen", "trained"] = "frozen",
         unit_frames: int = 96,
         pool: Literal["cls", "mean"] = "cls",
         positions: Literal["units", "interpolated"] = "units",
@@ -72,6 +78,7 @@ class ViT(nn.Module):
         self.rows, columns = n_mels // patch_mels, unit_frames // patch_frames
         self.out_features = dim
         self.patch_embed = PatchEmbed(dim, patch, stem)
+        self.patch_embed.requires_grad_(stem == "conv" or projection == "trained")
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         self.pos_embed: Tensor
         self.register_buffer("pos_embed", grid_positions(self.rows, columns, dim))
@@ -168,6 +175,11 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
         return x + self.mlp(self.norm2(x))
+
+
+def depth_of(keys: Iterable[str]) -> int:
+    """Return how many Transformer blocks the keys of a state dict name."""
+    return len({key.split(".")[1] for key in keys if key.startswith("blocks.")})
 
 
 def grid_positions(rows: int, columns: int, dim: int) -> Tensor:

@@ -48,11 +48,17 @@ class OptimiserConfig:
     """Only for weights. LARS adds this times the weight to the gradient; AdamW takes this times the
     learning rate times the weight off the weight in each step."""
     warmup_epochs: float = 1.0
-    """Length of the linear warm-up, after which the rate falls to 0 as a cosine."""
+    """Length of the linear warm-up, after which the rate falls as a cosine."""
+    final_rate: float = 0.0
+    """Share of the peak rate at which the cosine is cut off by the end of the run; 0, as in the
+    authors' report, is all of it. Their code stretches the cosine to 1.25 times the run, which ends
+    at 0.098."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup_epochs < math.inf:
             raise UserError(f"warmup_epochs is {self.warmup_epochs}; choose 0 or more")
+        if not 0 <= self.final_rate <= 1:
+            raise UserError(f"final_rate is {self.final_rate}; choose a share from [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +107,11 @@ class TrainConfig:
     """The augmentations, in the order in which they are applied."""
     ranges: Chain = field(default_factory=default_views)
     """How strong the augmentations are, by name; default: those of each augmentation."""
-    normalise: Literal["set", "ppn"] = "set"
-    """set: normalise log-mel by the shard set's mean and standard deviation. ppn: by running
-    statistics, and each batch to mean 0 and variance 1 after the augmentations, as BYOL-A does."""
+    normalise: Literal["set", "ppn", "ppn-per-view"] = "set"
+    """set: normalise log-mel by the shard set's mean and standard deviation, as the paper does.
+    ppn: by running statistics, and after the augmentations both views of a batch together to mean 0
+    and variance 1, as BYOL-A does. ppn-per-view: the same with each view by itself, as the paper's
+    authors do in their ablation with PPN."""
     seed: int = 0
     """For the weights, the order of the clips, the crops and the views."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -11,6 +11,7 @@ _AUDIOSET = TrainConfig(
     run=Path("runs/audiontt-audioset"),
     block_shards=256,  # 28 GB: two of them fit into the cache of a remote set
 )
+_SCHEDULE = "warm-up of one epoch and cosine to 0 as in its authors' report; their code differs"
 _ADAMW = OptimiserConfig(kind="adamw", lr_weights=6.25e-5, lr_biases=6.25e-5, weight_decay=0.24)
 
 
@@ -47,11 +48,11 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
         ),
     ),
     "audiontt-audioset": (
-        "AudioNTT as the paper trains it (batch 128, 100 epochs, LARS)",
+        f"AudioNTT as the paper trains it (batch 128, 100 epochs, LARS); {_SCHEDULE}",
         _AUDIOSET,
     ),
     "vitc-b-audioset": (
-        "ViT_C-B 16x8 as the paper trains it (batch 128, 100 epochs, AdamW)",
+        f"ViT_C-B 16x8 as the paper trains it (batch 128, 100 epochs, AdamW); {_SCHEDULE}",
         _vitc("b"),
     ),
     "vitc-s": ("ViT_C-S 16x8, otherwise as vitc-b-audioset (the authors' report)", _vitc("s")),

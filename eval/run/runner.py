@@ -56,7 +56,8 @@ class Hear:
     """Row of the report; by default "checkpoint", or the name of another module."""
     baselines: tuple[str, ...] | None = None
     """Any of random, log-mel, crepe, byol-a=FILE, wav2vec2=FOLDER; by default the first two for a
-    checkpoint of ours, none for another module."""
+    checkpoint of ours, none for another module. Several files of BYOL-A are told apart by version
+    and width: byol-a-v1-512=FILE, -v1-1024, -v1-2048, -v2-1024, -v2-2048."""
     task: tuple[str, ...] = ()
     """Names of the task folders to score; by default all."""
     out: Path | None = None
@@ -158,7 +159,7 @@ def baseline(text: str, checkpoint: str) -> SystemSpec:
         raise UserError(f"baseline {name} needs {known.needs_weights}: {name}=PATH")
     else:
         model = checkpoint if known.of_checkpoint else ""
-    return SystemSpec(name=known.row, module=known.module, model=model)
+    return SystemSpec(name=known.row, module=known.module, model=model, options=known.options)
 
 
 def plan(config: Hear, systems: Sequence[SystemSpec], tasks: Mapping[Path, Task]) -> list[Planned]:

@@ -16,6 +16,7 @@ from audio_barlow_twins.model.encoders import (
     ENCODERS,
     Size,
     build_encoder,
+    default_options,
     encoder_options,
     option_kinds,
 )
@@ -29,7 +30,7 @@ KINDS: list[tuple[str, dict[str, Size]]] = [
     ("vitc-t-16x8", {"depth": 1}),
     ("vitc-t-64x2", {"depth": 1, "pool": "mean"}),
     ("vitc-t-16x16", {"depth": 1, "positions": "interpolated"}),
-    ("vit-t-8x8", {"depth": 1}),
+    ("vit-t-8x8", {"depth": 1, "projection": "frozen"}),
     ("resnet18", {}),
     ("resnet18-regp-nrf", {}),
 ]
@@ -58,7 +59,34 @@ def test_the_letters_stand_for_the_sizes_of_the_paper(letter: str, width: int, h
     with torch.device("meta"):
         vit = build_encoder(f"vitc-{letter}-16x8", {})
     blocks = list(vit.blocks)  # type: ignore[arg-type]
-    assert (len(blocks), vit.out_features, blocks[0].attn.heads) == (12, width, heads)
+    assert (len(blocks), vit.out_features, blocks[0].attn.heads) == (11, width, heads)
+
+
+def test_a_convolutional_stem_takes_the_place_of_a_block() -> None:
+    with torch.device("meta"):
+        blocks = {stem: build_encoder(f"{stem}-t-16x8", {}).blocks for stem in ("vit", "vitc")}
+    assert {stem: len(list(found)) for stem, found in blocks.items()} == {  # type: ignore[arg-type]
+        "vit": 12,
+        "vitc": 11,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "frozen"),
+    [
+        ({}, {"patch_embed.proj.weight", "patch_embed.proj.bias"}),
+        ({"projection": "frozen"}, {"patch_embed.proj.weight", "patch_embed.proj.bias"}),
+        ({"projection": "trained"}, set()),
+    ],
+)
+def test_a_plain_vit_trains_its_projection_only_if_told(
+    options: dict[str, Size], frozen: set[str]
+) -> None:
+    with torch.device("meta"):
+        vit = build_encoder("vit-t-16x8", options)
+        stem = build_encoder("vitc-t-16x8", {})
+    assert {name for name, p in vit.named_parameters() if not p.requires_grad} == frozen
+    assert all(p.requires_grad for p in stem.parameters())
 
 
 @EACH_KIND
@@ -141,6 +169,8 @@ def test_options_are_read_as_the_constructor_wants_them() -> None:
         ("audiontt", "width", "'width'; audiontt takes width=int"),
         ("resnet18", "n_mels=80", "'n_mels=80'; resnet18 takes none"),
         ("vitc-t-16x8", "dim=5", "'dim=5'; vitc-t-16x8 takes depth=int"),
+        ("vitc-t-16x8", "projection=frozen", "'projection=frozen'; vitc-t-16x8 takes depth=int"),
+        ("vit-t-16x8", "projection=no", r"is 'no'; wanted frozen\|trained$"),
         ("vit", "pool=mean", "no encoder is called 'vit'; choose from audiontt, "),
     ],
 )
@@ -159,3 +189,23 @@ def test_the_kinds_of_all_options_can_be_listed() -> None:
         "pool": "cls|mean",
         "positions": "units|interpolated",
     }
+    assert option_kinds("vit-b-16x8") == option_kinds("vitc-b-16x8") | {
+        "projection": "frozen|trained"
+    }
+
+
+def test_the_defaults_of_all_options_can_be_named() -> None:
+    options = {"unit_frames": 96, "pool": "cls", "positions": "units"}
+    assert default_options("vitc-b-16x8") == options | {"depth": 11}
+    assert default_options("vit-b-16x8") == options | {"depth": 12, "projection": "frozen"}
+    assert default_options("audiontt") == {"width": 2048, "channels": 64, "dropout": 0.3}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_encoder_of_named_defaults_is_the_one_without(name: str) -> None:
+    with torch.device("meta"):
+        bare, named = (build_encoder(name, sizes) for sizes in ({}, default_options(name)))
+    shapes = [
+        {key: (p.shape, p.requires_grad) for key, p in e.named_parameters()} for e in (bare, named)
+    ]
+    assert shapes[0] == shapes[1]

@@ -86,9 +86,9 @@ def test_byol_a_v1_embeds_as_published(tmp_path: Path, width: int) -> None:
     )
 
 
-@pytest.mark.parametrize("width", [1024, 2048])
-def test_byol_a_v2_embeds_as_published(tmp_path: Path, width: int) -> None:
-    published = PublishedAudioNTT(blocks=2, hidden=2048, width=width, stack=True).eval()
+@pytest.mark.parametrize(("hidden", "width"), [(1024, 1024), (2048, 1024), (2048, 2048)])
+def test_byol_a_v2_embeds_as_published(tmp_path: Path, hidden: int, width: int) -> None:
+    published = PublishedAudioNTT(blocks=2, hidden=hidden, width=width, stack=True).eval()
     checkpoint = load_foreign(saved(tmp_path, published.state_dict()))
     encoder, x = restore_encoder(checkpoint), torch.randn(2, 96, 64)
     torch.testing.assert_close(encoder(x), published(x.mT[:, None]))
@@ -210,6 +210,7 @@ def test_the_authors_plain_vit_is_told_by_its_kernel(
     weights |= {f"patch_embed.proj.{key}": values for key, values in stem.items()}
     checkpoint = load_foreign(saved(tmp_path, authors_file(weights, "backbone.encoder.encoder.")))
     assert checkpoint.encoder == name
+    assert checkpoint.sizes == {"n_mels": 64, "depth": 2, "projection": "frozen"}
     assert restore_encoder(checkpoint)(torch.randn(1, 96, 64)).shape == (1, 192)
 
 

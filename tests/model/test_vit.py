@@ -210,21 +210,24 @@ def test_state_dict_has_the_authors_names(patch: Patch, convolutions: int) -> No
     assert small_vit(patch).state_dict().keys() == names
 
 
-@pytest.mark.parametrize(("dim", "heads", "millions"), [(768, 12, 85), (384, 6, 21), (192, 3, 5)])
+@pytest.mark.parametrize(
+    ("dim", "heads", "total"), [(768, 12, 82_038_432), (384, 6, 20_536_656), (192, 3, 5_147_688)]
+)
 def test_parameters_number_what_the_layers_written_out_add_up_to(
-    dim: int, heads: int, millions: int
+    dim: int, heads: int, total: int
 ) -> None:
     attention = 3 * dim * dim + 2 * dim + dim * dim + dim
     mlp = (dim * 4 * dim + 4 * dim) + (4 * dim * dim + dim)
-    transformer = dim + 12 * (attention + mlp + 2 * 2 * dim) + 2 * dim
+    block = attention + mlp + 2 * 2 * dim
     d = dim // 8
     convolutions = 9 * (1 * d + d * 2 * d + 2 * d * 4 * d + 4 * d * 8 * d) + 2 * (1 + 2 + 4 + 8) * d
     stems = {"conv": convolutions + dim * dim + dim, "plain": 16 * 8 * dim + dim}
     for stem, parameters in stems.items():
+        depth = 11 if stem == "conv" else 12
         with torch.device("meta"):
-            vit = ViT(dim=dim, heads=heads, stem=stem)  # type: ignore[arg-type]
-        assert sum(p.numel() for p in vit.parameters()) == transformer + parameters
-    assert (transformer + stems["plain"]) // 1_000_000 == millions
+            vit = ViT(dim=dim, heads=heads, depth=depth, stem=stem)  # type: ignore[arg-type]
+        assert sum(p.numel() for p in vit.parameters()) == 3 * dim + depth * block + parameters
+    assert 3 * dim + 11 * block + stems["conv"] == total
 
 
 def test_every_parameter_learns_under_autocast() -> None:

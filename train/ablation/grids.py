@@ -21,7 +21,8 @@ FIGURE_2: dict[str, tuple[str, ...]] = {
     "rlf": ("rlf",),
     "random": (),
 }
-"""The combinations of the paper's Figure 2. Noise comes after mixup, as in its authors' code."""
+"""The combinations of the paper's Figure 2. As in its authors' code, noise comes after mixup, and
+PPN normalises each view by itself."""
 PAIRS: dict[str, tuple[str, ...]] = {
     "mixup+rrc": ("mixup", "rrc"),
     "mixup+rlf": ("mixup", "rlf"),
@@ -74,7 +75,7 @@ def cells_of(config: Ablation) -> list[Cell]:
 
 def _views(base: TrainConfig) -> dict[str, TrainConfig]:
     def cell(name: str, views: tuple[str, ...]) -> TrainConfig:
-        return replace(base, views=views, normalise="ppn" if "ppn" in name else "set")
+        return replace(base, views=views, normalise="ppn-per-view" if "ppn" in name else "set")
 
     return {name: cell(name, views) for name, views in (FIGURE_2 | PAIRS).items()}
 

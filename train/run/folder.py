@@ -96,16 +96,27 @@ def find_change(kept: dict[str, Any], now: dict[str, Any], free: Sequence[str] =
     """Describe the first setting that differs from a stored config.json; '' if none does.
 
     Args:
-        kept: the stored settings, of this or an earlier version.
+        kept: the stored settings, of this or an earlier version. A setting that it does not have
+            was at its present default.
         now: the current ones. Options of views that `kept` does not have count as equal.
         free: names of settings that may differ.
     """
     kept, now = _flat(kept), _flat(now)
+    then = _filled(kept, _flat(plain_json(asdict(TrainConfig()))))
     for name in now:
         unknown = name.startswith(_RANGES) and name not in kept
-        if not unknown and name not in free and now[name] != kept.get(name):
-            return f"{name} {kept.get(name)}, now it is {now[name]}"
+        if not unknown and name not in free and now[name] != then.get(name):
+            return f"{name} {then.get(name)}, now it is {now[name]}"
     return ""
+
+
+def _filled(kept: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
+    """Return stored settings with the defaults `usual` of those that they lack, at any depth."""
+    filled = usual | kept
+    for name, value in usual.items():
+        if isinstance(value, dict) and isinstance(filled[name], dict):
+            filled[name] = _filled(filled[name], value)
+    return filled
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def _train(config: TrainConfig, ranks: Ranks) -> int:
         return folder.checkpoint
 
     checkpoint = ranks.from_first(open_run)
-    trainer = Trainer(config, shard_set, ranks)
+    trainer = Trainer(config, shard_set, ranks, checkpoint.sizes if checkpoint else None)
     with trainer.reader:
         if checkpoint:
             trainer.restore(checkpoint)

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from audio_barlow_twins.model.encoders import Size, default_options, encoder_options
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.place import is_remote, place
 from audio_barlow_twins.shards.read.reader import CropReader
@@ -49,6 +50,14 @@ def absolute(shards: str) -> str:
     return shards if is_remote(where) else str(where.absolute())
 
 
+def encoder_sizes(config: TrainConfig) -> dict[str, Size]:
+    """Return all arguments of a run's encoder, those of options that are not given too."""
+    sizes = {"n_mels": config.front_end.n_mels, **default_options(config.encoder)}
+    if "unit_frames" in sizes:  # a crop is one unit of a transformer
+        sizes["unit_frames"] = config.crop_frames
+    return sizes | encoder_options(config.encoder, config.encoder_options)
+
+
 def crop_length(config: TrainConfig, shard_set: ShardSet) -> int:
     """Return how much to read of a clip: frames of log-mel, or samples; stretching needs more."""
     if shard_set.form.kind == "logmel":
@@ -83,8 +92,9 @@ def build_views(
         return ranks.gather(x, config.batch)
 
     norm: SetNorm | RunningNorm = SetNorm(*statistics)
-    if config.normalise == "ppn":
-        norm = RunningNorm(PPN_EPOCHS * len(shard_set), ranks.device, gather)
+    if config.normalise != "set":
+        per_view = config.normalise == "ppn-per-view"
+        norm = RunningNorm(PPN_EPOCHS * len(shard_set), ranks.device, gather, per_view)
     return TwoViews(
         config.chain,
         norm,

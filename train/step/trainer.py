@@ -1,6 +1,6 @@
 """The training step, on one process or one of many."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from audio_barlow_twins.model.barlow_twins import BarlowTwins
 from audio_barlow_twins.model.checkpoint import Checkpoint
-from audio_barlow_twins.model.encoders import Size, build_encoder, encoder_options, option_kinds
+from audio_barlow_twins.model.encoders import Size, build_encoder
 from audio_barlow_twins.shards.base.device import exact_products, has_bf16
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.read.reader import CropReader
@@ -22,7 +22,7 @@ from .graph import GraphedStep
 from .optimiser import load_optimiser_state, make_optimiser, optimiser_state, set_rate
 from .ranks import Ranks, choose_device
 from .schedule import warmup_cosine
-from .setup import build_views, crop_length, logmel_statistics, step_kind
+from .setup import build_views, crop_length, encoder_sizes, logmel_statistics, step_kind
 from .step import PlainStep, Step, StepResult
 from .synced import synchronise
 
@@ -32,21 +32,27 @@ class Trainer:
 
     Every process holds the same weights, optimiser state and mixup bank, and computes its rows of
     each batch. Except for rounding, the numbers do not depend on the number of processes.
+
+    Args:
+        ranks: this process among all; default: it trains alone.
+        sizes: of the encoder in the checkpoint to restore, if there is one: an earlier version may
+            have begun the run with other defaults.
     """
 
-    def __init__(self, config: TrainConfig, shard_set: ShardSet, ranks: Ranks | None = None):
+    def __init__(
+        self,
+        config: TrainConfig,
+        shard_set: ShardSet,
+        ranks: Ranks | None = None,
+        sizes: Mapping[str, Size] | None = None,
+    ):
         self.config, self.shard_set = config, shard_set
         self.ranks = ranks = ranks or Ranks(device=choose_device(config.device))
         self.device = ranks.device
         self.bf16 = config.precision == "bf16" or (
             config.precision == "auto" and has_bf16(self.device)
         )
-        self.sizes: dict[str, Size] = {
-            "n_mels": config.front_end.n_mels,
-            **encoder_options(config.encoder, config.encoder_options),
-        }
-        if "unit_frames" in option_kinds(config.encoder):  # a crop is one unit of a transformer
-            self.sizes.setdefault("unit_frames", config.crop_frames)
+        self.sizes = encoder_sizes(config) | dict(sizes or {})
         self.kind = step_kind(config.step, ranks)
         self.network, self.model = self._networks()
         self.optimiser = make_optimiser(
@@ -97,7 +103,8 @@ class Trainer:
     def take_step(self, inputs: Inputs) -> Tensor:
         """Train on one batch; return the loss and its two terms on the device, float32 [3]."""
         self.clock.mark("copy")
-        factor = warmup_cosine(self.step, self.total_steps, self.warmup_steps)
+        final = self.config.optimiser.final_rate
+        factor = warmup_cosine(self.step, self.total_steps, self.warmup_steps, final)
         set_rate(self.optimiser, factor)
         # Dropout depends on the step, so a resumed run drops what the interrupted one did.
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)

@@ -37,7 +37,8 @@ class RunningNorm(nn.Module):
     """PPN, BYOL-A's normalisation before and after the augmentations (Niizumi et al., 2021).
 
     Before: by mean and standard deviation of all clips so far; they are frozen after `n_clips`.
-    After: both views of a batch together get mean 0 and variance 1. Both are over all processes:
+    After: both views of a batch together get mean 0 and variance 1, as in BYOL-A, or each view by
+    itself if `per_view`, as in the code of the paper's authors. All of that is over all processes:
     `gather` collects their rows in the order of the global batch.
     """
 
@@ -45,9 +46,11 @@ class RunningNorm(nn.Module):
     mean: Tensor
     variance: Tensor
 
-    def __init__(self, n_clips: int, device: torch.device, gather: Gather) -> None:
+    def __init__(
+        self, n_clips: int, device: torch.device, gather: Gather, per_view: bool = False
+    ) -> None:
         super().__init__()
-        self.n_clips, self.gather = n_clips, gather
+        self.n_clips, self.gather, self.per_view = n_clips, gather, per_view
         zero = torch.zeros((), dtype=torch.float64, device=device)
         self.register_buffer("count", zero)
         self.register_buffer("mean", zero.clone())
@@ -69,14 +72,22 @@ class RunningNorm(nn.Module):
         self.count += added
 
     def finish(self, views: Tensor) -> Tensor:
-        """Return both views of a batch, float32 [2N, T, F], with joint mean 0 and variance 1."""
+        """Return views A, then views B of a batch, float32 [2N, T, F], with mean 0, variance 1."""
         halves = [self.gather(half) for half in clip_moments(views).chunk(2)]
-        mean, variance = pooled(torch.cat(halves))
-        return (views - mean.float()) / variance.sqrt().float()
+        if self.per_view:
+            parts = zip(views.chunk(2), halves, strict=True)
+            return torch.cat([_standard(view, moments) for view, moments in parts])
+        return _standard(views, torch.cat(halves))
 
     def statistics(self) -> tuple[float, float]:
         """Return the running mean and standard deviation; waits for the device."""
         return float(self.mean), float(self.variance.sqrt())
+
+
+def _standard(views: Tensor, moments: Tensor) -> Tensor:
+    """Normalise views by the moments [N, 2] of all clips that count."""
+    mean, variance = pooled(moments)
+    return (views - mean.float()) / variance.sqrt().float()
 
 
 def clip_moments(x: Tensor) -> Tensor:

@@ -13,7 +13,12 @@ import torch
 
 from audio_barlow_twins.model.checkpoint import Checkpoint
 from audio_barlow_twins.model.embedder import Embedder, frozen, read_checkpoint
-from audio_barlow_twins.model.encoders import Size, build_encoder, encoder_options
+from audio_barlow_twins.model.encoders import (
+    Size,
+    build_encoder,
+    default_options,
+    encoder_options,
+)
 from audio_barlow_twins.model.foreign import STATISTICS
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
@@ -50,7 +55,8 @@ def load_model(
     texts = [f"{name}={value}" for name, value in options.items()]
     try:
         chosen = encoder_options(checkpoint.encoder, texts)
-        sizes = {**checkpoint.sizes, "n_mels": checkpoint.front_end["n_mels"], **chosen}
+        given = {**checkpoint.sizes, "n_mels": checkpoint.front_end["n_mels"], **chosen}
+        sizes = default_options(checkpoint.encoder) | given
         return random_init(replace(checkpoint, sizes=sizes), device, seed)
     except ValueError as error:
         raise UserError(str(error)) from error

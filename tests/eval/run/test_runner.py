@@ -284,7 +284,12 @@ def test_scores_are_found_only_of_the_same_model_task_and_protocol(config: Hear)
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("best", "no baseline is called 'best'"), ("byol-a", "byol-a=PATH")],
+    [
+        ("best", "no baseline is called 'best'"),
+        ("byol-a", "byol-a=PATH"),
+        ("byol-a-v1-512", "version 1 and width 512: byol-a-v1-512=PATH"),
+        ("byol-a-v2-512=f.pth", "no baseline is called 'byol-a-v2-512'"),
+    ],
 )
 def test_baselines_that_cannot_be_had_are_refused(text: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
@@ -295,6 +300,16 @@ def test_two_systems_of_one_name_are_refused(config: Hear) -> None:
     twice = Hear(**{**vars(config), "name": "random init"})
     with pytest.raises(UserError, match="name yours with --name"):
         systems_of(twice)
+
+
+def test_several_files_of_byol_a_have_rows_of_their_own(config: Hear) -> None:
+    files = [*(f"v1-{width}" for width in (512, 1024, 2048)), "v2-1024", "v2-2048"]
+    names = ("byol-a=any.pth", *(f"byol-a-{file}={file}.pth" for file in files))
+    systems = systems_of(Hear(**{**vars(config), "baselines": names}))
+    assert [system.name for system in systems[1:]] == [
+        "BYOL-A", "BYOL-A v1, 512-d", "BYOL-A v1, 1024-d", "BYOL-A v1, 2048-d",
+        "BYOL-A v2, 2048-d", "BYOL-A v2, 3072-d",
+    ]  # fmt: skip
 
 
 def test_weights_of_a_baseline_are_found_from_any_folder(

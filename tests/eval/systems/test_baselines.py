@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from audio_barlow_twins.eval.hear import get_scene_embeddings
+from audio_barlow_twins.eval.run.runner import baseline
 from audio_barlow_twins.eval.share.validate import validate
 from audio_barlow_twins.eval.systems.baselines.byol_a import load_model as load_byol_a
 from audio_barlow_twins.eval.systems.baselines.log_mel import load_model as load_log_mel
@@ -26,10 +27,11 @@ from audio_barlow_twins.shards.base.errors import UserError
 TINY_VIT = ("encoder=vitc-t-16x8", "depth=2", "pool=mean")
 
 
-def byol_a_state(blocks: int) -> dict[str, Tensor]:
+def byol_a_state(blocks: int, width: int = 0, hidden: int = 0) -> dict[str, Tensor]:
     """Draw a state dict with the names and shapes that BYOL-A publishes: 512-d v1, or v2."""
     g = torch.Generator().manual_seed(blocks)
-    width, state = (512, {}) if blocks == 3 else (2048, {})
+    width, state = width or (512 if blocks == 3 else 2048), {}
+    hidden = hidden or width
     for i in range(blocks):
         state[f"features.{4 * i}.weight"] = torch.randn(64, 64 if i else 1, 3, 3, generator=g) / 16
         state[f"features.{4 * i}.bias"] = torch.randn(64, generator=g) / 8
@@ -37,9 +39,9 @@ def byol_a_state(blocks: int) -> dict[str, Tensor]:
             state[f"features.{4 * i + 1}.{name}"] = 0.5 + torch.rand(64, generator=g)
         state[f"features.{4 * i + 1}.num_batches_tracked"] = torch.tensor(9)
     local = 64 * (64 >> blocks)
-    for key, n_in in (("fc.0", local), ("fc.3", width)):
-        state[f"{key}.weight"] = torch.randn(width, n_in, generator=g) / n_in**0.5
-        state[f"{key}.bias"] = torch.randn(width, generator=g)
+    for key, n_in, n_out in (("fc.0", local, hidden), ("fc.3", hidden, width)):
+        state[f"{key}.weight"] = torch.randn(n_out, n_in, generator=g) / n_in**0.5
+        state[f"{key}.bias"] = torch.randn(n_out, generator=g)
     return state
 
 
@@ -67,8 +69,8 @@ def byol_a(wave: np.ndarray, state: dict[str, Tensor], mean: float, std: float) 
     return outputs.amax(0) + outputs.mean(0)
 
 
-def byol_a_file(folder: Path, blocks: int = 3) -> Path:
-    torch.save(byol_a_state(blocks), folder / "byol_a.pth")
+def byol_a_file(folder: Path, blocks: int = 3, width: int = 0, hidden: int = 0) -> Path:
+    torch.save(byol_a_state(blocks, width, hidden), folder / "byol_a.pth")
     return folder / "byol_a.pth"
 
 
@@ -249,6 +251,51 @@ def test_byol_a_embeds_sounds_as_published(
     expected = torch.stack([byol_a(wave, state, mean, std) for wave in sounds.numpy()])
     found = get_scene_embeddings(sounds, model)
     torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
+BYOL_A = [(1, 512, 512), (1, 1024, 1024), (1, 2048, 2048), (2, 1024, 2048), (2, 2048, 3072)]
+"""Version, width and features of an embedding."""
+
+
+@pytest.mark.parametrize(("version", "width", "features"), BYOL_A)
+@pytest.mark.parametrize("name", ["byol-a", "byol-a-v{}-{}"])
+def test_byol_a_of_each_size_is_a_baseline_by_its_name_and_by_the_common_one(
+    tmp_path: Path, sounds: Tensor, version: int, width: int, features: int, name: str
+) -> None:
+    blocks = 4 - version
+    name = name.format(version, width)
+    system = baseline(f"{name}={byol_a_file(tmp_path, blocks, width)}", "")
+    found = system.load("cpu").scenes(sounds)
+    assert found.shape == (len(sounds), features)
+    assert system.name == ("BYOL-A" if name == "byol-a" else f"BYOL-A v{version}, {features}-d")
+
+
+@pytest.mark.parametrize("hidden", [1024, 2048])
+def test_byol_a_v2_of_width_1024_embeds_sounds_as_published(
+    tmp_path: Path, sounds: Tensor, hidden: int
+) -> None:
+    system = baseline(f"byol-a-v2-1024={byol_a_file(tmp_path, 2, 1024, hidden)}", "")
+    state = byol_a_state(2, 1024, hidden)
+    expected = [byol_a(wave, state, -9.660292, 4.7219563) for wave in sounds.numpy()]
+    found = system.load("cpu").scenes(sounds)
+    torch.testing.assert_close(found, torch.stack(expected), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("byol-a-v1-512", "BYOL-A v2 of width 1024, wanted v1 of width 512; the baseline byol-a"),
+        ("byol-a-v1-1024", "BYOL-A v2 of width 1024, wanted v1 of width 1024; the baseline byol-a"),
+        ("byol-a-v2-2048", "BYOL-A v2 of width 1024, wanted v2 of width 2048; the baseline byol-a"),
+    ],
+)
+def test_a_file_of_another_version_or_width_than_its_name_is_refused(
+    tmp_path: Path, name: str, said: str
+) -> None:
+    system = baseline(f"{name}={byol_a_file(tmp_path, 2, 1024, 2048)}", "")
+    with pytest.raises(UserError, match=said) as caught:
+        system.load("cpu")
+    assert "\n" not in str(caught.value)
 
 
 def test_byol_a_without_a_file_says_which(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_the_views_are_those_of_figure_2_and_ppn_is_a_normalisation() -> None:
     ]  # fmt: skip
     for name, config in cells.items():
         assert set(config.views) == set(name.split("+")) - {"ppn", "random"}
-        assert config.normalise == ("ppn" if "ppn" in name else "set")
+        assert config.normalise == ("ppn-per-view" if "ppn" in name else "set")
 
 
 def test_every_published_score_belongs_to_a_setting() -> None:

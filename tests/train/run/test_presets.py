@@ -61,6 +61,14 @@ def test_transformers_train_with_adamw_and_convolutions_with_lars() -> None:
     assert (ntt.momentum, ntt.trust) == (0.9, 0.001)
 
 
+def test_presets_on_audioset_say_whose_schedule_they_follow() -> None:
+    for name in ("audiontt-audioset", "vitc-b-audioset"):
+        source, config = PRESETS[name]
+        assert "warm-up of one epoch and cosine to 0" in source
+        assert "report; their code differs" in source
+        assert (config.optimiser.warmup_epochs, config.optimiser.final_rate) == (1, 0)
+
+
 def test_ablations_have_the_smaller_projector() -> None:
     assert PRESETS["audiontt-fsd50k-ablation"][1].projector_out == 256
     assert PRESETS["audiontt-audioset"][1].projector_out == 1024

@@ -13,6 +13,7 @@ from small_encoder import SMALL
 from audio_barlow_twins.model.checkpoint import Checkpoint, load_checkpoint
 from audio_barlow_twins.model.encoders import build_encoder
 from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.train.config import OptimiserConfig, TrainConfig
 from audio_barlow_twins.train.run.folder import RunFolder, read_metrics
 from audio_barlow_twins.train.views.add import Background
@@ -149,6 +150,37 @@ def test_what_does_not_change_the_numbers_may_change_on_resume(
     assert RunFolder(replace(config, resume=True, **change)).checkpoint is not None
 
 
+LATER: list[tuple[tuple[str, ...], dict[str, Any], str]] = [
+    (("normalise",), {"normalise": "ppn"}, "normalise set, now it is ppn"),
+    (("optimiser", "final_rate"), {"optimiser": OptimiserConfig(final_rate=0.1)}, "optimiser {"),
+    (("front_end", "power_eps"), {"front_end": FrontEnd(power_eps=1e-9)}, "front_end {"),
+    (("ranges", "mixup", "memory"), {"ranges": {"mixup": Mixup(memory=7)}}, "ranges.mixup {"),
+]
+"""A setting that an earlier version did not have, another value for it, and how that is named."""
+
+
+@pytest.mark.parametrize(("setting", "change", "named"), LATER)
+def test_a_setting_that_an_earlier_version_did_not_have_was_at_its_default(
+    config: TrainConfig,
+    make_checkpoint: Callable[[int], Checkpoint],
+    setting: tuple[str, ...],
+    change: dict[str, Any],
+    named: str,
+) -> None:
+    folder = RunFolder(config)
+    folder.save(make_checkpoint(3))
+    kept = json.loads(folder.config_path.read_text())
+    *outer, last = setting
+    part = kept
+    for name in outer:
+        part = part[name]
+    del part[last]
+    folder.config_path.write_text(json.dumps(kept))
+    assert RunFolder(replace(config, resume=True)).checkpoint is not None
+    with pytest.raises(UserError, match=f"was started with {named}"):
+        RunFolder(replace(config, resume=True, **change))
+
+
 class TestEarlierVersion:
     """A run folder from before views had names of their own: config.json as it was written then."""
 
@@ -202,6 +234,10 @@ class TestEarlierVersion:
         changed = replace(resumed, ranges=resumed.ranges | {view.name: view})
         with pytest.raises(UserError, match=f"was started with ranges.{view.name} {{"):
             RunFolder(changed)
+
+    def test_a_final_rate_which_it_did_not_know_is_refused(self, resumed: TrainConfig) -> None:
+        with pytest.raises(UserError, match=r"optimiser {.*'final_rate': 0\.0}, now it is .*0\.1}"):
+            RunFolder(replace(resumed, optimiser=OptimiserConfig(final_rate=0.1)))
 
     def test_options_of_views_that_it_does_not_use_are_free(self, resumed: TrainConfig) -> None:
         changed = replace(resumed, ranges=resumed.ranges | {"fade": Fade(probability=0.1)})

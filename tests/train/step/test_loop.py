@@ -120,15 +120,17 @@ def test_every_parameter_takes_part(config: TrainConfig, shard_set: ShardSet) ->
     assert still == set()
 
 
+@pytest.mark.parametrize("final", [0.0, 0.3])
 def test_the_learning_rates_follow_the_schedule_scaled_by_the_batch(
-    config: TrainConfig, shard_set: ShardSet
+    config: TrainConfig, shard_set: ShardSet, final: float
 ) -> None:
-    trainer = Trainer(replace(config, epochs=4), shard_set)
+    optimiser = OptimiserConfig(final_rate=final)
+    trainer = Trainer(replace(config, epochs=4, optimiser=optimiser), shard_set)
     assert (trainer.total_steps, trainer.warmup_steps) == (20, 5)
     for step in range(8):
         run_steps(trainer, 1)
         rates = sorted(group["lr"] for group in trainer.optimiser.param_groups)
-        factor = warmup_cosine(step, 20, 5) * 8 / 128
+        factor = warmup_cosine(step, 20, 5, final) * 8 / 128
         assert rates == pytest.approx([0.0048 * factor, 0.4 * factor])
 
 
@@ -198,3 +200,9 @@ def test_values_that_cannot_work_are_refused_at_once(bad: dict[str, Any], reason
 def test_a_warm_up_that_cannot_work_is_refused(warmup: float) -> None:
     with pytest.raises(UserError, match="warmup_epochs is"):
         OptimiserConfig(warmup_epochs=warmup)
+
+
+@pytest.mark.parametrize("final", [-0.1, 1.1, float("nan")])
+def test_a_final_rate_that_cannot_work_is_refused(final: float) -> None:
+    with pytest.raises(UserError, match=r"final_rate is .*; choose a share from \[0, 1\]"):
+        OptimiserConfig(final_rate=final)

@@ -52,7 +52,7 @@ def test_a_step_from_waves_reads_no_value(
             assert trainer.take_step(Inputs(crops, keys)).shape == (3,)
 
 
-@pytest.mark.parametrize("normalise", ["set", "ppn"])
+@pytest.mark.parametrize("normalise", ["set", "ppn", "ppn-per-view"])
 def test_a_step_reads_no_value(
     config: TrainConfig, shard_set: ShardSet, no_values: None, normalise: str
 ) -> None:

@@ -35,6 +35,29 @@ def test_a_run_may_be_all_warm_up() -> None:
     assert [warmup_cosine(s, 2, 2) for s in range(3)] == [0.5, 1, 0]
 
 
+@given(total=st.integers(1, 500), share=st.floats(0, 1))
+def test_without_a_final_rate_it_is_half_a_cosine_bit_for_bit(total: int, share: float) -> None:
+    warmup = int(share * total)
+    for step in range(warmup, total):
+        half = 0.5 * (1 + math.cos(math.pi * ((step - warmup) / (total - warmup))))
+        assert warmup_cosine(step, total, warmup) == warmup_cosine(step, total, warmup, 0.0) == half
+
+
+def test_a_final_rate_is_that_of_a_cosine_stretched_beyond_the_run() -> None:
+    final = 0.5 * (1 + math.cos(math.pi / 1.25))
+    for step in range(101):
+        stretched = 0.5 * (1 + math.cos(math.pi * step / 125))
+        assert warmup_cosine(step, 100, 0, final) == pytest.approx(stretched, abs=1e-12)
+
+
+@pytest.mark.parametrize("final", [0.0, 0.098, 0.5, 1.0])
+def test_the_rate_ends_at_the_final_one(final: float) -> None:
+    factors = [warmup_cosine(step, 1000, 10, final) for step in range(1001)]
+    assert factors[10] == 1
+    assert factors[999] == pytest.approx(final, abs=0.003)
+    assert factors[1000] == warmup_cosine(2000, 1000, 10, final) == final
+
+
 @settings(deadline=None)
 @given(total=st.integers(1, 500), share=st.floats(0, 1))
 def test_factor_rises_then_falls_and_is_positive_in_every_step(total: int, share: float) -> None:

@@ -17,6 +17,7 @@ from audio_barlow_twins.train.step.trainer import Trainer
 from audio_barlow_twins.train.views.norm import RunningNorm, clip_moments
 
 CPU = torch.device("cpu")
+PER_VIEW = pytest.mark.parametrize("per_view", [False, True])
 
 
 def clips(n: int, seed: int) -> Tensor:
@@ -48,20 +49,50 @@ def test_both_views_together_get_mean_0_and_variance_1() -> None:
     assert float(views.var(correction=0)) == pytest.approx(1, abs=1e-6)
 
 
-def test_a_process_with_half_of_the_batch_normalises_by_all_of_it() -> None:
+def test_each_view_by_itself_gets_mean_0_and_variance_1_if_told() -> None:
+    views = clips(8, 0)
+    finished = RunningNorm(9, CPU, lambda x: x, per_view=True).finish(views).numpy()
+    values = views.double().numpy()
+    for view in (slice(0, 4), slice(4, 8)):
+        expected = (values[view] - values[view].mean()) / values[view].std()
+        np.testing.assert_allclose(finished[view], expected, atol=1e-5)
+    joint = RunningNorm(9, CPU, lambda x: x).finish(views)
+    assert np.abs(joint.numpy() - finished).max() > 0.1
+
+
+@PER_VIEW
+def test_a_process_with_half_of_the_batch_normalises_by_all_of_it(per_view: bool) -> None:
     views = clips(8, 0)
     mine, other = views[[0, 1, 4, 5]], views[[2, 3, 6, 7]]
     halves = iter(clip_moments(other).chunk(2))
-    shared = RunningNorm(9, CPU, lambda x: torch.cat([x, next(halves)]))
-    alone = RunningNorm(9, CPU, lambda x: x)
+    shared = RunningNorm(9, CPU, lambda x: torch.cat([x, next(halves)]), per_view)
+    alone = RunningNorm(9, CPU, lambda x: x, per_view)
     torch.testing.assert_close(shared.finish(mine), alone.finish(views)[[0, 1, 4, 5]])
 
 
-@pytest.mark.usefixtures("one_thread")
-def test_a_resumed_run_with_running_statistics_repeats_the_straight_one(
-    config: TrainConfig, shard_set: ShardSet, take: Callable[[Trainer, int], list[Tensor]]
+@pytest.mark.parametrize(("normalise", "apart"), [("ppn", False), ("ppn-per-view", True)])
+def test_views_of_a_run_are_normalised_together_or_each_by_itself(
+    config: TrainConfig, shard_set: ShardSet, normalise: str, apart: bool
 ) -> None:
-    config = replace(config, normalise="ppn")
+    trainer = Trainer(replace(config, normalise=normalise, views=("mixup", "rrc")), shard_set)
+    batch = next(trainer.batches())
+    view_a, view_b = trainer.views(batch.crops, batch.clips, batch.clips + 100)
+    both = torch.cat([view_a, view_b])
+    assert float(both.mean()) == pytest.approx(0, abs=1e-5)
+    assert float(both.var(correction=0)) == pytest.approx(1, abs=1e-4)
+    means = float(view_a.mean()), float(view_b.mean())
+    assert (means == pytest.approx((0, 0), abs=1e-5)) == apart
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("normalise", ["ppn", "ppn-per-view"])
+def test_a_resumed_run_with_running_statistics_repeats_the_straight_one(
+    config: TrainConfig,
+    shard_set: ShardSet,
+    take: Callable[[Trainer, int], list[Tensor]],
+    normalise: str,
+) -> None:
+    config = replace(config, normalise=normalise)
     straight = Trainer(config, shard_set)
     losses = take(straight, 2)
     resumed = Trainer(config, shard_set)
