@@ -13,6 +13,7 @@ PARTS = (
     "optimiser",
     "logging",
     "looks",
+    "saving",
 )
 """The parts, which together are all of a step's time."""
 
