@@ -210,7 +210,7 @@ def test_a_device_that_is_not_there_is_one_line(write: Write) -> None:
 def test_numbers_of_gpus_are_kept_only_for_a_gpu(
     write: Write, monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
-    """To keep them starts CUDA, which takes memory of every GPU."""
+    """To keep them starts CUDA."""
     asked: list[list[int]] = []
 
     @contextmanager
