@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from audio_barlow_twins.model.embedder import Embedder
 from audio_barlow_twins.model.embedder import load_model as load_model
 from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.transfer import to_device
 
 
 @torch.no_grad()
@@ -54,26 +55,27 @@ def get_timestamp_embeddings(
     window = round(window_ms * samples_per_ms)
     count = int(audio.shape[1] / (hop_ms * samples_per_ms) + 1e-9) + 1
     timestamps_ms = torch.arange(count, dtype=torch.float64) * hop_ms
-    starts = (timestamps_ms * samples_per_ms).round().long()
+    starts = to_device((timestamps_ms * samples_per_ms).round().long(), audio.device)
     padded = F.pad(audio, (window // 2, window - window // 2))
-    rows = torch.arange(len(audio)).repeat_interleave(count)
+    rows = torch.arange(len(audio), device=audio.device).repeat_interleave(count)
     embeddings = embed_windows(model, padded, rows, starts.repeat(len(audio)), window)
     return (
         embeddings.view(len(audio), count, -1),
-        timestamps_ms.float().to(embeddings.device).expand(len(audio), -1),
+        to_device(timestamps_ms.float(), embeddings.device).expand(len(audio), -1),
     )
 
 
 def embed_windows(
     model: Embedder, audio: Tensor, rows: Tensor, starts: Tensor, window: int
 ) -> Tensor:
-    """Embed `audio[rows[i], starts[i] : starts[i] + window]` for each i, float32 [i, D]."""
-    offsets = torch.arange(window)
+    """Embed `audio[rows[i], starts[i] : starts[i] + window]` for each i, float32 [i, D].
+
+    `rows` and `starts` are where `audio` is, so that a GPU is not waited for between passes.
+    """
+    offsets = torch.arange(window, device=audio.device)
     size = model.clips_per_pass(window)
     embeddings = [
-        model(
-            audio[some_rows[:, None].to(audio.device), (some[:, None] + offsets).to(audio.device)]
-        )
+        model(audio[some_rows[:, None], some[:, None] + offsets])
         for some_rows, some in zip(rows.split(size), starts.split(size), strict=True)
     ]
     return torch.cat(embeddings)

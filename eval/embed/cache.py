@@ -39,7 +39,7 @@ class Rows:
     """Embeddings of a split, in the order of its clips."""
 
     embeddings: Tensor
-    """Float32 [N, D]."""
+    """Float32 [N, D], on the host."""
     timestamps_ms: tuple[np.ndarray, ...] = ()
     """Event tasks: float64 [T] for each clip; their lengths add up to N."""
 
@@ -74,7 +74,7 @@ class EmbeddingCache:
 
     def write(self, file: Path, rows: Rows) -> None:
         """Write the embeddings of a split atomically."""
-        embeddings = np.ascontiguousarray(rows.embeddings.cpu().numpy(), dtype="<f4")
+        embeddings = np.ascontiguousarray(rows.embeddings.numpy(), dtype="<f4")
         numbered = [
             np.stack([np.full(len(times), clip, dtype="<f8"), times], axis=1)
             for clip, times in enumerate(rows.timestamps_ms)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, groupby, pairwise
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from audio_barlow_twins.model.embedder import Embedder
 from audio_barlow_twins.shards.base.ahead import MOST_THREADS, ahead
+from audio_barlow_twins.shards.base.transfer import HostCopy, one_late, to_device
 
 from ..sound.audio import AudioError, read_audio
 from .batches import buckets
@@ -75,12 +76,13 @@ def embed_files(
         AudioError: a file cannot be read, is empty, or is longer than ten minutes.
     """
     sounds = read_ahead(files, model.sample_rate, on_bad, reading_threads(model.device))
-    queued = ((part, model.encode(log_mel_of(part, model))) for part in passes(sounds, model))
+    queued = (
+        (part, HostCopy(model.encode(log_mel_of(part, model)))) for part in passes(sounds, model)
+    )
     done: dict[int, FileEmbedding] = {}
     following = 0
-    # A GPU works on the next pass while the embeddings of this one are fetched.
-    for (part, embeddings), _ in pairwise(chain(queued, [((), torch.empty(0))])):
-        for (i, sound), row in zip(part, embeddings.cpu().numpy(), strict=True):
+    for part, embeddings in one_late(queued):
+        for (i, sound), row in zip(part, embeddings.result().numpy(), strict=True):
             done[i] = FileEmbedding(sound.file, len(sound.wave) / model.sample_rate, row)
         while following in done:
             yield done.pop(following)
@@ -134,6 +136,6 @@ def log_mel_of(part: Pass, model: Embedder) -> Tensor:
     least = model.least_samples
     frames = []
     for n_samples, alike in groupby((sound.wave for _, sound in part), key=len):
-        audio = torch.from_numpy(np.stack(list(alike))).to(model.device)
+        audio = to_device(torch.from_numpy(np.stack(list(alike))), model.device)
         frames.append(model.log_mel(F.pad(audio, (0, max(0, least - n_samples)))))
     return torch.cat(frames)

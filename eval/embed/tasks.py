@@ -3,7 +3,7 @@
 As in `files`, threads prefetch, clips of one length share a pass, and none is padded.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from audio_barlow_twins.shards.base.ahead import ahead
+from audio_barlow_twins.shards.base.transfer import HostCopy, one_late, to_device
 
 from ..sound.audio import read_at_rate
 from ..systems.system import LoadedSystem
@@ -55,19 +56,18 @@ def embed_split(
     cache: EmbeddingCache | None = None,
 ) -> Embedded:
     """Embed one split of a task; see `embed_task`."""
-    clips = task.splits[split]
+    clips, is_event = task.splits[split], task.metadata.is_event
     if cache is None:
-        return _labelled(embed_clips(clips, task.metadata.is_event, system, progress), task, split)
+        return _labelled(embed_clips(clips, is_event, system, progress), task, split, system.device)
     # Digest the clips before reading them, so that one that changes meanwhile is embedded again.
     file = cache.file(task, split, system.sample_rate)
     rows = cache.read(file, len(clips))
     if rows is None:
-        rows = embed_clips(clips, task.metadata.is_event, system, progress)
+        rows = embed_clips(clips, is_event, system, progress)
         cache.write(file, rows)
     else:
         progress(len(clips))
-        rows = Rows(rows.embeddings.to(system.device), rows.timestamps_ms)
-    return _labelled(rows, task, split)
+    return _labelled(rows, task, split, system.device)
 
 
 @torch.no_grad()
@@ -77,26 +77,42 @@ def embed_clips(
     system: LoadedSystem,
     progress: Callable[[int], object] = lambda n: None,
 ) -> Rows:
-    """Embed clips in order: each as a whole, or at its timestamps in event tasks."""
+    """Embed clips in order: each as a whole, or at its timestamps in event tasks.
+
+    A GPU embeds the next pass while this one goes to the host.
+    """
     parts: list[Tensor] = [torch.empty(0)] * len(clips)
     times: list[np.ndarray] = [np.empty(0)] * (len(clips) if is_event else 0)
+    for numbers, embeddings, timestamps_ms in one_late(_passes(clips, is_event, system)):
+        found = embeddings.result()
+        system.check_finite("embeddings", found)
+        for i, part in zip(numbers, found, strict=True):
+            parts[i] = part
+        if timestamps_ms is not None:
+            stamps = timestamps_ms.result()
+            system.check_finite("timestamps", stamps)
+            for i, row in zip(numbers, stamps.double().numpy(), strict=True):
+                times[i] = row
+        progress(len(numbers))
+    return Rows(torch.cat(parts), tuple(times))
+
+
+def _passes(
+    clips: Sequence[Clip], is_event: bool, system: LoadedSystem
+) -> Iterator[tuple[Sequence[int], HostCopy, HostCopy | None]]:
+    """Yield the clips' numbers, embeddings [n, T, D] and timestamps [n, T] of one pass each."""
     rate = system.sample_rate
     read = partial(read_clip, sample_rate=rate)
     reading = ahead(read, clips, reading_threads(system.device), READ_AHEAD)
     waves = (wave.result() for _, wave in reading)
     for group in buckets(waves, len, partial(_clips_per_pass, system), WAITING_S * rate):
         numbers, some = zip(*group, strict=True)
-        audio = torch.from_numpy(np.stack(some))
+        audio = to_device(torch.from_numpy(np.stack(some)), system.device)
         if is_event:
             embeddings, timestamps_ms = system.timestamps(audio)
-            for i, row in zip(numbers, timestamps_ms.double().cpu().numpy(), strict=True):
-                times[i] = row
+            yield numbers, HostCopy(embeddings), HostCopy(timestamps_ms)
         else:
-            embeddings = system.scenes(audio)[:, None]
-        for i, part in zip(numbers, embeddings, strict=True):
-            parts[i] = part
-        progress(len(group))
-    return Rows(torch.cat(parts), tuple(times))
+            yield numbers, HostCopy(system.scenes(audio)[:, None]), None
 
 
 def read_clip(clip: Clip, sample_rate: int) -> np.ndarray:
@@ -111,11 +127,12 @@ def _clips_per_pass(system: LoadedSystem, n_samples: int) -> int:
     return max(1, most)
 
 
-def _labelled(rows: Rows, task: Task, split: str) -> Embedded:
-    clips, device = task.splits[split], rows.embeddings.device
+def _labelled(rows: Rows, task: Task, split: str, device: torch.device) -> Embedded:
+    """Move a split to a device and add its targets."""
+    clips, embeddings = task.splits[split], rows.embeddings.to(device)
     if not task.metadata.is_event:
-        return Embedded(rows.embeddings, torch.from_numpy(task.targets(split)).to(device))
+        return Embedded(embeddings, torch.from_numpy(task.targets(split)).to(device))
     pairs = list(zip(clips, rows.timestamps_ms, strict=True))
     targets = np.concatenate([task.frame_targets(clip, times) for clip, times in pairs])
     timelines = [Timeline(timestamps_ms=times, events=clip.events) for clip, times in pairs]
-    return Embedded(rows.embeddings, torch.from_numpy(targets).to(device), tuple(timelines))
+    return Embedded(embeddings, torch.from_numpy(targets).to(device), tuple(timelines))

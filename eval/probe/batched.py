@@ -28,8 +28,8 @@ class Member:
     train: Embedded
     generator: torch.Generator
     """For dropout; on the device of the network."""
-    validate: Callable[[nn.Module], Validation]
-    """Says what the network is worth; called with it in evaluation mode."""
+    begin_validation: Callable[[nn.Module], Callable[[], Validation]]
+    """Called with the network in evaluation mode; what it returns says what that is worth."""
     best: BestEpoch
     """Takes the validations."""
 
@@ -126,10 +126,14 @@ class Stack:
                     tensor.copy_(whole)
 
     def validate(self, epoch: int) -> list[Member]:
-        """Validate all members; return those that go on."""
+        """Validate all members; return those that go on.
+
+        All are begun before a GPU is waited for.
+        """
+        begun = [member.begin_validation(member.network.eval()) for member in self.members]
         going = []
-        for member in self.members:
-            if member.best.add(member.validate(member.network.eval()), epoch, member.network):
+        for member, found in zip(self.members, begun, strict=True):
+            if member.best.add(found(), epoch, member.network):
                 going.append(member)
             else:
                 member.network.zero_grad()  # Without gradients, Adam leaves it alone.

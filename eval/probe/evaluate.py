@@ -30,7 +30,7 @@ from .recipe import (
 )
 from .result import Run, TaskResult, Training
 from .split_scorer import SplitScorer
-from .trainer import BestEpoch, Fitted, Trainer, Validation, build_probe, fit_probe
+from .trainer import BestEpoch, Fitted, Trainer, build_probe, fit_probe
 
 
 def evaluate(
@@ -173,7 +173,7 @@ class _Evaluation:
             draw_made_up_batch(d_in)
         network.to(self.device)
         trainer = Trainer(network, train, wanted.point, self.recipe, self.metadata.multilabel)
-        fitted = fit_probe(trainer, self.validator(wanted), self.maximize)
+        fitted = fit_probe(trainer, self.scorer(wanted).validate, self.maximize)
         return _Fit(network, fitted, (time.perf_counter() - started) / 60)
 
     def fit_at_once(self, wanted: Sequence[_Wanted]) -> Iterator[_Fit]:
@@ -197,7 +197,7 @@ class _Evaluation:
             network=build_probe(d_in, n_labels, wanted.point).to(self.device),
             train=train,
             generator=generator,
-            validate=self.validator(wanted),
+            begin_validation=self.scorer(wanted).begin,
             best=BestEpoch(wanted.point, self.maximize, self.recipe.stop_at_nan),
         )
 
@@ -205,10 +205,10 @@ class _Evaluation:
         """Join the splits to train on."""
         return join([self.splits[name] for name in arrangement.train])
 
-    def validator(self, wanted: _Wanted) -> Callable[[nn.Module], Validation]:
+    def scorer(self, wanted: _Wanted) -> SplitScorer:
         """Return what says how good a network is on the split to validate on."""
         split = self.splits[wanted.arrangement.valid]
-        return SplitScorer(self.metadata, split, wanted.point.batch_size).validate
+        return SplitScorer(self.metadata, split, wanted.point.batch_size)
 
     def tested(self, wanted: _Wanted, fit: _Fit, rival: Training | None) -> Training:
         """Test a probe, unless it fails to beat an earlier one of the same data."""

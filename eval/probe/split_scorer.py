@@ -1,12 +1,15 @@
 """What a probe is worth: the number that stops and chooses it, and all scores of a test."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 
 import numpy as np
 from torch import Tensor, nn
+
+from audio_barlow_twins.shards.base.transfer import HostCopy
 
 from ..embed.embedded import Embedded
 from ..tasks.metadata import TaskMetadata
@@ -26,12 +29,24 @@ class SplitScorer:
 
     def validate(self, network: nn.Module) -> Validation:
         """Compute the number that stops a training and chooses hyperparameters."""
+        return self.begin(network)()
+
+    def begin(self, network: nn.Module) -> Callable[[], Validation]:
+        """Begin a validation; what is returned waits for a GPU and says what the network is worth.
+
+        The network may change in between.
+        """
         logits = predict(network, self.data.embeddings, self.batch_size)
-        ways = postprocessings(self.metadata)
-        if not self.metadata.score_chooses:
-            return Validation(self._loss(logits), ways[0] if self.metadata.is_event else None)
-        score = self.metadata.evaluation[0]
-        found = self._probabilities(logits)
+        if self.metadata.score_chooses:
+            found = HostCopy(probabilities_of(logits, self.metadata.multilabel))
+            return lambda: self._by_score(found.result().numpy())
+        way = postprocessings(self.metadata)[0] if self.metadata.is_event else None
+        loss = HostCopy(loss_of(logits, self.data.targets, self.metadata.multilabel))
+        return lambda: Validation(loss.result().item(), way)
+
+    def _by_score(self, found: np.ndarray) -> Validation:
+        """Validate by the first score of probabilities [N, L]."""
+        score, ways = self.metadata.evaluation[0], postprocessings(self.metadata)
         if not self.metadata.is_event:
             value = as_float32(SCENE_SCORES[score](self._targets, found))
             return Validation(value, perfect=value == 1 and score != "d_prime")

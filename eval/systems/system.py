@@ -101,7 +101,7 @@ class SystemSpec:
         except TypeError as error:
             raise UserError(f"{self.name}: load_model of {self.module}: {error}") from error
         try:
-            with torch.random.fork_rng(range(torch.cuda.device_count())):  # weights may be drawn
+            with torch.random.fork_rng(_gpus(device)):  # weights may be drawn
                 model = load(*weights, **options)
             if not isinstance(model, nn.Module):
                 kind = type(model).__name__
@@ -162,10 +162,10 @@ class LoadedSystem:
             audio: float32 [N, samples] in [-1, 1] at `sample_rate`, on any device.
 
         Returns:
-            float32 [N, D] on `device`.
+            float32 [N, D] on `device`; see `check_finite`.
 
         Raises:
-            UserError: the module returned another type or shape, or values that are not finite.
+            UserError: the module returned another type or shape.
         """
         found = self._scenes(audio.to(self.device), self._model)
         self._check("scene embeddings", found, (len(audio), None))
@@ -179,19 +179,24 @@ class LoadedSystem:
             audio: float32 [N, samples] in [-1, 1] at `sample_rate`, on any device.
 
         Returns:
-            Embeddings float32 [N, T, D] on `device`, times in ms float64 [N, T] on the CPU.
+            Embeddings float32 [N, T, D] on `device`, times in ms [N, T] on any; see `check_finite`.
 
         Raises:
-            UserError: the module returned another type or shape, or values that are not finite.
+            UserError: the module returned another type or shape.
         """
         found, times_ms = self._timestamps(audio.to(self.device), self._model)
         self._check("timestamp embeddings", found, (len(audio), None, None))
-        if times_ms.shape != found.shape[:2] or not times_ms.isfinite().all():
+        if times_ms.shape != found.shape[:2]:
             raise UserError(
                 f"{self.name}: timestamps are {shape_of(times_ms)} for embeddings "
-                f"{shape_of(found)}; wanted a finite one for each"
+                f"{shape_of(found)}; wanted one for each"
             )
-        return found.to(self.device), times_ms.cpu().double()
+        return found.to(self.device), times_ms
+
+    def check_finite(self, what: str, values: Tensor) -> None:
+        """Refuse values that are not finite; a GPU is waited for, so ask once they are fetched."""
+        if not values.isfinite().all():
+            raise UserError(f"{self.name}: {what} are not finite")
 
     def clips_per_pass(self, n_samples: int) -> int:
         """Return how many clips of a length to embed at once: the model's limit, or heareval's."""
@@ -199,7 +204,7 @@ class LoadedSystem:
         return own(n_samples) if callable(own) else max(1, int(SAMPLES_PER_PASS / n_samples))
 
     def _check(self, what: str, found: Tensor, wanted: tuple[int | None, ...]) -> None:
-        """Refuse embeddings of another type or shape (None: any length), or that are not finite.
+        """Refuse embeddings of another type or shape (None: any length).
 
         Their width may differ from the model's attribute: only `abt eval validate` compares them.
         """
@@ -210,8 +215,11 @@ class LoadedSystem:
                 f"{self.name}: {what} of {wanted[0]} clips are {found.dtype} of shape "
                 f"{shape_of(found)}; wanted torch.float32 {axes}"
             )
-        if not found.isfinite().all():
-            raise UserError(f"{self.name}: {what} are not finite")
+
+
+def _gpus(device: str | None) -> Sequence[int]:
+    """Number the GPUs whose random numbers count: for the CPU none, so that CUDA is not started."""
+    return range(torch.cuda.device_count() if device_name(device).startswith("cuda") else 0)
 
 
 def content_of(value: Any) -> Any:

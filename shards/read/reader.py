@@ -34,7 +34,7 @@ class Batch:
     """One batch; its memory is reused once `hold` further batches have been requested."""
 
     crops: Tensor
-    """float16 [N, frames, n_mels] (logmel) or int16 [N, frames] (wave); pinned where CUDA is."""
+    """float16 [N, frames, n_mels] (logmel) or int16 [N, frames] (wave); pinned if asked for."""
     clips: Tensor
     """Number of each clip in the set, int64 [N]."""
     epochs: Tensor
@@ -58,6 +58,7 @@ class CropReader:
         cache: cache of a remote set, default `CacheOptions()`. It must hold a block of shards;
             if it holds two, the next block is fetched while one is read.
         run: readers of the same run and order share a cache, see `CacheFolder`.
+        pin: read into pinned memory, from which a GPU copies while it computes. This starts CUDA.
 
     Raises:
         UserError: the set is missing or cannot be opened, or the cache is too small for it.
@@ -76,6 +77,7 @@ class CropReader:
         block_shards: int = 0,
         cache: CacheOptions | None = None,
         run: str = "",
+        pin: bool = False,
     ) -> None:
         self.rows = rows = range(batch) if rows is None else rows
         if min(frames, batch, ahead + 1, hold) < 1 or not 0 <= rows.start < rows.stop <= batch:
@@ -85,7 +87,7 @@ class CropReader:
             )
         self.shard_set = shards if isinstance(shards, ShardSet) else open_shards(shards)
         self.order = Order(self.shard_set, frames=frames, seed=seed, block_shards=block_shards)
-        self.batch, self.ahead, self.hold = batch, ahead, hold
+        self.batch, self.ahead, self.hold, self.pin = batch, ahead, hold, pin
         self.crop_bytes = frames * self.shard_set.form.frame_bytes
         self._stop = threading.Event()
         self._pool = ThreadPoolExecutor(1)
@@ -132,7 +134,8 @@ class CropReader:
         it is read `lag` batches later, when most of it has arrived: one thread gets the disk's full
         speed. Step k reuses the memory of step k - len(buffers), whose hold has ended by then.
         """
-        buffers = [_Buffer(len(self.rows), self.order) for _ in range(self.ahead + self.hold)]
+        n = len(self.rows)
+        buffers = [_Buffer(n, self.order, self.pin) for _ in range(self.ahead + self.hold)]
         begun: deque[_Buffer] = deque()
         with closing(self._planned(first_step)) as planned:
             for crops, buffer in zip(islice(planned, n_steps), cycle(buffers), strict=False):
@@ -170,14 +173,14 @@ class CropReader:
 class _Buffer:
     """Memory for a batch of `n` crops, and the state of its reading."""
 
-    def __init__(self, n: int, order: Order) -> None:
+    def __init__(self, n: int, order: Order, pin: bool) -> None:
         self.shard_set, self.frames, form = order.shard_set, order.frames, order.shard_set.form
         self.frame_bytes = form.frame_bytes
         self.size = size = order.frames * self.frame_bytes
         self.tensor = torch.zeros(
             n, order.frames, *form.frame_shape,
             dtype=torch.int16 if form.kind == "wave" else torch.float16,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=pin,
         )  # fmt: skip
         flat = memoryview(self.tensor.view(n, -1).numpy().data).cast("B")
         # For every crop the list of one memoryview that `preadv` wants.

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,6 +29,7 @@ from .folder import STOP, RunFolder
 from .journal import Journal, peak_memory
 from .pictures import draw_run
 from .preflight import measure
+from .saving import Saver
 from .summary import share_fields, summarise
 
 log = logging.getLogger(__name__)
@@ -111,31 +111,33 @@ def _steps(trainer: Trainer, folder: RunFolder | None) -> int:
     act on it where they write a line, since they wait for each other there anyway.
     """
     config, alone = trainer.config, trainer.ranks.world == 1
-    saved_at, losses = time.monotonic(), list[Tensor]()
+    losses, stall = list[Tensor](), Stall(config.max_stall)
     evaluation = Evaluation(trainer, folder.path if folder else None)
-    stall = Stall(config.max_stall)
     with (
         _stop_signals(config.run, patient=not alone) as caught,
         Journal(folder, trainer.step, trainer.total_steps) as journal,
+        Saver(folder.save if folder else None, trainer.device, config.checkpoint_every_s) as saver,
     ):
         trainer.clock.mark("logging")
         trainer.clock.lap()
         for inputs in trainer.batches():
             losses.append(trainer.take_step(inputs))
             journal.bar.update()
-            last = trainer.step == trainer.total_steps
-            late = time.monotonic() - saved_at > config.checkpoint_every_s
             at_line = evaluation.due or trainer.step % config.log_every == 0
-            if not (at_line or (alone and (caught() or late))):
+            if not (at_line or (alone and (caught() or saver.is_late))):
                 continue
             line = _line(trainer, losses, evaluation)
             agreed = agree(trainer.ranks, caught(), line["share_waiting_for_data"])
             journal.write(trainer.step, line | {"longest_wait": round(agreed.wait, 5)})
             stall.add(len(losses), line["seconds"], agreed.wait)
             losses.clear()
-            if folder and (agreed.stop or stall.is_over or last or late):
-                folder.save(trainer.checkpoint())
-                saved_at = time.monotonic()
+            trainer.clock.mark("logging")
+            ends = agreed.stop or stall.is_over or trainer.step == trainer.total_steps
+            if ends or saver.is_late:
+                saver.save(trainer.checkpoint())
+            if ends:
+                saver.wait()  # only then it may be said that the run is saved
+            trainer.clock.mark("saving")
             stall.check(trainer.step)
             if agreed.stop:
                 return agreed.stop

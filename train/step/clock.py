@@ -14,6 +14,7 @@ PARTS = (
     "whole step",
     "logging",
     "looks",
+    "saving",
 )
 """The parts, which together are all of a step's time."""
 

@@ -205,4 +205,5 @@ def _reader(config: TrainConfig, shard_set: ShardSet, ranks: Ranks) -> CropReade
         block_shards=config.block_shards,
         cache=config.cache,
         run=str(config.run.absolute()),
+        pin=ranks.device.type == "cuda",
     )

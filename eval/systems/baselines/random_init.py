@@ -83,8 +83,8 @@ def random_init(
     checkpoint: Checkpoint, device: str | None = None, seed: int = RANDOM_SEED
 ) -> Embedder:
     """Build a model like the checkpoint's, but with random weights."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # weights are drawn on the CPU
         state = build_encoder(checkpoint.encoder, checkpoint.sizes).state_dict()
         drawn = replace(checkpoint, state=state, fingerprint=UNTRAINED, step=0, training=None)
         return frozen(drawn, device)

@@ -10,6 +10,7 @@ import torch
 from embed_bench import Bench
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from audio_barlow_twins.eval.embed import files as extract
 from audio_barlow_twins.eval.embed.embed import Embed
@@ -24,6 +25,7 @@ from audio_barlow_twins.eval.embed.files import (
 from audio_barlow_twins.eval.hear import get_scene_embeddings
 from audio_barlow_twins.eval.sound.audio import AudioError, read_audio
 from audio_barlow_twins.model.embedder import Embedder
+from audio_barlow_twins.shards.base.transfer import HostCopy
 
 DEMO = Path(__file__).parents[3] / "ingest" / "sources" / "demo" / "audio"
 
@@ -66,6 +68,28 @@ def test_an_embedding_does_not_depend_on_loud_neighbours_in_its_pass(
     (alone,) = embed_files([tmp_path / "quiet.wav"], hear_model)
     together = list(embed_files(crowd, hear_model))[3]
     np.testing.assert_allclose(together.embedding, alone.embedding, atol=1e-5)
+
+
+def test_a_pass_is_fetched_once_the_next_one_is_begun(
+    files: list[Path], hear_model: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, told = list[int](), list[int]()
+    encode, result = Embedder.encode, HostCopy.result
+
+    def encoding(model: Embedder, log_mel: Tensor) -> Tensor:
+        begun.append(len(log_mel))
+        return encode(model, log_mel)
+
+    def fetched(copy: HostCopy) -> Tensor:
+        told.append(len(begun))
+        return result(copy)
+
+    monkeypatch.setattr(Embedder, "encode", encoding)
+    monkeypatch.setattr(HostCopy, "result", fetched)
+    assert len(list(embed_files(files, hear_model))) == len(files)
+    last = len(begun)
+    assert last > 3
+    assert told == [*range(2, last + 1), last]
 
 
 @given(

@@ -20,6 +20,8 @@ from audio_barlow_twins.eval.systems.system import LoadedSystem
 from audio_barlow_twins.eval.tasks.resampled import task_at
 from audio_barlow_twins.eval.tasks.task import Clip, Task, read_task
 from audio_barlow_twins.model.embedder import Embedder
+from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.transfer import HostCopy
 
 
 @dataclass
@@ -45,6 +47,9 @@ class Statistics:
         times = 100 * torch.arange(windows.shape[1], dtype=torch.float64)
         features = torch.stack([windows.abs().amax(2), windows.square().sum(2)], dim=2)
         return features, times.expand(len(audio), -1)
+
+    def check_finite(self, what: str, values: Tensor) -> None:
+        assert values.isfinite().all(), what
 
 
 def vary_lengths(task: Task) -> None:
@@ -139,6 +144,42 @@ def test_rows_are_in_the_order_of_the_clips_whatever_their_lengths(
     else:
         np.testing.assert_array_equal(rows.embeddings[:, 0], 100 * np.array(lengths))
     assert all(n == 1 or n * samples <= most for n, samples in system.passes)
+
+
+@pytest.mark.parametrize("is_event", [False, True])
+def test_a_pass_is_fetched_once_the_next_one_is_begun(
+    scene_task: Task, is_event: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system, told = Statistics(), list[int]()
+    result = HostCopy.result
+
+    def fetched(copy: HostCopy) -> Tensor:
+        told.append(len(system.passes))
+        return result(copy)
+
+    monkeypatch.setattr(HostCopy, "result", fetched)
+    embed_clips(scene_task.splits["fold00"], is_event, system)
+    assert told == np.repeat([2, 3, 4, 4], 2 if is_event else 1).tolist()
+
+
+@pytest.mark.parametrize(
+    ("is_event", "words"), [(False, "embeddings"), (True, "embeddings"), (True, "timestamps")]
+)
+def test_values_that_are_not_finite_are_refused_by_the_name_of_the_system(
+    scene_task: Task, hear_model: Embedder, is_event: bool, words: str
+) -> None:
+    def scenes(audio: Tensor, model: Embedder) -> Tensor:
+        return torch.full((len(audio), 3), torch.nan)
+
+    def timestamps(audio: Tensor, model: Embedder) -> tuple[Tensor, Tensor]:
+        bad = torch.full((len(audio), 2), torch.nan)
+        if words == "timestamps":
+            return torch.ones(len(audio), 2, 3), bad
+        return bad[..., None], torch.zeros(len(audio), 2)
+
+    system = LoadedSystem("Theirs", hear_model, scenes, timestamps, torch.device("cpu"))
+    with pytest.raises(UserError, match=f"^Theirs: {words} are not finite$"):
+        embed_clips(scene_task.splits["fold00"], is_event, system)
 
 
 def test_progress_counts_every_clip(scene_task: Task) -> None:

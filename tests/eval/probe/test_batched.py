@@ -1,6 +1,6 @@
 """Probes trained as one stack against each trained alone by torch.nn, autograd and Adam."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from audio_barlow_twins.eval.embed.embedded import Embedded
+from audio_barlow_twins.eval.probe import batched
 from audio_barlow_twins.eval.probe.batched import Member, Stack, draw_dropped, fit_batched
 from audio_barlow_twins.eval.probe.recipe import Point
 from audio_barlow_twins.eval.probe.trainer import (
@@ -42,14 +43,14 @@ def member_of(seed: int, point: Point, train: Embedded, multilabel: bool) -> Mem
     torch.manual_seed(seed)
     valid = data_of(seed + 1, 30, multilabel)
 
-    def validate(network: nn.Module) -> Validation:
+    def begin(network: nn.Module) -> Callable[[], Validation]:
         assert not network.training
-        logits = predict(network, valid.embeddings, 1024)
-        return Validation(loss_of(logits, valid.targets, multilabel).item())
+        loss = loss_of(predict(network, valid.embeddings, 1024), valid.targets, multilabel)
+        return lambda: Validation(loss.item())
 
     generator = torch.Generator().manual_seed(seed)
     best = BestEpoch(point, maximize=False, stop_at_nan=True)
-    return Member(build_probe(9, 4, point), train, generator, validate, best)
+    return Member(build_probe(9, 4, point), train, generator, begin, best)
 
 
 class Masked(nn.Module):
@@ -82,7 +83,7 @@ def fit_alone(member: Member, multilabel: bool) -> None:
             loss_of(logits, member.train.targets[rows], multilabel).backward()
             optimizer.step()
         if (epoch + 1) % point.check_val_every_n_epoch == 0:
-            found = member.validate(network.eval())
+            found = member.begin_validation(network.eval())()
             if not member.best.add(found, epoch, network):
                 return
 
@@ -144,7 +145,7 @@ def test_a_member_that_stops_leaves_the_stack_and_changes_no_other(monkeypatch) 
     for member in alone:
         fit_batched([member], False, torch.float32)
     beside, sizes = members(), []
-    beside[1].validate = lambda network: Validation(0.0, perfect=True)
+    beside[1].begin_validation = lambda network: lambda: Validation(0.0, perfect=True)
     logits = Stack.logits
     monkeypatch.setattr(
         Stack, "logits", lambda some, x: sizes.append(len(some.members)) or logits(some, x)
@@ -183,3 +184,38 @@ def test_a_single_training_clip_is_refused() -> None:
     member = member_of(0, POINT, data_of(0, 1, multilabel=False), multilabel=False)
     with pytest.raises(ValueError, match="one training clip"):
         fit_batched([member], False, torch.float32)
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_training_stays_on_the_device_and_validations_are_all_begun_before_one_is_awaited(
+    multilabel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tensors on `meta` have no values that could be read, and refuse to meet those of the host."""
+    meta, adam = torch.device("meta"), torch.optim.Adam
+    monkeypatch.setattr(torch.optim, "Adam", lambda groups, fused: adam(groups))
+
+    def draw(generators: Sequence[torch.Generator], shape: torch.Size, p: float) -> Tensor:
+        return torch.empty(len(generators), *shape, dtype=torch.bool, device=meta)
+
+    monkeypatch.setattr(batched, "draw_dropped", draw)  # generators are where the network is
+    data = Embedded(torch.empty(40, 9, device=meta), torch.empty(40, 4, device=meta))
+    told: list[str] = []
+
+    def begin(network: nn.Module) -> Callable[[], Validation]:
+        assert predict(network, data.embeddings, 1024).device == meta
+        told.append("begun")
+        return lambda: told.append("awaited") or Validation(0.0)
+
+    points = [replace(POINT, hidden_layers=depth, max_epochs=4, patience=9) for depth in (2, 1, 1)]
+    members = [
+        Member(
+            build_probe(9, 4, point).to(meta),
+            data,
+            torch.Generator(),
+            begin,
+            BestEpoch(point, maximize=False, stop_at_nan=True),
+        )
+        for point in points
+    ]
+    fit_batched(members, multilabel, torch.bfloat16)
+    assert told == 2 * (3 * ["begun"] + 3 * ["awaited"])

@@ -1,7 +1,8 @@
 import importlib
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -73,12 +74,11 @@ def test_a_foreign_module_gives_scene_embeddings(write: Write, sounds: Tensor) -
     torch.testing.assert_close(found, expected)
 
 
-def test_a_foreign_module_gives_timestamp_embeddings_and_times_as_float64(
+def test_a_foreign_module_gives_timestamp_embeddings_and_times(
     write: Write, sounds: Tensor
 ) -> None:
     embeddings, times_ms = write().load("cpu").timestamps(sounds)
     assert embeddings.shape == (4, 20, 2)
-    assert times_ms.dtype == torch.float64
     assert times_ms.tolist() == [[50.0 * i for i in range(20)]] * 4
 
 
@@ -106,7 +106,7 @@ def test_one_of_our_models_in_memory_is_a_system(hear_model: Embedder, sounds: T
     embeddings, times_ms = loaded.timestamps(sounds)
     expected, expected_ms = get_timestamp_embeddings(sounds, hear_model)
     assert torch.equal(embeddings, expected)
-    assert torch.equal(times_ms, expected_ms.double())
+    assert torch.equal(times_ms, expected_ms)
 
 
 def test_a_checkpoint_is_a_system_of_our_own_module(
@@ -161,12 +161,9 @@ STAMPS = "    return embeddings, times.expand(len(audio), -1)"
         (SCENES, "return model(audio)[:3]\n", "of 4 clips are torch.float32 of shape 3 x 2"),
         (SCENES, "return model(audio)[0]\n", "of shape 2; wanted torch.float32 N x D"),
         (SCENES, "return model(audio)[:, :0]\n", "of shape 4 x 0; wanted"),
-        (SCENES, "return model(audio).log() * 1e39\n", "scene embeddings are not finite"),
         (STAMPS, "    return embeddings[:, :0], times", "of shape 4 x 0 x 2; wanted"),
         (STAMPS, "    return embeddings.mean(2), times", "4 x 20; wanted torch.float32 N x T x D"),
         (STAMPS, "    return embeddings, times", "timestamps are 20 for embeddings 4 x 20 x 2"),
-        (STAMPS, "    return embeddings.log() * 1e39, times", "embeddings are not finite"),
-        (STAMPS, STAMPS.replace("times.", "times.log()."), "timestamps are 4 x 20 for embeddings"),
     ],
 )  # fmt: skip
 def test_what_is_no_embedding_is_refused_by_the_name_of_the_system(
@@ -207,6 +204,25 @@ def test_a_module_that_is_not_there_is_one_line() -> None:
 def test_a_device_that_is_not_there_is_one_line(write: Write) -> None:
     with pytest.raises(UserError, match="Theirs: device 'teapot' cannot be used"):
         write().load("teapot")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_numbers_of_gpus_are_kept_only_for_a_gpu(
+    write: Write, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    """To keep them starts CUDA."""
+    asked: list[list[int]] = []
+
+    @contextmanager
+    def fork(devices: Sequence[int]) -> Iterator[None]:
+        asked.append(list(devices))
+        yield
+
+    monkeypatch.setattr(torch.random, "fork_rng", fork)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with suppress(UserError):  # there may be no GPU
+        write().load(device)
+    assert asked == [[0, 1] if device == "cuda" else []]
 
 
 def test_errors_of_our_modules_name_the_system(tmp_path: Path) -> None:

@@ -100,6 +100,24 @@ def test_padding_is_zero_also_where_a_longer_clip_lay_before(
     assert seen == [{True, False}] * 2  # both rows held short and long clips in the same memory
 
 
+@pytest.mark.parametrize("pin", [False, True])
+def test_memory_is_pinned_only_if_asked_for_as_that_starts_cuda(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, pin: bool
+) -> None:
+    pinned: list[bool] = []
+    zeros = torch.zeros
+
+    def noting(*shape: int, pin_memory: bool, **options: Any) -> torch.Tensor:
+        pinned.append(pin_memory)
+        return zeros(*shape, **options)
+
+    monkeypatch.setattr(torch, "zeros", noting)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with CropReader(folders["wave"], frames=4, batch=3, ahead=1, hold=1, pin=pin) as reader:
+        next(reader.batches())
+    assert pinned == [pin, pin]
+
+
 def test_every_clip_comes_once_an_epoch_whatever_the_batch(folders: dict[str, Path]) -> None:
     with CropReader(folders["wave"], frames=4, batch=3) as reader:
         clips = torch.cat([batch.clips for batch in reader.batches(n_steps=2 * N_CLIPS)])

@@ -166,7 +166,7 @@ def test_metrics_have_every_step_once_with_the_losses_of_a_straight_run(
 def test_a_metrics_line_tells_where_the_time_went(straight: TrainConfig) -> None:
     for line in read_metrics(straight.run / "metrics.jsonl"):
         shares = [value for name, value in line.items() if name.startswith("share_")]
-        assert len(shares) == 7
+        assert len(shares) == 8
         assert sum(shares) == pytest.approx(1, abs=1e-3)
         assert line["clips_per_s"] * line["seconds"] == pytest.approx(8)
         total = line["on_diagonal"] + line["off_diagonal_weighted"]
