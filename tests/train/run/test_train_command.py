@@ -166,7 +166,7 @@ def test_metrics_have_every_step_once_with_the_losses_of_a_straight_run(
 def test_a_metrics_line_tells_where_the_time_went(straight: TrainConfig) -> None:
     for line in read_metrics(straight.run / "metrics.jsonl"):
         shares = [value for name, value in line.items() if name.startswith("share_")]
-        assert len(shares) == 8
+        assert len(shares) == 9
         assert sum(shares) == pytest.approx(1, abs=1e-3)
         assert line["clips_per_s"] * line["seconds"] == pytest.approx(8)
         total = line["on_diagonal"] + line["off_diagonal_weighted"]
@@ -187,7 +187,7 @@ def test_fewer_lines_carry_the_mean_of_their_steps(straight: TrainConfig, tmp_pa
 def test_the_run_folder_holds_what_the_docs_say(story: Story) -> None:
     run = story.config.run
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-    assert json.loads((run / "config.json").read_text())["batch"] == 8
+    assert json.loads((run / "config.json").read_text())["batch"] == 9
     kinds = {path.name.split(".")[0] for path in run.iterdir()}
     assert kinds == {
         "config", "metrics", "checkpoint", "encoder", "loss", "correlation", "correlations",
