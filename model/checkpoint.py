@@ -57,6 +57,12 @@ class Checkpoint:
     """Optimiser steps taken."""
     training: dict[str, Any] | None = None
     """What only resuming needs; None in an exported encoder."""
+    log_mel: str = "unknown"
+    """What computed the log-mel of the inputs, fft or nnaudio; earlier versions did not say."""
+
+
+OPTIONAL = {"log_mel"}
+"""Fields that earlier versions did not write."""
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -113,9 +119,9 @@ def checkpoint_of(payload: dict[str, Any], path: Path) -> Checkpoint:
             "use the release that wrote it"
         )
     names = {field.name for field in fields(Checkpoint)}
-    if missing := sorted(names - payload.keys()):
+    if missing := sorted(names - payload.keys() - OPTIONAL):
         raise CheckpointError(f"{path}: checkpoint lacks {', '.join(missing)}; it is damaged")
-    return completed(Checkpoint(**{name: payload[name] for name in names}))
+    return completed(Checkpoint(**{name: payload[name] for name in names & payload.keys()}))
 
 
 def completed(checkpoint: Checkpoint) -> Checkpoint:

@@ -142,6 +142,7 @@ def checkpoint_facts(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
         "mean": checkpoint.mean,
         "std": checkpoint.std,
         "front_end": checkpoint.front_end,
+        "log_mel": checkpoint.log_mel,
     }
 
 

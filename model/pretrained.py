@@ -13,7 +13,7 @@ from torch import nn
 
 from audio_barlow_twins.shards.base.files import replacing
 
-from .checkpoint import Checkpoint, CheckpointError, completed, restore_encoder
+from .checkpoint import OPTIONAL, Checkpoint, CheckpointError, completed, restore_encoder
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 MODEL_TYPE = "audio-barlow-twins"
@@ -42,6 +42,7 @@ Barlow Twins ([Anton et al., ICASSP 2023](https://arxiv.org/abs/2209.14345)). It
 | fingerprint of the training data | `{fingerprint}` |
 | log-mel of the training data | mean {mean:.4f}, standard deviation {std:.4f} |
 | front-end | {front_end} |
+| log-mel was computed by | {log_mel} |
 
 ```python
 from audio_barlow_twins import load_model
@@ -100,7 +101,8 @@ def read_folder(folder: Path) -> Checkpoint:
         state = safetensors.torch.load_file(weights)
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{weights}: cannot be read as safetensors: {error}") from error
-    return completed(Checkpoint(**{name: config[name] for name in FACTS}, state=state))
+    facts = {name: config[name] for name in FACTS if name in config}
+    return completed(Checkpoint(**facts, state=state))
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -118,7 +120,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"{path}: version is {config.get('version')}, but this code reads {VERSION}; "
             "use the release that wrote it"
         )
-    if missing := [name for name in FACTS if name not in config]:
+    if missing := [name for name in FACTS if name not in config and name not in OPTIONAL]:
         raise CheckpointError(f"{path}: lacks {', '.join(missing)}; it is damaged, copy it again")
     return config
 
@@ -159,6 +161,7 @@ def _card(checkpoint: Checkpoint, encoder: nn.Module) -> str:
         mean=checkpoint.mean,
         std=checkpoint.std,
         front_end=_listed(checkpoint.front_end),
+        log_mel=checkpoint.log_mel,
     )
 
 

@@ -3,21 +3,22 @@
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import soundfile
-import soxr
 import torch
-from demo_sounds import demo_batch
 from hypothesis import settings
-from s3_server import S3Server, serving_s3
 
 from audio_barlow_twins.model.checkpoint import Checkpoint, save_checkpoint
 from audio_barlow_twins.model.embedder import Embedder, load_model
 from audio_barlow_twins.model.encoders import build_encoder
-from audio_barlow_twins.shards.decode.ffmpeg import ffmpeg_path
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
+
+if TYPE_CHECKING:
+    from s3_server import S3Server
+
+# The tests of a GPU run where not all libraries are, so fixtures import what only they need.
 
 # The first call into torch is slow, which a deadline takes for a failure.
 settings.register_profile("house", deadline=None)
@@ -35,7 +36,7 @@ LONG = (
     "test_ablation",
     "test_lost_worker",
     "test_runner",
-    "test_compile",
+    "test_step",
     "test_reader_bench",
     "test_evaluate",
     "test_given_back",
@@ -52,6 +53,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def demo_waves() -> dict[str, np.ndarray]:
     """All demo clips by name, int16 [samples] at 16 kHz; decoded by libsndfile, not by ingest."""
+    import soundfile
+    import soxr
+
     waves = {}
     for path in sorted(DEMO_AUDIO.rglob("*.opus")):
         wave, sample_rate = soundfile.read(path, dtype="float32")
@@ -61,9 +65,10 @@ def demo_waves() -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def s3(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[S3Server]":
     """Run an S3 server for the session, found by the environment of this process and its own."""
     import fsspec
+    from s3_server import serving_s3
 
     with (
         serving_s3(tmp_path_factory.mktemp("s3")) as server,
@@ -80,6 +85,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture(scope="session")
 def ffmpeg() -> Callable[..., None]:
     """Return a function that runs the real ffmpeg with arguments."""
+
+    from audio_barlow_twins.shards.decode.ffmpeg import ffmpeg_path
 
     def run(*arguments: str | Path) -> None:
         command = [ffmpeg_path(), "-nostdin", "-y", "-v", "error", *map(str, arguments)]
@@ -132,4 +139,6 @@ def hear_model(checkpoint_path: Path) -> Embedder:
 
 @pytest.fixture(scope="session")
 def sounds() -> torch.Tensor:
+    from demo_sounds import demo_batch
+
     return demo_batch(4)

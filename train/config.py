@@ -127,6 +127,10 @@ class TrainConfig:
     """plain: launch the kernels of a step one by one. compiled: let torch.compile write those of
     views and network, which delays the start by a minute or more. graph: record a step once and
     replay it as one CUDA graph. auto: graph where one process has a GPU, else plain."""
+    deterministic: bool = False
+    """On a GPU, take kernels that give the same bits every time, so that a resumed run ends as the
+    straight one would have; it is slower, and torch warns of kernels that have no such twin. On a
+    CPU this is so anyway."""
     reader_ahead: int = 4
     """Batches to prefetch. Storage of high latency needs more: as many as are used up in the time
     that one read takes."""

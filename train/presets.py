@@ -10,6 +10,7 @@ _AUDIOSET = TrainConfig(
     shards="data/audioset/logmel",
     run=Path("runs/audiontt-audioset"),
     block_shards=256,  # 28 GB: two of them fit into the cache of a remote set
+    log_every=100,
 )
 _SCHEDULE = "warm-up of one epoch and cosine to 0 as in its authors' report; their code differs"
 _ADAMW = OptimiserConfig(kind="adamw", lr_weights=6.25e-5, lr_biases=6.25e-5, weight_decay=0.24)

@@ -1,5 +1,6 @@
 """Choose the device for tensors: the one asked for, or a GPU if there is one."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,27 @@ def has_bf16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= (8, 0)
     flags = Path("/proc/cpuinfo")
     return flags.exists() and bool({"avx512_bf16", "amx_bf16"} & set(flags.read_text().split()))
+
+
+@contextmanager
+def repeatable(wanted: bool) -> Iterator[None]:
+    """Let a GPU take only kernels that give the same bits every time, where there are such.
+
+    torch warns of the others. It must begin before the first product on the GPU.
+    """
+    cudnn, before = torch.backends.cudnn, torch.backends.cudnn.deterministic
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs for it
+    cudnn.deterministic = True
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        cudnn.deterministic = before
+        torch.use_deterministic_algorithms(False)
 
 
 @contextmanager

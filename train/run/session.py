@@ -17,6 +17,7 @@ from torch import Tensor
 
 from audio_barlow_twins.model.checkpoint import Checkpoint
 from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.device import repeatable
 from audio_barlow_twins.shards.base.errors import UserError
 
 from ..config import TrainConfig
@@ -47,7 +48,8 @@ def train(config: TrainConfig) -> None:
         config = replace(config, resume=True)  # torchrun has replaced a lost process
     with joined_ranks(config.device, config.batch) as ranks:
         try:
-            stopped_by = _train(config, ranks)
+            with repeatable(config.deterministic and ranks.device.type == "cuda"):
+                stopped_by = _train(config, ranks)
         except AgreedError:
             if ranks.first:
                 raise

@@ -1,5 +1,6 @@
 """The training step, on one process or one of many."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -25,6 +26,8 @@ from .schedule import warmup_cosine
 from .setup import build_views, crop_length, encoder_sizes, logmel_statistics, step_kind
 from .step import PlainStep, Step, StepResult
 from .synced import synchronise
+
+log = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -166,8 +169,16 @@ class Trainer:
                 "projector": self.network.projector.state_dict(),
                 "optimiser": optimiser_state(self.optimiser),
                 "norm": self.views.norm.state_dict(),
+                "numerics": self.numerics,
             },
+            log_mel=self.views.backend,
         )
+
+    @property
+    def numerics(self) -> dict[str, str]:
+        """What the last bits of a step depend on, besides the config."""
+        precision = "bf16" if self.bf16 else "float32"
+        return {"device": self.device.type, "step": self.kind, "precision": precision}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue from `checkpoint`; the mixup bank is filled from the shards again.
@@ -182,6 +193,13 @@ class Trainer:
             )
         if checkpoint.training is None:
             raise UserError("this checkpoint is an encoder alone; resume from checkpoint.pt")
+        before = checkpoint.training.get("numerics", self.numerics)
+        if before != self.numerics and self.ranks.first:
+            log.warning(
+                "%s: steps were taken with %s until step %d, and are with %s from now on; the run "
+                "ends near, but not at the bits of one that went straight on",
+                self.config.run, _listed(before), checkpoint.step, _listed(self.numerics),
+            )  # fmt: skip
         self.network.encoder.load_state_dict(checkpoint.state)
         self.network.projector.load_state_dict(checkpoint.training["projector"])
         load_optimiser_state(self.optimiser, checkpoint.training["optimiser"])
@@ -191,6 +209,10 @@ class Trainer:
         stream = self.reader.batches(self.step - earlier, earlier)
         for inputs in feed(stream, self.device, self.clock, self.config.seed):
             self.views.remember(inputs.crops)
+
+
+def _listed(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _reader(config: TrainConfig, shard_set: ShardSet, ranks: Ranks) -> CropReader:

@@ -115,6 +115,11 @@ class TwoViews(nn.Module):
         views, _ = apply_chain(self.log_mels, self.norm(both), drawn, self.context)
         return self.norm.finish(views)
 
+    @property
+    def backend(self) -> str:
+        """What computed the log-mel: here, or for a set of log-mel, which is made on CPUs."""
+        return self.log_mel.backend_on(self.bank.ring.device) if self.log_mel else "fft"
+
     @torch.no_grad()
     def remember(self, crops: Tensor) -> None:
         """Store a batch of crops in the banks, with those of the other processes."""

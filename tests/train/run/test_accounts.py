@@ -19,7 +19,6 @@ from audio_barlow_twins.train.run.preflight import Preflight, measure
 from audio_barlow_twins.train.run.session import train
 from audio_barlow_twins.train.run.summary import name_bottleneck, summarise
 from audio_barlow_twins.train.step.clock import PARTS, Clock
-from audio_barlow_twins.train.step.graph import WARM_UP
 from audio_barlow_twins.train.step.trainer import Trainer
 
 
@@ -99,24 +98,6 @@ def test_no_step_reads_anything_back(config: TrainConfig, shard_set: ShardSet) -
         with HostReads() as reads:
             trainer.take_step(inputs)
         assert reads.found == [], number
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("kind", ["plain", "graph"])
-def test_no_step_waits_for_the_gpu(config: TrainConfig, shard_set: ShardSet, kind: str) -> None:
-    trainer = Trainer(replace(config, device="cuda", step=kind, epochs=5), shard_set)
-    stream = trainer.batches()
-    for _ in range(WARM_UP + 1):  # the first steps load kernels, or are captured
-        trainer.take_step(next(stream))
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for inputs in stream:
-            trainer.take_step(inputs)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    seconds, shares = trainer.clock.lap()
-    assert seconds > 0
-    assert sum(shares.values()) == pytest.approx(1)
 
 
 def test_a_slow_reader_is_what_the_time_goes_to(

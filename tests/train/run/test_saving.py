@@ -13,12 +13,12 @@ from torch import Tensor
 
 from audio_barlow_twins.model.checkpoint import Checkpoint, load_checkpoint
 from audio_barlow_twins.shards.base.errors import UserError
-from audio_barlow_twins.shards.read.reader import Batch
 from audio_barlow_twins.shards.stored.shardset import ShardSet
 from audio_barlow_twins.train.config import TrainConfig
 from audio_barlow_twins.train.run.folder import RunFolder, read_metrics
 from audio_barlow_twins.train.run.saving import Saver, on_host
 from audio_barlow_twins.train.run.session import train
+from audio_barlow_twins.train.step.feed import Inputs
 from audio_barlow_twins.train.step.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -139,23 +139,6 @@ def test_a_copy_shares_no_memory_and_keeps_numbers_and_their_order() -> None:
         assert one.data_ptr() != other.data_ptr()
 
 
-@pytest.mark.gpu
-def test_a_copy_from_a_gpu_is_not_waited_for_and_is_of_the_time_of_the_save() -> None:
-    gpu, disk = torch.device("cuda"), Disk()
-    disk.allowed.set()
-    weights = torch.ones(5000, 5000, device=gpu)
-    with Saver(disk.write, gpu, 0) as saver:
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            saver.save(checkpoint_of(1, weights=weights))
-            weights += 1
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-    kept = disk.written[0].state["weights"]
-    assert kept.is_pinned()
-    assert torch.equal(kept, torch.ones(5000, 5000))
-
-
 def test_the_file_holds_the_step_at_which_it_was_saved(
     config: TrainConfig, shard_set: ShardSet
 ) -> None:
@@ -184,10 +167,10 @@ def test_a_run_takes_its_steps_while_a_checkpoint_is_written(
 ) -> None:
     go, take, save = Event(), Trainer.take_step, RunFolder.save
 
-    def taking(self: Trainer, batch: Batch) -> Tensor:
+    def taking(self: Trainer, inputs: Inputs) -> Tensor:
         if self.step == 3:
             go.set()
-        return take(self, batch)
+        return take(self, inputs)
 
     def saving(self: RunFolder, checkpoint: Checkpoint) -> None:
         assert go.wait(60)
@@ -219,19 +202,21 @@ def test_waiting_for_a_save_is_no_waiting_for_data(
     slow(monkeypatch, 0.3)
     train(replace(config, epochs=1, preflight=False))  # each step waits for the save before it
     lines = read_metrics(config.run / "metrics.jsonl")
-    for line in lines[2:]:
-        assert line["share_saving"] * line["seconds"] == pytest.approx(0.3, abs=0.15)
-        assert line["share_saving"] > line["share_waiting_for_data"]
+    saved, waited = (
+        sum(line[f"share_{part}"] * line["seconds"] for line in lines[2:])
+        for part in ("saving", "waiting_for_data")
+    )
+    assert saved > 2 * waited
 
 
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Send this process a SIGTERM in a step."""
     take = Trainer.take_step
 
-    def stopping(self: Trainer, batch: Batch) -> Tensor:
+    def stopping(self: Trainer, inputs: Inputs) -> Tensor:
         if self.step == step - 1:
             signal.raise_signal(signal.SIGTERM)
-        return take(self, batch)
+        return take(self, inputs)
 
     monkeypatch.setattr(Trainer, "take_step", stopping)
 
