@@ -26,7 +26,7 @@ from audio_barlow_twins.train.step.optimiser import make_optimiser
 from audio_barlow_twins.train.step.ranks import Ranks
 from audio_barlow_twins.train.step.synced import synchronise
 from audio_barlow_twins.train.views.base import WaveView
-from audio_barlow_twins.train.views.dsp.constants import _constant
+from audio_barlow_twins.train.views.dsp.constants import MADE
 from audio_barlow_twins.train.views.norm import SetNorm
 from audio_barlow_twins.train.views.pipeline import TwoViews, needed_samples, samples_of
 from audio_barlow_twins.train.views.registry import of_kind
@@ -142,10 +142,10 @@ def fake_gpu(*modules: nn.Module) -> Iterator[torch.device]:
 @contextmanager
 def shapes_alone(**options: bool) -> Iterator[None]:
     """Compute with tensors that have no values; reading one raises."""
-    _constant.cache_clear()  # no fakes among the real ones, and none of these among the fakes
+    MADE.clear()  # no fakes among the real ones, and none of these among the fakes
     with FakeTensorMode(**options):
         yield
-    _constant.cache_clear()
+    MADE.clear()
 
 
 class Counts(NamedTuple):

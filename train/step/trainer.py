@@ -97,7 +97,9 @@ class Trainer:
         """Return the step of the kind that the config asks for."""
         model: nn.Module = self.model
         if self.kind == "compiled":
-            self.views.compile(fullgraph=True)
+            if self.ranks.world == 1:  # gathering is no part of a graph
+                self.views.prepare()
+                self.views.compile()
             model = torch.compile(model)  # type: ignore[assignment]
         if self.kind != "graph":
             return PlainStep(self.views, model, self.optimiser, self.bf16, self.clock.mark)

@@ -144,7 +144,8 @@ class Timing:
 def measure(trainer: Trainer, preset: str, steps: int, rounds: int) -> Timing:
     """Time streamed and resident steps alternately."""
     resident = cycle([copied(inputs) for inputs in islice(trainer.batches(), RESIDENT)])
-    with FlopCounterMode(display=False) as counter:
+    # Compiled code cannot be counted, and what cannot be compiled once is not tried again.
+    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
         trainer.take_step(next(resident))
     timed(trainer, resident, WARM_UP)
     streamed_s, resident_s = [], []

@@ -115,6 +115,15 @@ class TwoViews(nn.Module):
         views, _ = apply_chain(self.log_mels, self.norm(both), drawn, self.context)
         return self.norm.finish(views)
 
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Make the constants that compiled code will look up, by changing a clip of zeros."""
+        device = self.bank.ring.device
+        if self.log_mel:
+            needed = needed_samples(self.waves, self.n_out, self.wave_context.sample_rate)
+            drawn = self.draws(torch.zeros(1, dtype=torch.int64, device=device))
+            apply_chain(self.waves, torch.zeros(1, needed, device=device), drawn, self.wave_context)
+
     @property
     def backend(self) -> str:
         """What computed the log-mel: here, or for a set of log-mel, which is made on CPUs."""

@@ -150,6 +150,7 @@ class TestOneGraph:
         chain = WAVE_PRESETS[name] | make_chain(PAPER, {})
         views = TwoViews(chain, SetNorm(0, 1), (16, 64), FrontEnd(), log_mel=backend)
         samples = needed_samples(of_kind(chain, WaveView), 15 * 160, 16000)
+        views.prepare()
         assert graphs(views, torch.zeros(4, samples, dtype=torch.int16), keys()) == 1
 
     @pytest.mark.parametrize(

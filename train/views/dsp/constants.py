@@ -4,20 +4,23 @@ A step then neither computes nor copies them, and one that was captured as a CUD
 that stays.
 """
 
-import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+MADE: dict[tuple[Any, ...], Tensor] = {}
+"""By what made them, device and sizes."""
 
-@torch.compiler.assume_constant_result
+
 def constant(make: Callable[..., np.ndarray], device: torch.device, *sizes: int) -> Tensor:
-    """Return `make(*sizes)` on a device; the same tensor for the same arguments."""
-    return _constant(make, device, *sizes)
+    """Return `make(*sizes)` on a device; the same tensor for the same arguments.
 
-
-@functools.cache
-def _constant(make: Callable[..., np.ndarray], device: torch.device, *sizes: int) -> Tensor:
-    return torch.from_numpy(make(*sizes)).to(device)
+    Compiled code finds it where the same call has been made before by the interpreter.
+    """
+    key = (make, device, *sizes)
+    if not torch.compiler.is_compiling() and key not in MADE:
+        MADE[key] = torch.from_numpy(make(*sizes)).to(device)
+    return MADE[key]
