@@ -94,11 +94,11 @@ def test_what_is_kept_is_the_correlation_of_the_last_step(
     trainer.network.projector.register_forward_hook(lambda *args: seen.append(args[2].detach()))
     take(trainer, 1)
     assert trainer.latest is not None
-    keep_correlation(tmp_path, 1, trainer.latest[0])
+    keep_correlation(tmp_path, 1, trainer.latest.correlation)
     kept = np.load(tmp_path / "correlations/000000001.npy")
     expected = np.corrcoef(seen[0].double().T, seen[1].double().T)[:16, 16:]
     np.testing.assert_allclose(kept, expected, atol=2e-3)
-    torch.testing.assert_close(trainer.latest[0], cross_correlation(*seen))
+    torch.testing.assert_close(trainer.latest.correlation, cross_correlation(*seen))
 
 
 def test_a_collapsed_run_says_so(

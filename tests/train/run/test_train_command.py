@@ -187,7 +187,7 @@ def test_fewer_lines_carry_the_mean_of_their_steps(straight: TrainConfig, tmp_pa
 def test_the_run_folder_holds_what_the_docs_say(story: Story) -> None:
     run = story.config.run
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-    assert json.loads((run / "config.json").read_text())["batch"] == 9
+    assert json.loads((run / "config.json").read_text())["batch"] == 8
     kinds = {path.name.split(".")[0] for path in run.iterdir()}
     assert kinds == {
         "config", "metrics", "checkpoint", "encoder", "loss", "correlation", "correlations",

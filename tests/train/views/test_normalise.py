@@ -75,8 +75,7 @@ def test_views_of_a_run_are_normalised_together_or_each_by_itself(
     config: TrainConfig, shard_set: ShardSet, normalise: str, apart: bool
 ) -> None:
     trainer = Trainer(replace(config, normalise=normalise, views=("mixup", "rrc")), shard_set)
-    batch = next(trainer.batches())
-    view_a, view_b = trainer.views(batch.crops, batch.clips, batch.clips + 100)
+    view_a, view_b = trainer.views(*next(trainer.batches()))
     both = torch.cat([view_a, view_b])
     assert float(both.mean()) == pytest.approx(0, abs=1e-5)
     assert float(both.var(correction=0)) == pytest.approx(1, abs=1e-4)
