@@ -53,7 +53,9 @@ class GraphedStep:
         """Record the orders of a step, without taking it."""
         self.crops, self.keys = crops.clone(), keys.clone()
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, stream=self.side):
+        # Other threads, which read and save, may go on meanwhile.
+        capture = torch.cuda.graph(self.graph, stream=self.side, capture_error_mode="thread_local")
+        with capture:
             self.result = self.step(self.crops, self.keys)
 
     def _keep_pace(self) -> None:
