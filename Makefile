@@ -117,8 +117,10 @@ bench: install  ## the crop reader beside other libraries, a file a clip, and a 
 bench-train: install  ## a training step here: streamed beside resident batches, its parts, FLOP/s
 	$(VENV)/bin/abt train bench --presets audiontt-audioset --profile 12 $(ARGS)
 
-bench-gpu: install  ## the same on a GPU, plain and compiled, from log-mel and from waves
-	$(VENV)/bin/abt train bench --device cuda --step graph plain compiled --profile 20 \
+# Nothing is installed: where there is no registry, PYTHON has all that training needs.
+bench-gpu:  ## the same on a GPU, captured, plain and compiled, from log-mel and from waves
+	PYTHONPATH=.editable:$$PYTHONPATH $(or $(wildcard $(RUNNER)),$(PYTHON)) -m audio_barlow_twins \
+	    train bench --device cuda --step graph plain compiled --profile 20 \
 	    --presets audiontt-audioset vitc-b-audioset waveform-light waveform-strong $(ARGS)
 
 bench-views: install  ## every view of waveforms beside other libraries, where they are installed

@@ -205,3 +205,17 @@ def test_numbers_of_workers_and_shares_that_cannot_work_are_refused(
 ) -> None:
     with pytest.raises(UserError, match=reason):
         TrainConfig(**bad)
+
+
+def test_a_run_on_the_cpu_does_not_start_cuda(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start() -> None:
+        raise AssertionError("CUDA was started")
+
+    monkeypatch.setattr("torch.cuda._lazy_init", start)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    train(replace(config, epochs=0.8, device="cpu"))
+    with pytest.raises(AssertionError, match="CUDA was started"):
+        train(replace(config, run=config.run / "gpu", device="cuda"))

@@ -5,6 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from drawing import keys_of, numbers, plain_uniforms, plain_words, signed
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
@@ -17,6 +19,7 @@ from audio_barlow_twins.train.views.logmel import (
     Noise,
     RandomLinearFader,
     RandomResizeCrop,
+    cubic_weights,
     resize_weights,
 )
 from audio_barlow_twins.train.views.norm import SetNorm
@@ -143,6 +146,25 @@ class TestRandomResizeCrop:
         assert set(values.tolist()) <= set(support)
         counts = torch.bincount(values, minlength=support.stop)[support.start :].numpy()
         assert stats.chisquare(counts, probability * len(values)).pvalue > 1e-3
+
+
+@given(
+    size=st.integers(1, 40),
+    windows=st.lists(st.tuples(st.integers(1, 60), st.integers(-30, 40)), min_size=1, max_size=9),
+)
+def test_resize_weights_are_those_of_adding_tap_by_tap(
+    size: int, windows: list[tuple[int, int]]
+) -> None:
+    length, start = torch.tensor(windows).T
+    position = torch.arange(size) * (length - 1)[:, None]
+    whole = position // max(size - 1, 1)
+    rest = (position - whole * max(size - 1, 1)).float() / max(size - 1, 1)
+    taps = whole[..., None] + torch.arange(-1, 3)
+    taps = taps.clamp(min=0).minimum((length - 1)[:, None, None]) + start[:, None, None]
+    weights = cubic_weights(rest) * ((taps >= 0) & (taps < size))
+    expected = torch.zeros(len(windows), size, size)
+    expected.scatter_add_(2, taps.clamp(0, size - 1), weights)
+    assert torch.equal(resize_weights(start, length, size), expected)
 
 
 class TestRandomLinearFader:
