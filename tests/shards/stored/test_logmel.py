@@ -198,3 +198,16 @@ def test_what_is_stored_is_log_mel_in_half_precision(ours: Tensor, waves: list[n
     assert stored.dtype == np.float16
     assert stored.flags.c_contiguous
     np.testing.assert_array_equal(stored, ours[: len(stored)].numpy().astype(np.float16))
+
+
+def test_each_backend_does_on_any_device_what_it_says(
+    waves: list[np.ndarray], ours: Tensor
+) -> None:
+    wave = torch.from_numpy(waves[0])[None]
+    chosen = LogMel(backend="nnaudio")(wave)[0]
+    power = shipped_nnaudio()(wave / 32768)[0].T
+    torch.testing.assert_close(chosen, torch.log(power + EPS), atol=1e-5, rtol=1e-5)
+    assert torch.equal(LogMel(backend="fft")(wave)[0].double(), ours[: len(chosen)])
+    named = [LogMel(backend=name).backend_on(torch.device("cuda")) for name in ("auto", "fft")]
+    assert named == ["nnaudio", "fft"]
+    assert LogMel().backend_on(torch.device("cpu")) == "fft"

@@ -206,3 +206,31 @@ def test_a_warm_up_that_cannot_work_is_refused(warmup: float) -> None:
 def test_a_final_rate_that_cannot_work_is_refused(final: float) -> None:
     with pytest.raises(UserError, match=r"final_rate is .*; choose a share from \[0, 1\]"):
         OptimiserConfig(final_rate=final)
+
+
+def test_what_changes_the_last_bits_is_said_when_a_run_goes_on(
+    config: TrainConfig, shard_set: ShardSet, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = Trainer(config, shard_set), Trainer(config, shard_set)
+    run_steps(first, 2)
+    kept = first.checkpoint()
+    second.restore(kept)
+    assert kept.training is not None
+    assert caplog.text == ""
+    kept.training["numerics"] = {"device": "cuda", "step": "graph", "precision": "bf16"}
+    second.restore(kept)
+    assert "with device cuda, step graph, precision bf16 until step 2" in caplog.text
+    assert "are with device cpu, step plain, precision float32 from now on" in caplog.text
+    del kept.training["numerics"]  # as an earlier version wrote it
+    caplog.clear()
+    second.restore(kept)
+    assert caplog.text == ""
+
+
+def test_a_checkpoint_says_what_computed_its_log_mel(
+    config: TrainConfig, shard_set: ShardSet, waves: Path
+) -> None:
+    assert Trainer(config, shard_set).checkpoint().log_mel == "fft"
+    for backend in ("fft", "nnaudio"):
+        given = replace(config, shards=str(waves), log_mel=backend)
+        assert Trainer(given, open_shards(waves)).checkpoint().log_mel == backend

@@ -47,3 +47,17 @@ def products_of_a_forward_pass() -> int:
 def test_an_unknown_preset_is_one_line() -> None:
     with pytest.raises(UserError, match="no preset is called vitc-x; choose from demo"):
         Bench(presets=("vitc-x",))
+
+
+def test_what_was_measured_stays_when_something_fails_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("audio_barlow_twins.train.tools.bench.CLIPS", 64)
+    bench = Bench(
+        presets=("demo",), batch=BATCH, steps=1, rounds=1, device="cpu", step=("plain", "graph"),
+        json=tmp_path / "bench.json",
+    )  # fmt: skip
+    with pytest.raises(UserError, match="--step graph takes one process with a GPU"):
+        bench.run()
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert [(step["preset"], step["kind"]) for step in found["steps"]] == [("demo", "plain")]
