@@ -69,8 +69,7 @@ def sections(
         for kind, *numbers in zip(kinds, corners, widths, amplitudes, strict=True)
     ]
     whole = _state_variable(*torch.stack(shaped, 1))
-    parts = zip(whole.a, whole.b, whole.c, whole.d, strict=True)
-    return [Recursion(*part) for part in parts]
+    return [Recursion(*part) for part in zip(*whole, strict=True)]
 
 
 def _prototype(kind: Kind, g: Tensor, k: Tensor, amplitude: Tensor) -> tuple[Tensor, ...]:

@@ -6,7 +6,7 @@ log2(blocks) steps solve (Blelloch, 1990). The result is exact, without the trun
 wrapped ends of filtering by spectra.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +15,7 @@ from torch.nn.functional import pad
 BLOCK = 64
 
 
-@dataclass(frozen=True)
-class Recursion:
+class Recursion(NamedTuple):
     """One linear recursion per sample, float64: s' = A s + B x, y = C s + D x.
 
     A is [N, S, S], B and C are [N, S], D is [N].
