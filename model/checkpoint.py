@@ -69,7 +69,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint atomically; an older file stays until the new one is complete."""
     payload = {f.name: _plain(getattr(checkpoint, f.name), f.name) for f in fields(checkpoint)}
     with replacing(Path(path)) as scratch, scratch.open("wb") as file:
-        torch.save({"format": FORMAT, "version": VERSION} | payload, file)
+        try:
+            torch.save({"format": FORMAT, "version": VERSION} | payload, file)
+        except RuntimeError as error:  # of torch's own writer, raised while another is handled
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .errors import UserError, first_line
 
@@ -62,7 +63,9 @@ def repeatable(wanted: bool) -> Iterator[None]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
-        yield
+        # The fused kernels of attention are repeatable only if torch may refuse all others.
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
     finally:
         cudnn.deterministic = before
         torch.use_deterministic_algorithms(False)

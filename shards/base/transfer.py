@@ -12,11 +12,11 @@ Item = TypeVar("Item")
 class HostCopy:
     """A tensor on its way from a GPU to host memory: begun at once, awaited where it is read.
 
-    What is on the host is not copied.
+    It has the values of now, also if whoever made the tensor uses its memory again.
     """
 
     def __init__(self, tensor: Tensor) -> None:
-        self._tensor = tensor
+        self._tensor = tensor = tensor.clone()
         self._arrived: torch.cuda.Event | None = None
         if tensor.is_cuda:
             side = torch.cuda.Stream(tensor.device)
@@ -29,7 +29,7 @@ class HostCopy:
     def result(self) -> Tensor:
         """Return the values, in memory of their own: pinned memory is scarce, and used again."""
         if self._arrived is None:
-            return self._tensor.cpu()
+            return self._tensor
         self._arrived.synchronize()
         return self._tensor.clone()
 

@@ -17,7 +17,7 @@ from audio_barlow_twins.shards.cluster.fan_out import cluster, fan_out
 from audio_barlow_twins.shards.cluster.workers import count_gpus
 
 from ..config import TrainConfig
-from ..run.folder import find_change, plain_json
+from ..run.folder import FREE, find_change, plain_json
 from ..step.setup import absolute, open_set
 from .config import Ablation
 from .grids import cells_of
@@ -113,7 +113,8 @@ def keep_plan(config: Ablation) -> None:
         with replacing(path) as scratch:
             scratch.write_text(json.dumps(plain, indent=1) + "\n")
         return
-    if change := find_change(json.loads(path.read_text()), plain):
+    free = [name for name in FREE if name != "shards"]  # no fingerprint guards those of a grid
+    if change := find_change(json.loads(path.read_text()), plain, free):
         raise UserError(
             f"{config.folder} was begun with {change}; keep its settings to continue it, or name "
             "another folder with --out"

@@ -17,7 +17,7 @@ from audio_barlow_twins.shards.base.files import make_folder, remove_scratch, re
 
 from ..config import TrainConfig
 
-_FREE = (
+FREE = (
     "run", "resume", "shards", "cache", "device", "reader_ahead", "log_every",
     "checkpoint_every_s", "workers", "restarts", "max_stall", "preflight", "step",
     "look_epochs", "probe_tasks", "probe",
@@ -60,7 +60,7 @@ class RunFolder:
                 f"{self.path} holds a run already; continue it by --resume, "
                 "or name another folder with --run"
             )
-        if change := find_change(json.loads(self.config_path.read_text()), config, _FREE):
+        if change := find_change(json.loads(self.config_path.read_text()), config, FREE):
             raise UserError(
                 f"{self.path} was started with {change}; keep its settings to resume it, or name "
                 "another folder with --run"

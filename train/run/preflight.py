@@ -65,4 +65,6 @@ def _seconds_per_batch_computed(trainer: Trainer) -> float:
             if trainer.device.type == "cuda":
                 torch.cuda.synchronize(trainer.device)
             seconds.append(time.perf_counter() - begin)
+    if trainer.device.type == "cuda":  # what was kept to take steps back is no part of the run
+        torch.cuda.reset_peak_memory_stats(trainer.device)
     return min(seconds[-TIMED:])

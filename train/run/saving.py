@@ -50,7 +50,10 @@ class Saver:
 
     @property
     def is_late(self) -> bool:
-        """Whether the last save was longer ago than wanted."""
+        """Whether the last save was longer ago than wanted, or has failed."""
+        writing = self._writing
+        if writing and writing.done() and writing.exception():
+            return True
         return self._write is not None and time.monotonic() - self._saved_at > self._every_s
 
     def save(self, checkpoint: Checkpoint) -> None:

@@ -23,7 +23,7 @@ from audio_barlow_twins.shards.base.errors import UserError
 from ..config import TrainConfig
 from ..step.agree import Stall, agree
 from ..step.ranks import AgreedError, Ranks, joined_ranks
-from ..step.setup import open_set
+from ..step.setup import open_set, step_kind
 from ..step.trainer import Trainer
 from .evaluation import Evaluation
 from .folder import STOP, RunFolder
@@ -65,6 +65,7 @@ def _train(config: TrainConfig, ranks: Ranks) -> int:
 
     def open_run() -> Checkpoint | None:
         nonlocal folder
+        step_kind(config.step, ranks)
         for task in config.probe_tasks:
             if not task.is_dir():
                 raise UserError(f"--probe-tasks: {task} is not a task folder; see `abt eval tasks`")

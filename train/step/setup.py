@@ -36,6 +36,10 @@ def open_set(config: TrainConfig) -> ShardSet:
     waves = shard_set.form.kind == "wave"
     wanted = wave_form() if waves else logmel_form(config.front_end)
     shard_set.form.require(wanted, config.shards)
+    if not waves and config.log_mel != "auto":
+        raise UserError(
+            f"{config.shards} holds log-mel, which --log-mel {config.log_mel} cannot make; drop it"
+        )
     if not waves and (names := of_kind(config.chain, WaveView)):
         raise UserError(
             f"{config.shards} holds log-mel, but {', '.join(names)} change waveforms; give a wave "
@@ -115,7 +119,7 @@ def logmel_statistics(config: TrainConfig, shard_set: ShardSet) -> tuple[float, 
         shard_set = open_shards(config.statistics, logmel_form(config.front_end))
     if shard_set.form.kind == "logmel":
         return shard_set.statistics.mean, shard_set.statistics.std
-    log_mel, found = LogMel(config.front_end), Statistics()
+    log_mel, found = LogMel(config.front_end, config.log_mel), Statistics()
     with CropReader(
         shard_set, frames=samples_of(config.crop_frames, config.front_end),
         batch=min(SAMPLE_BATCH, len(shard_set)), seed=config.seed,

@@ -195,8 +195,13 @@ class Trainer:
             )
         if checkpoint.training is None:
             raise UserError("this checkpoint is an encoder alone; resume from checkpoint.pt")
-        before = checkpoint.training.get("numerics", self.numerics)
-        if before != self.numerics and self.ranks.first:
+        before = checkpoint.training.get("numerics")
+        if before is None and self.ranks.first:
+            log.warning(
+                "%s: an earlier version took the steps until %d; dropout and some views draw other "
+                "numbers from now on", self.config.run, checkpoint.step,
+            )  # fmt: skip
+        elif before and before != self.numerics and self.ranks.first:
             log.warning(
                 "%s: steps were taken with %s until step %d, and are with %s from now on; the run "
                 "ends near, but not at the bits of one that went straight on",

@@ -16,7 +16,8 @@ tools know its name:
     abt --import my_views train demo --views hum mixup --ranges.hum.level 0 0.05
 
 A view that draws more than one number from each of its ranges says so in `numbers`, and turns what
-was drawn into what it uses in `derive`.
+was drawn into what it uses in `derive`; `draws.py` has what they are made of (Range, WORD, below,
+normals).
 
 Nothing in a view may wait for the device. The result for a sample may depend only on its own
 numbers, not on its place in the batch or on other samples.
@@ -104,6 +105,11 @@ class View:
     """Number of earlier clips that the bank must hold; an option of views that use them."""
 
     def __init_subclass__(cls, name: str = "") -> None:
+        if "draw" in cls.__dict__:
+            raise UserError(
+                f"{cls.__qualname__} has a method `draw`, which became two: `numbers` says what to "
+                "draw, `derive` turns that into what `change` uses"
+            )
         dataclass(frozen=True, kw_only=True)(cls)
         metadata = {option.name: option.metadata for option in fields(cls)}
         cls.spans = {key: each["span"] for key, each in metadata.items() if "span" in each}
@@ -124,6 +130,10 @@ class View:
     def numbers(self) -> Numbers:
         """Return what to draw for every sample: one number from each range."""
         return {option: self.range_of(option) for option in self.spans}
+
+    def all_numbers(self) -> Numbers:
+        """Return what is drawn, whatever a view does in `numbers`."""
+        return self.numbers()
 
     def range_of(self, option: str) -> Range:
         """Return an option that is a range, as something to draw from."""
@@ -156,6 +166,10 @@ class View:
     def _check(self, option: str, low: float, high: float) -> None:
         given = getattr(self, option)
         first, last = given if isinstance(given, tuple) else (given, given)
+        if option in self.spans and self.spans[option].octaves and first <= 0:
+            raise UserError(
+                f"{self.name}.{option} is {given}, drawn by octaves; choose numbers above 0"
+            )
         if low <= first <= last <= high and math.isfinite(first) and math.isfinite(last):
             return
         wanted = "smallest and largest" if isinstance(given, tuple) else "a number"
@@ -178,8 +192,8 @@ class WaveView(View):
         x = torch.where(applied[:, None], changed, fit(x, changed.shape[1]))
         return x, {"applied": applied} | drawn
 
-    def numbers(self) -> Numbers:
-        return {"applied": Range(0, 1)} | super().numbers()
+    def all_numbers(self) -> Numbers:
+        return {"applied": Range(0, 1)} | self.numbers()
 
 
 class LogmelView(View):
@@ -192,7 +206,7 @@ Chain = dict[str, View]
 
 def draws_of(chain: Chain, device: torch.device | None = None) -> Draws:
     """Return what draws all numbers of a chain."""
-    return Draws({name: view.numbers() for name, view in chain.items()}, device)
+    return Draws({name: view.all_numbers() for name, view in chain.items()}, device)
 
 
 def _register(name: str, view: type[View]) -> None:

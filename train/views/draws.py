@@ -50,6 +50,7 @@ class Draws(nn.Module):
         super().__init__()
         kinds = {(view, name): each for view, of in views.items() for name, each in of.items()}
         order = sorted(kinds, key=lambda key: _rank(kinds[key]))
+        self.views = tuple(views)
         self.rows = {key: order.index(key) for key in kinds}
         """Where each number is: octaves come first, then the other ranges, then words."""
         self.n_octaves, self.n_ranges = (
@@ -70,8 +71,8 @@ class Draws(nn.Module):
         """Draw for the samples with these keys, int64 [N], see `sample_keys`.
 
         Returns:
-            Numbers by view and name, [N] each: float32, in multiples of 2^-24 of the range (or of
-            its logarithm), without its upper end; or words, int64.
+            Numbers by view and name, [N] each: float32, in multiples of 2^-24 of the range, without
+            its upper end, or of the range's logarithm; or words, int64.
         """
         if keys.dtype != torch.int64 or keys.ndim != 1:
             raise ValueError(
@@ -84,7 +85,7 @@ class Draws(nn.Module):
         # In float64, since rounded float32 is then the same for every place in the tensor.
         values[: self.n_octaves].copy_(values[: self.n_octaves].double().exp2_())
         values = values.clamp(least, most)
-        found: dict[str, dict[str, Tensor]] = {view: {} for view, _ in self.rows}
+        found: dict[str, dict[str, Tensor]] = {view: {} for view in self.views}
         for (view, name), row in self.rows.items():
             found[view][name] = values[row] if row < self.n_ranges else words[row]
         return found

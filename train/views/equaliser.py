@@ -77,8 +77,7 @@ class Equaliser(WaveView, name="equaliser"):
         wanted = {f"frequency_hz {i}": corner for i, corner in enumerate(corners)}
         wanted |= {f"gain_db {i}": "gain_db" for i in range(len(corners))}
         wanted |= {f"q {i}": "q" for i in range(1, len(corners) - 1)}
-        ranges = {name: self.range_of(option) for name, option in wanted.items()}
-        return {"applied": super().numbers()["applied"]} | ranges
+        return {name: self.range_of(option) for name, option in wanted.items()}
 
     def derive(self, drawn: Drawn, context: ViewContext) -> Drawn:
         """Return `frequency_hz`, `q` and `gain_db` of every band, float32 [N, bands]."""

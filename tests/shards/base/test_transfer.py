@@ -19,7 +19,9 @@ def test_items_come_once_the_next_one_is_there() -> None:
     assert list(one_late([])) == []
 
 
-def test_on_the_cpu_nothing_is_copied() -> None:
-    x = torch.randn(3, 4)
-    assert HostCopy(x).result() is x
+def test_on_the_cpu_a_copy_keeps_the_values_of_its_time() -> None:
+    x = torch.zeros(3, 4)
+    copy = HostCopy(x)
+    x += 1
+    assert torch.equal(copy.result(), torch.zeros(3, 4))
     assert to_device(x, torch.device("cpu")) is x

@@ -183,9 +183,12 @@ def graphs(module: nn.Module, *inputs: Tensor) -> int:
 
 
 @QUIET
+@pytest.mark.parametrize("normalise", ["set", pytest.param("ppn-per-view", marks=pytest.mark.slow)])
 def test_compiled_steps_give_the_losses_of_plain_ones(
-    config: TrainConfig, shard_set: ShardSet
+    config: TrainConfig, shard_set: ShardSet, normalise: str
 ) -> None:
+    config = replace(config, normalise=normalise)
+
     def losses(kind: str) -> Tensor:
         """Take three steps without dropout, which compiled code draws in another way."""
         trainer = Trainer(replace(config, step=kind), shard_set)

@@ -17,7 +17,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from drawing import keys_of, plain_integers, plain_uniforms
+from drawing import keys_of, numbers, plain_integers, plain_uniforms
 from torch import Tensor
 from views_bench import LOOP, OURS, BenchViews
 from waiting import wait_until
@@ -32,7 +32,16 @@ from audio_barlow_twins.train.run.session import train
 from audio_barlow_twins.train.step.trainer import Trainer
 from audio_barlow_twins.train.tools.listen import Listen
 from audio_barlow_twins.train.tools.show import Show
-from audio_barlow_twins.train.views.base import VIEWS, LogmelView, WaveView
+from audio_barlow_twins.train.views.bank import Bank
+from audio_barlow_twins.train.views.base import (
+    VIEWS,
+    Drawn,
+    LogmelView,
+    ViewContext,
+    WaveView,
+    span,
+)
+from audio_barlow_twins.train.views.draws import WORD, Numbers
 from audio_barlow_twins.train.views.norm import SetNorm
 from audio_barlow_twins.train.views.pipeline import TwoViews
 from audio_barlow_twins.train.views.registry import make_chain, view_names
@@ -253,3 +262,58 @@ class TestCommand:
         lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
         assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
         assert all(np.isfinite(line["loss"]) for line in lines)
+
+
+class TestNumbers:
+    """Views that draw nothing, too little, or in the way of an earlier version."""
+
+    def test_a_view_may_draw_nothing(self) -> None:
+        class Flip(LogmelView, name="own-flip"):
+            """Turn a clip upside down."""
+
+            def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
+                return x.flip(2)
+
+        views = TwoViews({"own-flip": Flip()}, SetNorm(0, 1), (8, 6))
+        x = torch.randn(4, 8, 6)
+        assert all(torch.equal(view, x.flip(2)) for view in views(x, KEYS))
+        del VIEWS["own-flip"]
+
+    def test_a_view_of_waveforms_need_not_name_what_all_draw(self) -> None:
+        class Bare(WaveView, name="own-bare"):
+            """Draw one word."""
+
+            def numbers(self) -> Numbers:
+                return {"word": WORD}
+
+            def change(self, x: Tensor, drawn: Drawn, context: ViewContext) -> Tensor:
+                assert list(drawn) == ["word"]
+                return -x
+
+        view = Bare()
+        x = torch.randn(4, 100)
+        context = ViewContext(shape=(100,), bank=Bank(1, (100,)))
+        made, drawn = view(x, numbers(view, KEYS[0]), context)
+        assert torch.equal(made, torch.where(drawn["applied"][:, None], -x, x))
+        del VIEWS["own-bare"]
+
+    def test_the_method_of_an_earlier_version_is_refused(self) -> None:
+        with pytest.raises(
+            UserError, match=r"Old has a method `draw`, which became two: `numbers`"
+        ):
+
+            class Old(LogmelView, name="own-old"):
+                """Draw as before."""
+
+                def draw(self, draws: object, context: ViewContext) -> Drawn:
+                    return {}
+
+    def test_octaves_begin_above_zero(self) -> None:
+        class Deep(LogmelView, name="own-deep"):
+            """Draw octaves."""
+
+            hz: tuple[float, float] = span(1, 2, octaves=True)
+
+        with pytest.raises(UserError, match=r"own-deep.hz is \(0, 1\), drawn by octaves; choose"):
+            Deep(hz=(0, 1))
+        del VIEWS["own-deep"]
