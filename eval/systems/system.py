@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from audio_barlow_twins.model.embedder import Embedder
-from audio_barlow_twins.shards.base.device import device_name, on_device
+from audio_barlow_twins.shards.base.device import device_name, exact_products, on_device
 from audio_barlow_twins.shards.base.digest import digest_of
 from audio_barlow_twins.shards.base.errors import UserError
 
@@ -167,7 +167,8 @@ class LoadedSystem:
         Raises:
             UserError: the module returned another type or shape.
         """
-        found = self._scenes(audio.to(self.device), self._model)
+        with exact_products():
+            found = self._scenes(audio.to(self.device), self._model)
         self._check("scene embeddings", found, (len(audio), None))
         return found.to(self.device)
 
@@ -184,7 +185,8 @@ class LoadedSystem:
         Raises:
             UserError: the module returned another type or shape.
         """
-        found, times_ms = self._timestamps(audio.to(self.device), self._model)
+        with exact_products():
+            found, times_ms = self._timestamps(audio.to(self.device), self._model)
         self._check("timestamp embeddings", found, (len(audio), None, None))
         if times_ms.shape != found.shape[:2]:
             raise UserError(

@@ -92,6 +92,19 @@ def test_a_model_that_was_left_in_training_mode_is_evaluated(write: Write, sound
     assert torch.equal(loaded.scenes(sounds), loaded.scenes(sounds))
 
 
+def test_float32_is_float32_while_a_module_embeds(write: Write, sounds: Tensor) -> None:
+    text = MODULE.replace(
+        "    def forward(self, x):\n",
+        "    def forward(self, x):\n"
+        "        assert not torch.backends.cudnn.allow_tf32\n"
+        "        assert not torch.backends.cuda.matmul.allow_tf32\n",
+    )
+    loaded, before = write(text).load("cpu"), torch.backends.cudnn.allow_tf32
+    loaded.scenes(sounds)
+    loaded.timestamps(sounds)
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
 def test_embeddings_have_no_gradient(write: Write, sounds: Tensor) -> None:
     text = MODULE.replace("self.scale = scale", "self.scale = torch.nn.Parameter(torch.ones(()))")
     loaded = write(text).load("cpu")
