@@ -34,6 +34,7 @@ def test_a_cpu_agrees_with_itself(tmp_path: Path) -> None:
     assert found["hear"]["relative error"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
 def test_a_part_that_dies_is_said_and_the_others_go_on(tmp_path: Path) -> None:
     command = [sys.executable, SCRIPT, "--out", tmp_path, "--device", "cuda", "--tiny"]

@@ -183,7 +183,8 @@ def graphs(module: nn.Module, *inputs: Tensor) -> int:
 
 
 @QUIET
-@pytest.mark.parametrize("normalise", ["set", pytest.param("ppn-per-view", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("normalise", ["set", "ppn-per-view"])
 def test_compiled_steps_give_the_losses_of_plain_ones(
     config: TrainConfig, shard_set: ShardSet, normalise: str
 ) -> None:
