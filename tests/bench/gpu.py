@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -122,6 +123,19 @@ def without_dropout(trainer: Trainer) -> Trainer:
     return trainer
 
 
+def tried(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """Answer, or say how that failed: minutes of a GPU are few, and the other answers count."""
+
+    def answering(*arguments: Any, **named: Any) -> Any:
+        try:
+            return answer(*arguments, **named)
+        except Exception as error:
+            where = traceback.format_exc()[-900:]
+            return {"failed": f"{type(error).__name__}: {str(error)[:300]}", "where": where}
+
+    return answering
+
+
 # ------------------------------------------------------------------------------------------ parts
 
 
@@ -160,25 +174,28 @@ def log_mel(place: Place) -> Results:
 
 def views(place: Place) -> Results:
     """Every view on the device beside the CPU's, from the same numbers."""
-    n = 8 if place.tiny else 64
+    for name in default_views():
+        yield name, _view_error(place, name)
+
+
+@tried
+def _view_error(place: Place, name: str) -> dict[str, float]:
+    n, view = 8 if place.tiny else 64, default_views()[name]
     keys = torch.from_numpy(sample_keys(0, np.zeros(1), np.arange(n))[0])
+    waves = isinstance(view, WaveView)
+    shape, gain = ((N_OUT,), 0.1) if waves else ((96, 64), 1.0)
+    needed = needed_samples({name: view}, N_OUT, 16000) if waves else 96
     rng = torch.Generator().manual_seed(1)
-    for name, view in default_views().items():
-        waves = isinstance(view, WaveView)
-        shape = (N_OUT,) if waves else (96, 64)
-        needed = needed_samples({name: view}, N_OUT, 16000) if waves else 96
-        gain = 0.1 if waves else 1.0
-        x = gain * torch.randn(n, needed, *shape[1:], generator=rng)
-        made = []
-        for device in (torch.device("cpu"), place.device):
-            bank = Bank(n, shape, device)
-            bank.push(x[:, : shape[0]].to(device))
-            drawn = draws_of({name: view}, device)(keys.to(device))[name]
-            context = ViewContext(shape=shape, bank=bank)
-            out, _ = view(x.to(device), drawn, context)
-            made.append(out.cpu().flatten(1).double())
-        error = (made[1] - made[0]).norm(dim=1) / made[0].norm(dim=1).clamp_min(1e-9)
-        yield name, {"median": float(error.median()), "max": float(error.max())}
+    x = gain * torch.randn(n, needed, *shape[1:], generator=rng)
+    made = []
+    for device in (torch.device("cpu"), place.device):
+        bank = Bank(n, shape, device)
+        bank.push(x[:, : shape[0]].to(device))
+        drawn = draws_of({name: view}, device)(keys.to(device))[name]
+        out, _ = view(x.to(device), drawn, ViewContext(shape=shape, bank=bank))
+        made.append(out.cpu().flatten(1).double())
+    error = (made[1] - made[0]).norm(dim=1) / made[0].norm(dim=1).clamp_min(1e-9)
+    return {"median": float(error.median()), "max": float(error.max())}
 
 
 def gradients(place: Place) -> Results:
@@ -228,25 +245,31 @@ def waits(place: Place) -> Results:
     """Where a step makes the host wait for the device; nowhere is wanted."""
     for name in NAMES:
         for kind in place.kinds("plain", "graph"):
-            trainer = place.trainer(place.config(name, step=kind))
-            found: Counter[str] = Counter()
-            with trainer.reader, warnings.catch_warnings(record=True) as caught:
-                stream = trainer.batches()
-                for inputs in islice(stream, WARM_UP + 2):
-                    trainer.take_step(inputs)
-                warnings.simplefilter("always")
-                caught.clear()
-                if place.gpu:
-                    torch.cuda.set_sync_debug_mode("warn")
-                for inputs in islice(stream, 4):
-                    trainer.take_step(inputs)
-                if place.gpu:
-                    torch.cuda.set_sync_debug_mode("default")
-                stream.close()
-            for each in caught:
-                if "called a synchronizing" in str(each.message):
-                    found[f"{Path(each.filename).name}:{each.lineno}"] += 1
-            yield f"{name}, {kind}", dict(found)
+            yield f"{name}, {kind}", _waits(place, place.config(name, step=kind))
+
+
+@tried
+def _waits(place: Place, config: TrainConfig) -> dict[str, int]:
+    trainer = place.trainer(config)
+    with trainer.reader, warnings.catch_warnings(record=True) as caught:
+        stream = trainer.batches()
+        for inputs in islice(stream, WARM_UP + 2):
+            trainer.take_step(inputs)
+        warnings.simplefilter("always")
+        caught.clear()
+        if place.gpu:
+            torch.cuda.set_sync_debug_mode("warn")
+        for inputs in islice(stream, 4):
+            trainer.take_step(inputs)
+        if place.gpu:
+            torch.cuda.set_sync_debug_mode("default")
+        stream.close()
+    lines = [
+        f"{Path(each.filename).name}:{each.lineno}"
+        for each in caught
+        if "called a synchronizing" in str(each.message)
+    ]
+    return dict(Counter(lines))
 
 
 def bits(place: Place) -> Results:
@@ -260,6 +283,7 @@ def bits(place: Place) -> Results:
                     yield label, _same_bits(place, place.config(name, step=kind, batch=8))
 
 
+@tried
 def _same_bits(place: Place, config: TrainConfig) -> dict[str, bool]:
     def ended(trainer: Trainer, steps: int) -> Tensor:
         stream = trainer.batches()
@@ -279,25 +303,29 @@ def _same_bits(place: Place, config: TrainConfig) -> dict[str, bool]:
     }
 
 
-def steps(place: Place) -> Results:
-    """Times of plain and captured steps, and the kernels of plain ones."""
+def graph(place: Place) -> Results:
+    """Times of captured steps, for waves with either log-mel."""
+    kind: StepKind = "graph" if place.gpu else "plain"
     for name in NAMES:
-        for kind in place.kinds("graph", "plain"):
-            yield f"{name}, {kind}", _timing(place, place.config(name, step=kind))
-    for backend in ("nnaudio", "fft"):
-        for name in NAMES[2:]:
-            kind = "graph" if place.gpu else "plain"
-            config = place.config(name, step=kind, log_mel=backend)
-            yield f"{name}, {kind}, {backend}", _timing(place, config)
+        for backend in ("nnaudio", "fft") if "waveform" in name else ("auto",):
+            yield f"{name}, {kind}, {backend}", _timing(place, name, step=kind, log_mel=backend)
+
+
+def plain(place: Place) -> Results:
+    """Times and kernels of steps that are launched kernel by kernel."""
+    for name in NAMES:
+        yield f"{name}, plain", _timing(place, name, step="plain")
 
 
 def compiled(place: Place) -> Results:
     """Times of steps that torch.compile has written."""
     for name in NAMES:
-        yield f"{name}, compiled", _timing(place, place.config(name, step="compiled"))
+        yield f"{name}, compiled", _timing(place, name, step="compiled")
 
 
-def _timing(place: Place, config: TrainConfig) -> dict[str, Any]:
+@tried
+def _timing(place: Place, name: str, **changes: Any) -> dict[str, Any]:
+    config = place.config(name, **changes)
     if place.gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -387,7 +415,8 @@ def tests(place: Place) -> Results:
 
 PARTS: dict[str, tuple[Callable[[Place], Results], float]] = {
     "machine": (machine, 40),
-    "steps": (steps, 200),
+    "graph": (graph, 130),
+    "plain": (plain, 110),
     "waits": (waits, 60),
     "log-mel": (log_mel, 30),
     "views": (views, 40),
@@ -412,7 +441,7 @@ class Check:
     tiny: bool = False
     """Do little of everything."""
     parts: tuple[str, ...] = tuple(PARTS)
-    """What to do, of machine, steps, waits, log-mel, views, gradients, bits, tests, hear, run and
+    """What to do: machine, graph, plain, waits, log-mel, views, gradients, bits, tests, hear, run,
     compiled."""
     budget: float = 470
     """Seconds for all parts; those for which nothing is left are named."""
@@ -482,7 +511,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     """Return the times of steps under each other."""
     columns = ("resident ms", "streamed ms", "ratio", "busy ms", "kernels", "views ms", "peak GB")
     lines = [" " * 40 + "".join(f"{column:>13}" for column in (*columns, "100 epochs h"))]
-    for part in ("steps", "compiled"):
+    for part in ("graph", "plain", "compiled"):
         for name, row in found.get(part, {}).items():
             if isinstance(row, dict):
                 cells = [row.get(column) for column in (*columns, "100 epochs h")]
