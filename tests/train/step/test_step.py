@@ -202,6 +202,7 @@ def test_compiled_steps_give_the_losses_of_plain_ones(
     torch.testing.assert_close(losses("compiled"), losses("plain"), rtol=1e-3, atol=1e-3)
 
 
+@QUIET
 def test_compiled_dropout_drops_as_much() -> None:
     network = synchronise(nn.Sequential(nn.Dropout(0.3)), Ranks(), 64)
     y = torch.compile(network, fullgraph=True)(torch.ones(64, 999))
