@@ -93,8 +93,8 @@ test-all: install $(VENV)/.crepe  ## all tests, the slow ones too
 
 # Without the tests that measure pitch by librosa, whose numba crashed once on Python 3.12.1.
 QUICK := tests/model tests/shards/base tests/shards/stored tests/shards/read/test_order.py \
-	tests/shards/read/test_crop_reader.py tests/train/views tests/train/step/test_step.py tests/train/step/test_launches.py \
-	tests/eval/probe tests/eval/share \
+	tests/shards/read/test_crop_reader.py tests/train/views tests/train/step/test_step.py \
+	tests/train/step/test_launches.py tests/eval/probe tests/eval/share \
 	tests/test_face.py tests/test_earlier.py \
 	--ignore tests/train/views/dsp/test_wave_vocoder.py
 test-ranges:  ## quick tests on the lowest torch, and on Python 3.12 and 3.13 if they are here

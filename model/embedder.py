@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from audio_barlow_twins.shards.base.device import exact_products, on_device
+from audio_barlow_twins.shards.base.device import exactly, on_device
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.logmel import LogMel
 
@@ -89,11 +89,7 @@ class Embedder(nn.Module):
 
     def encode(self, log_mel: Tensor) -> Tensor:
         """Normalise and embed log-mel [N, T, F]; returns float32 [N, D] on the encoder's device."""
-        normalised = (log_mel - self.mean) / self.std
-        if torch.compiler.is_compiling():  # to change the setting is no part of a graph
-            return self.encoder(normalised).float()
-        with exact_products():
-            return self.encoder(normalised).float()
+        return exactly(self.encoder, (log_mel - self.mean) / self.std).float()
 
     def clips_per_pass(self, n_samples: int) -> int:
         """Return how many clips of a length fit into one forward pass, at least one."""

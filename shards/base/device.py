@@ -1,13 +1,13 @@
 """Choose the device for tensors: the one asked for, or a GPU if there is one."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .errors import UserError, first_line
@@ -69,6 +69,14 @@ def repeatable(wanted: bool) -> Iterator[None]:
     finally:
         cudnn.deterministic = before
         torch.use_deterministic_algorithms(False)
+
+
+def exactly(work: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Call with `exact_products`; compiled code leaves that to its caller, as it cannot set it."""
+    if torch.compiler.is_compiling():
+        return work(x)
+    with exact_products():
+        return work(x)
 
 
 @contextmanager

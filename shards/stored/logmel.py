@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from ..base.device import exact_products
+from ..base.device import exactly
 from ..base.errors import UserError
 from .front_end import PCM16_SCALE, FrontEnd, LogMelBackend
 
@@ -75,10 +75,7 @@ class LogMel(nn.Module):
 
     def _power(self, wave: Tensor) -> Tensor:
         """Return mel power by nnAudio without TensorFloat-32, float32 [N, n_mels, T]."""
-        if torch.compiler.is_compiling():  # to change the setting is no part of a graph
-            return self.reference(wave.float())
-        with exact_products():
-            return self.reference(wave.float())
+        return exactly(self.reference, wave.float())
 
     def _power_fft(self, wave: Tensor) -> Tensor:
         """Return mel power by FFT in float64, as float32 [N, n_mels, T].

@@ -29,7 +29,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 from torch.autograd import DeviceType
-from torch.profiler import ProfilerActivity, profile
+from views_bench import timed
 
 from audio_barlow_twins.model.embedder import frozen
 from audio_barlow_twins.shards.base.cli import run_command, say
@@ -41,18 +41,18 @@ from audio_barlow_twins.shards.stored.shardset import open_shards
 from audio_barlow_twins.shards.stored.synthetic import synthetic_shards
 from audio_barlow_twins.train.config import StepKind, TrainConfig
 from audio_barlow_twins.train.presets import PRESETS
-from audio_barlow_twins.train.run.summary import PAPER_CLIPS, PAPER_EPOCHS
 from audio_barlow_twins.train.step.graph import WARM_UP
 from audio_barlow_twins.train.step.lars import LARS
 from audio_barlow_twins.train.step.ranks import Ranks
 from audio_barlow_twins.train.step.trainer import Trainer
 from audio_barlow_twins.train.tools.bench import (
+    PROFILED,
     chip,
     copied,
     copy_bytes,
     matmul_flops,
     measure,
-    synchronise,
+    profiled,
 )
 from audio_barlow_twins.train.views.bank import Bank
 from audio_barlow_twins.train.views.base import ViewContext, WaveView, draws_of
@@ -99,17 +99,6 @@ class Place:
     def kinds(self, *kinds: StepKind) -> tuple[StepKind, ...]:
         return tuple(kind for kind in kinds if self.gpu or kind != "graph")
 
-    def timed(self, call: Callable[[], object], repeats: int = 20) -> float:
-        """Return milliseconds of a call."""
-        for _ in range(3):
-            call()
-        synchronise(self.device)
-        begin = time.perf_counter()
-        for _ in range(2 if self.tiny else repeats):
-            call()
-        synchronise(self.device)
-        return 1000 * (time.perf_counter() - begin) / (2 if self.tiny else repeats)
-
 
 def relative(found: Tensor, wanted: Tensor) -> float:
     found, wanted = found.detach().cpu().double(), wanted.detach().cpu().double()
@@ -148,7 +137,7 @@ def machine(place: Place) -> Results:
     yield "bf16 TFLOP/s", matmul_flops(place.device) / 1e12
     yield "copy TB/s", copy_bytes(place.device) / 1e12
     x = torch.zeros(8, device=place.device)
-    yield "us a launch", place.timed(lambda: [x.add_(1) for _ in range(1000)])
+    yield "us a launch", timed(lambda: [x.add_(1) for _ in range(1000)], place.device)
 
 
 def log_mel(place: Place) -> Results:
@@ -167,7 +156,7 @@ def log_mel(place: Place) -> Results:
             {
                 "max": float(error.max()),
                 "max above -4": float(error[expected > -4].max()),
-                "ms of 256 clips": place.timed(lambda module=module: module(batch)),
+                "ms of 256 clips": timed(lambda module=module: module(batch), place.device),
             },
         )
 
@@ -336,7 +325,7 @@ def _timing(place: Place, name: str, **changes: Any) -> dict[str, Any]:
             "resident ms": 1e3 * found.resident_s,
             "streamed ms": 1e3 * found.streamed_s,
             "ratio": found.streamed_s / found.resident_s,
-            "100 epochs h": PAPER_EPOCHS * PAPER_CLIPS / found.batch * found.streamed_s / 3600,
+            "100 epochs h": found.hours,
             "TFLOP/s": found.flop / found.streamed_s / 1e12,
             "shares": {name: round(share, 4) for name, share in found.shares.items() if share},
             "took s": round(time.perf_counter() - begin, 1),
@@ -351,30 +340,27 @@ def _timing(place: Place, name: str, **changes: Any) -> dict[str, Any]:
 def _views_ms(place: Place, trainer: Trainer, inputs: Any) -> float:
     """Time the views alone: on a GPU as a graph of their own, so without the host's time."""
     if not place.gpu or trainer.kind != "graph":
-        return place.timed(lambda: trainer.views(*inputs))
+        return timed(lambda: trainer.views(*inputs), place.device)
     graph = torch.cuda.CUDAGraph()
     capture = torch.cuda.graph(graph, capture_error_mode="thread_local")
     with exact_products(), capture:
         trainer.views(*inputs)
-    return place.timed(graph.replay, 50)
+    return timed(graph.replay, place.device)
 
 
 def _kernels(place: Place, trainer: Trainer) -> dict[str, Any]:
-    """Profile three steps: time in which the device was busy, launches, the dearest kernels."""
-    batches = [copied(inputs) for inputs in islice(trainer.batches(), 3)]
-    kinds = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * place.gpu]
-    with profile(activities=kinds) as profiler:
-        for inputs in batches:
-            trainer.take_step(inputs)
-        synchronise(place.device)
+    """Profile some steps: time in which the device was busy, launches, the dearest kernels."""
+    profiler = profiled(trainer)
     wanted = DeviceType.CUDA if place.gpu else DeviceType.CPU
     rows = [each for each in profiler.key_averages() if each.device_type == wanted]
     cost = {r.key: r.self_device_time_total if place.gpu else r.self_cpu_time_total for r in rows}
     dearest = sorted(rows, key=lambda row: -cost[row.key])[:15]
     return {
-        "busy ms": sum(cost.values()) / 3e3,
-        "kernels": sum(row.count for row in rows) / 3,
-        "dearest": [[round(cost[r.key] / 3), r.count // 3, r.key[:70]] for r in dearest],
+        "busy ms": sum(cost.values()) / PROFILED / 1e3,
+        "kernels": sum(row.count for row in rows) / PROFILED,
+        "dearest": [
+            [round(cost[r.key] / PROFILED), r.count // PROFILED, r.key[:70]] for r in dearest
+        ],
     }
 
 
@@ -385,7 +371,7 @@ def hear(place: Place) -> Results:
     audio = 0.1 * torch.randn(4, 32000, generator=torch.Generator().manual_seed(0))
     yield "relative error", relative(device(audio), cpu(audio))
     clips = 0.1 * torch.randn(2 if place.tiny else 64, 160_000, device=place.device)
-    yield "clips of 10 s a second", len(clips) / place.timed(lambda: device(clips), 5) * 1000
+    yield "clips of 10 s a second", len(clips) / timed(lambda: device(clips), place.device) * 1000
 
 
 def run(place: Place) -> Results:

@@ -76,12 +76,12 @@ class Evaluation:
         trainer = self.trainer
         if not self.due or trainer.latest is None:
             return {}
-        _, correlation, mine = trainer.latest
-        embeddings = trainer.ranks.gather(mine.float(), trainer.config.batch)
+        mine = trainer.latest.embeddings.float()
+        embeddings = trainer.ranks.gather(mine, trainer.config.batch)
         if not self.folder:
             return {}
         rank = effective_rank(embeddings)
-        keep_correlation(self.folder, trainer.step, correlation)
+        keep_correlation(self.folder, trainer.step, trainer.latest.correlation)
         if collapse := name_collapse(rank):
             log.warning("step %d: %s", trainer.step, collapse)
         scores = self.probe.scores(trainer.checkpoint()) if self.probe else {}

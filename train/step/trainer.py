@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -95,15 +96,15 @@ class Trainer:
 
     def _make_step(self) -> Step:
         """Return the step of the kind that the config asks for."""
-        model: nn.Module = self.model
+        step = PlainStep(self.views, self.model, self.optimiser, self.bf16)
+        if self.kind == "graph":
+            return GraphedStep(step, self.device)
         if self.kind == "compiled":
             if self.ranks.world == 1:  # gathering is no part of a graph
                 self.views.prepare()
                 self.views.compile()
-            model = torch.compile(model)  # type: ignore[assignment]
-        if self.kind != "graph":
-            return PlainStep(self.views, model, self.optimiser, self.bf16, self.clock.mark)
-        return GraphedStep(PlainStep(self.views, model, self.optimiser, self.bf16), self.device)
+            step = replace(step, model=torch.compile(self.model))  # type: ignore[arg-type]
+        return replace(step, mark=self.clock.mark)
 
     def take_step(self, inputs: Inputs) -> Tensor:
         """Train on one batch; return the loss and its two terms on the device, float32 [3]."""

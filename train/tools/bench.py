@@ -36,6 +36,7 @@ WARM_UP = 5
 RESIDENT = 8
 """Batches on the device for the step without streaming."""
 CLIPS = 512
+PROFILED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +129,6 @@ class Timing:
     def describe(self, peak: float) -> str:
         """Return the figures in a few lines; `peak` is the FLOP/s of a large matrix product."""
         rate = self.flop / self.streamed_s
-        hours = PAPER_EPOCHS * PAPER_CLIPS / self.batch * self.streamed_s / 3600
         parts = ", ".join(f"{part} {100 * share:.1f} %" for part, share in self.shares.items())
         return (
             f"\n{self.preset}, {self.kind} steps of {self.batch}\n"
@@ -137,8 +137,13 @@ class Timing:
             f"  {self.batch / self.streamed_s:,.0f} clips/s, "
             f"{self.read_bytes / self.streamed_s / 1e6:.1f} MB/s of shards, {rate / 1e12:.3g} "
             f"TFLOP/s ({100 * rate / peak:.0f} % of the product)\n  {parts}\n"
-            f"  {PAPER_EPOCHS} epochs of {PAPER_CLIPS:,} clips: {hours:,.1f} h"
+            f"  {PAPER_EPOCHS} epochs of {PAPER_CLIPS:,} clips: {self.hours:,.1f} h"
         )
+
+    @property
+    def hours(self) -> float:
+        """Of the paper's training at this speed."""
+        return PAPER_EPOCHS * PAPER_CLIPS / self.batch * self.streamed_s / 3600
 
 
 def measure(trainer: Trainer, preset: str, steps: int, rounds: int) -> Timing:
@@ -186,13 +191,18 @@ def copied(inputs: Inputs) -> Inputs:
 
 def operations(trainer: Trainer, rows: int) -> str:
     """Profile some steps; return a table of the operations by their own time."""
-    batches = [copied(inputs) for inputs in islice(trainer.batches(), 3)]
+    averages = profiled(trainer).key_averages()
+    order = f"self_{'device' if trainer.device.type == 'cuda' else 'cpu'}_time_total"
+    return averages.table(sort_by=order, row_limit=rows, max_name_column_width=48)
+
+
+def profiled(trainer: Trainer) -> profile:
+    """Profile PROFILED steps."""
+    batches = [copied(inputs) for inputs in islice(trainer.batches(), PROFILED)]
     gpu = trainer.device.type == "cuda"
-    kinds = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * gpu]
-    with profile(activities=kinds) as profiler:
+    with profile(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * gpu]) as profiler:
         timed(trainer, iter(batches), len(batches))
-    order = "self_device_time_total" if gpu else "self_cpu_time_total"
-    return profiler.key_averages().table(sort_by=order, row_limit=rows, max_name_column_width=48)
+    return profiler
 
 
 def matmul_flops(device: torch.device) -> float:

@@ -9,7 +9,7 @@ chain of views are drawn at once.
 import hashlib
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,10 @@ MAX_INTEGERS = 2**31
 
 _GAMMA = 0x9E3779B97F4A7C15
 _FACTORS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
+
+
+Bits = TypeVar("Bits", Tensor, np.ndarray)
+"""64 bits each, int64."""
 
 
 class Range(NamedTuple):
@@ -59,8 +63,8 @@ class Draws(nn.Module):
         place = {(view, name): n for view, of in views.items() for n, name in enumerate(of, 1)}
         ranges = [each for key in order if (each := kinds[key]) is not WORD]
         constants: dict[str, np.ndarray] = {
-            "streams": np.array([_hash(view) for view, _ in order], np.uint64).view(np.int64),
-            "places": _times_gamma([place[key] for key in order]).view(np.int64),
+            "streams": np.array([_hash(view) for view, _ in order], np.int64),
+            "places": np.array([_signed(place[key] * _GAMMA) for key in order], np.int64),
             "bounds": np.array([_bounds(each) for each in ranges], np.float32).reshape(-1, 5).T,
         }
         for name, value in constants.items():
@@ -102,11 +106,11 @@ def sample_keys(seed: int, epochs: np.ndarray, clips: np.ndarray) -> np.ndarray:
     Returns:
         int64 [2, N]: of views A, then of views B.
     """
-    views = np.arange(2, dtype=np.uint64)[:, None]
-    keys = _mix_host(np.array([(seed + _GAMMA) % 2**64], np.uint64))
+    views = np.arange(2)[:, None]
+    keys = _mix(np.array([_signed(seed + _GAMMA)]))
     for part in (epochs, clips, views):
-        keys = _mix_host((keys ^ part.astype(np.uint64)) + np.uint64(_GAMMA))
-    return keys.view(np.int64)
+        keys = _mix((keys ^ part.astype(np.int64)) + _signed(_GAMMA))
+    return keys
 
 
 def below(words: Tensor, high: Tensor | int) -> Tensor:
@@ -132,7 +136,7 @@ def normals(words: Tensor, count: int) -> Tensor:
     return pairs.flatten(1)[:, :count]
 
 
-def shift(bits: Tensor, places: int) -> Tensor:
+def shift(bits: Bits, places: int) -> Bits:
     """Shift right and fill with zeros; int64's own shift repeats the sign."""
     return (bits >> places) & ((1 << (64 - places)) - 1)
 
@@ -152,25 +156,15 @@ def _bounds(range_: Range) -> tuple[float, ...]:
 
 
 def _hash(name: str) -> int:
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    return _signed(int.from_bytes(digest, "little"))
 
 
-def _times_gamma(places: list[int]) -> np.ndarray:
-    return np.array(places, np.uint64) * np.uint64(_GAMMA)
-
-
-def _mix(bits: Tensor) -> Tensor:
+def _mix(bits: Bits) -> Bits:
     """Apply the finaliser of SplitMix64, int64 to int64."""
     for places, factor in _FACTORS:
         bits = (bits ^ shift(bits, places)) * _signed(factor)
     return bits ^ shift(bits, 31)
-
-
-def _mix_host(bits: np.ndarray) -> np.ndarray:
-    """Apply the finaliser of SplitMix64, uint64 to uint64."""
-    for places, factor in _FACTORS:
-        bits = (bits ^ (bits >> np.uint64(places))) * np.uint64(factor)
-    return bits ^ (bits >> np.uint64(31))
 
 
 def _signed(word: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from gpu import without_dropout
 from torch import Tensor, nn
 
 from audio_barlow_twins.shards.base.errors import UserError
@@ -192,10 +193,7 @@ def test_compiled_steps_give_the_losses_of_plain_ones(
 
     def losses(kind: str) -> Tensor:
         """Take three steps without dropout, which compiled code draws in another way."""
-        trainer = Trainer(replace(config, step=kind), shard_set)
-        for module in trainer.network.modules():
-            if hasattr(module, "dropped"):
-                module.dropped = 0
+        trainer = without_dropout(Trainer(replace(config, step=kind), shard_set))
         steps = zip(range(3), trainer.batches(), strict=False)
         return torch.stack([trainer.take_step(inputs) for _, inputs in steps])
 

@@ -47,14 +47,8 @@ def second_order(
         gain_db: of a peak or a shelf [N].
     """
     level_db = torch.zeros_like(q) if gain_db is None else gain_db
-    return section(kind, frequency_hz, q, level_db, sample_rate=sample_rate)(x)
-
-
-def section(
-    kind: Kind, frequency_hz: Tensor, q: Tensor, gain_db: Tensor, *, sample_rate: int
-) -> Recursion:
-    """Return the recursion of one filter, see `second_order`; `sections` makes several."""
-    return sections((kind,), frequency_hz[None], q[None], gain_db[None], sample_rate)[0]
+    (section,) = sections((kind,), frequency_hz[None], q[None], level_db[None], sample_rate)
+    return section(x)
 
 
 def sections(
