@@ -131,9 +131,13 @@ class TrainConfig:
     """On a GPU, take kernels that give the same bits every time, so that a resumed run ends as the
     straight one would have; it is slower, and torch warns of kernels that have no such twin. On a
     CPU this is so anyway."""
-    reader_ahead: int = 4
+    reader_ahead: int | Literal["auto"] = "auto"
     """Batches to prefetch. Storage of high latency needs more: as many as are used up in the time
-    that one read takes."""
+    that one read takes. auto: the preflight doubles it, from 4, until the rate stops growing."""
+    reader_unit: Literal["auto", "crops", "shards"] = "auto"
+    """What is prefetched from a local set. crops: each crop. shards: the whole shards of the next
+    block (`block_shards`), in order, for disks and networks that are slow at random; memory must
+    hold two blocks. auto: the preflight takes shards if clips come more quickly so."""
     log_every: int = 10
     """Steps between two lines of metrics.jsonl; each evaluation (`look_epochs`) adds one. Losses
     are copied from the device only when a line is written."""
@@ -165,7 +169,7 @@ class TrainConfig:
         except ValueError as error:
             raise UserError(str(error)) from error
         for name, least in _LEAST.items():
-            if getattr(self, name) < least:
+            if getattr(self, name) != "auto" and getattr(self, name) < least:
                 raise UserError(f"{name} is {getattr(self, name)}; choose {least} or more")
         if self.workers > self.batch:
             raise UserError(f"workers is {self.workers}; choose at most {self.batch}, the batch")

@@ -14,6 +14,9 @@ from ..base.errors import UserError
 from ..stored.shardset import ShardSet
 from .order import Crops
 
+MAY_ANNOUNCE = hasattr(os, "posix_fadvise")
+"""Whether the kernel can be told what will be read; not on macOS."""
+
 
 class LocalTars:
     """The open tars of a local set; raises UserError if one is missing or has the wrong size."""
@@ -23,8 +26,9 @@ class LocalTars:
         files = []
         with ExitStack() as stack:
             for name, size in zip(shard_set.names, shard_set.tar_bytes, strict=True):
-                files.append(_open_tar(shard_set.folder / f"{name}.tar", size))
+                files.append(open_tar(shard_set.folder / f"{name}.tar", size))
                 stack.callback(os.close, files[-1])
+                read_at_random(files[-1])
             self._opened = stack.pop_all()
         self._files = np.array(files)
 
@@ -68,7 +72,8 @@ def allow_files(wanted: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def _open_tar(path: Path, size: int) -> int:
+def open_tar(path: Path, size: int) -> int:
+    """Return a file descriptor; UserError if the file is missing or has not `size` bytes."""
     advice = f"run `abt shards verify {path.parent}`"
     try:
         file = os.open(path, os.O_RDONLY)
@@ -77,19 +82,18 @@ def _open_tar(path: Path, size: int) -> int:
     if (found := os.fstat(file).st_size) != size:
         os.close(file)
         raise UserError(f"{path} has {found} bytes, written were {size}; {advice}")
-    read_at_random(file)
     return file
 
 
 def read_at_random(file: int) -> None:
     """Tell the kernel not to read ahead."""
-    if hasattr(os, "posix_fadvise"):  # not on macOS
+    if MAY_ANNOUNCE:
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_RANDOM)
 
 
 def announce(files: Sequence[int], offsets: Sequence[int], size: int) -> None:
     """Ask the kernel to prefetch `size` bytes at each offset of its file descriptor."""
-    if hasattr(os, "posix_fadvise"):  # not on macOS
+    if MAY_ANNOUNCE:
         advice = repeat(os.POSIX_FADV_WILLNEED)
         deque(map(os.posix_fadvise, files, offsets, repeat(size), advice), maxlen=0)
 

@@ -8,7 +8,9 @@ and devices. The price of mixing all clips is one random read a crop.
 """
 
 import hashlib
+from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -79,13 +81,15 @@ class Order:
         draws = hash64(keys + clips.astype(np.uint64)) >> np.uint64(32)
         return (draws * spare >> np.uint64(32)).astype(np.int64)
 
-    def blocks_of(self, crops: Crops) -> np.ndarray:
-        """Return the block that each crop is read in, counted over all epochs: int64 [N]."""
+    def by_block(self, crops: Crops) -> Iterator[tuple[int, slice]]:
+        """Yield runs of crops that are read in one block, with its number over all epochs."""
         blocks = crops.epochs * self.n_blocks
         for epoch in np.unique(crops.epochs).tolist():
             chosen = crops.epochs == epoch
             blocks[chosen] += self.blocks(epoch)[crops.shards[chosen]]
-        return blocks
+        edges = [0, *(np.flatnonzero(np.diff(blocks)) + 1).tolist(), len(blocks)]
+        for begin, end in pairwise(edges):
+            yield int(blocks[begin]), slice(begin, end)
 
     def _blocks(self, epoch: int) -> np.ndarray:
         """Return the block of each shard in an epoch, counted from 0: int64 [shards]."""

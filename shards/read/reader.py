@@ -5,18 +5,17 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import count, cycle, islice
+from itertools import count, islice
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..base.ahead import ahead
+from ..base.ahead import Background, ahead
 from ..base.errors import UserError
 from ..base.place import is_remote
 from ..stored.shardset import ShardSet, open_shards
@@ -24,9 +23,14 @@ from .local import LocalTars, announce, closed_early, read_cached
 from .order import Crops, Order
 from .remote.folder import CacheOptions
 from .remote.prefetch import CachedTars
+from .whole import WholeShards
 
 PLAN_STEPS = 64
 """Steps planned at once, which costs little more than one; a thread plans the next."""
+Unit = Literal["crops", "shards"]
+LEAST_AHEAD = 4
+"""Batches to read ahead where nothing was measured: enough for a disk in the machine."""
+Tars = LocalTars | CachedTars | WholeShards
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,8 @@ class Batch:
     """Epoch of each crop, int64 [N]."""
     starts: Tensor
     """First frame of each crop in its clip, int64 [N]."""
+    cached: bool
+    """Whether all crops lay in the page cache when their turn came, as far as the system tells."""
 
 
 class CropReader:
@@ -55,6 +61,8 @@ class CropReader:
         ahead: batches that are read, or announced to the kernel, while one is used.
         hold: batches that stay valid at a time, the newest included.
         block_shards: see `Order`; it sets the order of local and remote sets alike.
+        unit: what is read ahead of a local set: each crop, or the whole shards of the next block in
+            order, see `WholeShards`. A remote set is fetched by whole shards anyway.
         cache: cache of a remote set, default `CacheOptions()`. It must hold a block of shards;
             if it holds two, the next block is fetched while one is read.
         run: readers of the same run and order share a cache, see `CacheFolder`.
@@ -72,9 +80,10 @@ class CropReader:
         batch: int,
         rows: range | None = None,
         seed: int = 0,
-        ahead: int = 4,
+        ahead: int = LEAST_AHEAD,
         hold: int = 1,
         block_shards: int = 0,
+        unit: Unit = "crops",
         cache: CacheOptions | None = None,
         run: str = "",
         pin: bool = False,
@@ -87,64 +96,77 @@ class CropReader:
             )
         self.shard_set = shards if isinstance(shards, ShardSet) else open_shards(shards)
         self.order = Order(self.shard_set, frames=frames, seed=seed, block_shards=block_shards)
-        self.batch, self.ahead, self.hold, self.pin = batch, ahead, hold, pin
+        self.batch, self.hold, self.pin = batch, hold, pin
+        self.ahead, self.unit = ahead, unit  # of the sequences that are yet to begin
         self.crop_bytes = frames * self.shard_set.form.frame_bytes
         self._stop = threading.Event()
-        self._pool = ThreadPoolExecutor(1)
-        self._tars: LocalTars | CachedTars
+        self._stream: Background[_Buffer] | None = None
+        self.tars: LocalTars | CachedTars
         if is_remote(self.shard_set.folder):
-            self._tars = CachedTars(self.order, cache or CacheOptions(), run, self._stop)
+            self.tars = CachedTars(self.order, cache or CacheOptions(), run, self._stop)
         else:
-            self._tars = LocalTars(self.shard_set)
-        self._finish = weakref.finalize(self, self._tars.close)
+            self.tars = LocalTars(self.shard_set)
+        self._finish = weakref.finalize(self, self.tars.close)
 
-    def batches(self, first_step: int = 0, n_steps: int | None = None) -> Iterator[Batch]:
+    def batches(self, first_step: int = 0, n_steps: int | None = None) -> Generator[Batch]:
         """Yield the batches of steps first_step, first_step + 1, ...; endless without `n_steps`.
 
         One sequence is read at a time: a request to an earlier one raises ValueError.
+        Step k, once asked for, frees the memory of step k - hold.
         """
         self._end()
         self._stop.clear()
-        pool = self._pool = ThreadPoolExecutor(1, thread_name_prefix="crops")
         lag = (self.ahead + 1) // 2
-        stream = self._read(first_step, n_steps, lag)
-        pending: deque[Future[Batch | None]] = deque()
+        n, n_buffers = len(self.rows), self.ahead + self.hold
+        free = [_Buffer(n, self.order, self.pin) for _ in range(n_buffers)]
+        held: deque[_Buffer] = deque()
+        read = self._read(first_step, n_steps, lag, free)
+        stream = self._stream = Background(read, self.ahead - lag + 1, "crops")
         try:
-            while True:
-                if self._stop.is_set() or pool is not self._pool:
-                    raise closed_early()
-                for _ in range(len(pending), self.ahead - lag + 1):
-                    pending.append(pool.submit(next, stream, None))
-                if not (batch := pending.popleft().result()):
+            while not (self._stop.is_set() or stream is not self._stream):
+                if len(held) == self.hold:
+                    free.append(held.popleft())
+                if (buffer := next(stream, None)) is None:
                     return
-                yield batch
+                held.append(buffer)
+                yield buffer.batch
+            raise closed_early()
         finally:
-            if pool is self._pool:
-                self._end()
+            stream.close()
 
     def _end(self) -> None:
         """End the sequence in progress, after the read in progress."""
         self._stop.set()
-        self._pool.shutdown()
+        if self._stream:
+            self._stream.close()
 
-    def _read(self, first_step: int, n_steps: int | None, lag: int) -> Iterator[Batch]:
-        """Read batch after batch, in the thread of the pool.
+    def _read(
+        self, first_step: int, n_steps: int | None, lag: int, free: "list[_Buffer]"
+    ) -> Generator["_Buffer"]:
+        """Read batch after batch into free buffers.
 
         A batch in the page cache is read at once. Otherwise the kernel is asked to prefetch it, and
         it is read `lag` batches later, when most of it has arrived: one thread gets the disk's full
-        speed. Step k reuses the memory of step k - len(buffers), whose hold has ended by then.
+        speed. The buffer that was freed last is the next one, as it may be in the CPU's cache.
         """
-        n = len(self.rows)
-        buffers = [_Buffer(n, self.order, self.pin) for _ in range(self.ahead + self.hold)]
         begun: deque[_Buffer] = deque()
-        with closing(self._planned(first_step)) as planned:
-            for crops, buffer in zip(islice(planned, n_steps), cycle(buffers), strict=False):
-                buffer.begin(crops, self._tars.opened(crops))
+        with closing(self._planned(first_step)) as planned, self._in_units() as tars:
+            for crops in islice(planned, n_steps):
+                buffer = free.pop()
+                buffer.begin(crops, tars.opened(crops))
                 begun.append(buffer)
-                if len(begun) > lag:
-                    yield begun.popleft().finish(self._tars)
+                while begun and (begun[0].cached or len(begun) > lag):
+                    yield begun.popleft().finish(tars)
             for buffer in begun:
-                yield buffer.finish(self._tars)
+                yield buffer.finish(tars)
+
+    @contextmanager
+    def _in_units(self) -> Iterator[Tars]:
+        if self.unit == "crops" or isinstance(self.tars, CachedTars):
+            yield self.tars
+        else:
+            with closing(WholeShards(self.tars, self.order, self._stop)) as tars:
+                yield tars
 
     def _planned(self, first_step: int) -> Generator[Crops]:
         rows, n = np.array(self.rows), len(self.rows)
@@ -188,7 +210,7 @@ class _Buffer:
 
     def begin(self, crops: Crops, files: list[int] | None) -> None:
         """Read the batch if it is cached, else announce it; no `files`: not all are open."""
-        self.crops, self.announced, self.whole = crops, files is not None, False
+        self.crops, self.announced, self.cached = crops, files is not None, False
         self.sizes = np.minimum(crops.lengths, self.frames) * self.frame_bytes
         self.rows, wanted = self._whole_rows, self.sizes.sum()
         if wanted < len(self.rows) * self.size:  # some clips are short
@@ -197,22 +219,23 @@ class _Buffer:
                 row[end:] = bytes(self.size - end)
         if files is not None:
             offsets = crops.offsets.tolist()
-            self.whole = read_cached(files, self.rows, offsets) == wanted
-            if not self.whole:
+            self.cached = read_cached(files, self.rows, offsets) == wanted
+            if not self.cached:
                 announce(files, offsets, self.size)
 
-    def finish(self, tars: LocalTars | CachedTars) -> Batch:
-        """Read what is missing; return the batch."""
+    def finish(self, tars: Tars) -> Self:
+        """Read what is missing; `batch` is valid from now on."""
         crops = self.crops
-        missing: Iterable[tuple[slice, list[int]]] = () if self.whole else tars.borrow(crops)
+        missing: Iterable[tuple[slice, list[int]]] = () if self.cached else tars.borrow(crops)
         for part, files in missing:
             rows, offsets = self.rows[part], crops.offsets[part].tolist()
             if not self.announced:
                 announce(files, offsets, self.size)
             if sum(map(os.preadv, files, rows, offsets)) != self.sizes[part].sum():
                 self._explain(crops.part(part), files, rows)
-        tensors = map(torch.from_numpy, (crops.clips, crops.epochs, crops.starts))
-        return Batch(self.tensor, *tensors)
+        clips, epochs, starts = map(torch.from_numpy, (crops.clips, crops.epochs, crops.starts))
+        self.batch = Batch(self.tensor, clips, epochs, starts, self.cached)
+        return self
 
     def _explain(self, crops: Crops, files: list[int], rows: list[list[memoryview]]) -> None:
         """Raise UserError for the clip that cannot be read whole."""

@@ -18,7 +18,7 @@ from audio_barlow_twins.shards.base.files import make_folder, remove_scratch, re
 from ..config import TrainConfig
 
 FREE = (
-    "run", "resume", "shards", "cache", "device", "reader_ahead", "log_every",
+    "run", "resume", "shards", "cache", "device", "reader_ahead", "reader_unit", "log_every",
     "checkpoint_every_s", "workers", "restarts", "max_stall", "preflight", "step",
     "look_epochs", "probe_tasks", "probe",
 )  # fmt: skip

@@ -5,23 +5,30 @@ from dataclasses import dataclass
 
 import torch
 
+from audio_barlow_twins.shards.read.tune import ReadSpeed, tune
+
 from ..step.graph import WARM_UP as GRAPH_WARM_UP
 from ..step.trainer import Trainer
 
-READ_S = 0.5
-READ_BATCHES = 64
 WARM_UP = {"plain": 1, "compiled": 2, "graph": GRAPH_WARM_UP + 1}
 """Steps before the timed ones, by their kind."""
 TIMED = 2
+ENOUGH = 2
+"""A reader that could feed the network so many times over needs no tuning."""
 
 
 @dataclass(frozen=True)
 class Preflight:
     """The speed of all processes' readers and of the network, each measured alone, clips/s."""
 
-    reader: float
     network: float
     """Whole steps on one batch."""
+    batch: int
+    read: ReadSpeed
+
+    @property
+    def reader(self) -> float:
+        return self.batch / self.read.seconds
 
     def __str__(self) -> str:
         ratio = self.reader / self.network
@@ -29,30 +36,51 @@ class Preflight:
             verdict = f"the network will limit, the reader could feed it {ratio:.3g} times over"
         else:
             verdict = (
-                f"the reader will limit: the network will wait {100 * (1 - ratio):.0f} % of the "
-                "time; try more --reader-ahead or a faster disk"
+                "the reader will limit: the network will wait "
+                f"{100 * (1 - ratio):.0f} % of the time; {self._advice()}"
             )
         return (
-            f"preflight: reader {self.reader:.4g} clips/s, network {self.network:.4g} clips/s; "
-            f"{verdict}"
+            f"preflight: reader {self.reader:.4g} clips/s {self._how()}, "
+            f"network {self.network:.4g} clips/s; {verdict}"
         )
+
+    def _how(self) -> str:
+        if self.read.cached:
+            return "from memory"
+        if self.read.unit == "shards":
+            return "by whole shards in order"
+        most = ", the most that this storage gives" if self.read.limit else ""
+        return f"from storage, {self.read.ahead} batches ahead{most}"
+
+    def _advice(self) -> str:
+        """Say what keeps the reader from reading faster, and what to do."""
+        what = {
+            "ignored": "this file system ignores what it is told to prefetch, so each crop waits; ",
+            "missing": "this system cannot be told what to prefetch, so each crop waits; ",
+        }.get(self.read.advice, "")
+        if self.read.unit == "crops" and self.read.in_order > self.reader:
+            return (
+                f"{what}whole shards in order would give {self.read.in_order:.4g} clips/s: choose "
+                "--reader-unit shards with a --block-shards of which memory holds two, another "
+                "order of the clips"
+            )
+        return f"{what}put the shards on a faster disk, or into memory"
 
 
 def measure(trainer: Trainer) -> Preflight:
-    """Measure on the next batches and leave the trainer as it was; all processes must call it."""
-    mine = [_seconds_per_batch_read(trainer), _seconds_per_batch_computed(trainer)]
-    slowest = trainer.ranks.largest(mine)
-    return Preflight(*(trainer.config.batch / seconds for seconds in slowest))
-
-
-def _seconds_per_batch_read(trainer: Trainer) -> float:
-    """Time the batches that the run will read first, so that the files are as cold as for it."""
-    n_read, begin = 0, time.perf_counter()
-    for _ in trainer.reader.batches(trainer.step, READ_BATCHES):
-        n_read += 1
-        if time.perf_counter() - begin > READ_S:
-            break
-    return (time.perf_counter() - begin) / n_read
+    """Measure on the next batches and leave the trainer as it was, but for what its reader reads
+    ahead, which is chosen here; all processes must call it."""
+    config, slowest = trainer.config, trainer.ranks.largest
+    (step_s,) = slowest([_seconds_per_batch_computed(trainer)])
+    read = tune(
+        trainer.reader,
+        trainer.step,
+        enough_s=step_s / ENOUGH,
+        ahead=config.reader_ahead == "auto",
+        unit=config.reader_unit == "auto",
+        slowest=slowest,
+    )
+    return Preflight(config.batch / step_s, config.batch, read)
 
 
 def _seconds_per_batch_computed(trainer: Trainer) -> float:

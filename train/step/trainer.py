@@ -14,7 +14,7 @@ from audio_barlow_twins.model.checkpoint import Checkpoint
 from audio_barlow_twins.model.encoders import Size, build_encoder
 from audio_barlow_twins.shards.base.device import exact_products, has_bf16
 from audio_barlow_twins.shards.base.errors import UserError
-from audio_barlow_twins.shards.read.reader import CropReader
+from audio_barlow_twins.shards.read.reader import LEAST_AHEAD, CropReader
 from audio_barlow_twins.shards.stored.shardset import ShardSet
 
 from ..config import TrainConfig
@@ -230,9 +230,10 @@ def _reader(config: TrainConfig, shard_set: ShardSet, ranks: Ranks) -> CropReade
         batch=config.batch,
         rows=ranks.rows(config.batch),
         seed=config.seed,
-        ahead=config.reader_ahead,
+        ahead=LEAST_AHEAD if config.reader_ahead == "auto" else config.reader_ahead,
         hold=HOLD,
         block_shards=config.block_shards,
+        unit="crops" if config.reader_unit == "auto" else config.reader_unit,
         cache=config.cache,
         run=str(config.run.absolute()),
         pin=ranks.device.type == "cuda",

@@ -27,7 +27,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import pairwise
 from typing import BinaryIO
 
 import numpy as np
@@ -97,16 +96,14 @@ class CachedTars:
         """Yield the crops of each block, once all its tars are open; see `LocalTars.borrow`."""
         if self._closed.is_set():
             raise closed_early()
-        blocks = self.order.blocks_of(crops)
-        edges = [0, *(np.flatnonzero(np.diff(blocks)) + 1).tolist(), len(blocks)]
-        for begin, end in pairwise(edges):
-            part = crops.part(slice(begin, end))
-            if self._block != (block := int(blocks[begin])):
+        for block, rows in self.order.by_block(crops):
+            part = crops.part(rows)
+            if self._block != block:
                 self._enter(block, set(part.shards.tolist()))
             if (files := self.opened(part)) is None:
                 self._wait_for(set(part.shards.tolist()))
                 files = self._files[part.shards].tolist()
-            yield slice(begin, end), files
+            yield rows, files
 
     def close(self) -> None:
         """Close every file and cancel all transfers."""

@@ -186,7 +186,7 @@ def test_a_batch_stays_intact_while_it_is_held_and_memory_is_reused(
             time.sleep(0.0005)  # the thread fills what it may fill
             for kept in held:
                 np.testing.assert_array_equal(kept.crops.numpy(), slices(kept, arrays["wave"]))
-    assert len(places) == ahead + hold
+    assert hold <= len(places) <= ahead + hold
 
 
 @settings(max_examples=20)

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.read.reader import Batch, CropReader
+from audio_barlow_twins.shards.read.tune import ReadSpeed
 from audio_barlow_twins.shards.stored.shardset import ShardSet
 from audio_barlow_twins.train.config import TrainConfig
 from audio_barlow_twins.train.run.folder import read_metrics
@@ -155,12 +156,29 @@ def test_the_preflight_finds_a_reader_that_is_slower_than_the_network(
     assert "the reader will limit" in str(found)
 
 
+def said(network: float, **known: Any) -> str:
+    """Return what is said of a batch of 100 clips, read in `seconds`."""
+    read = ReadSpeed(**{"cached": False, "limit": False, "ahead": 8, "unit": "crops", **known})
+    return str(Preflight(network, 100, read))
+
+
 def test_the_preflight_says_who_limits_and_by_how_much() -> None:
-    assert str(Preflight(reader=5000, network=500)) == (
-        "preflight: reader 5000 clips/s, network 500 clips/s; the network will limit, the reader "
-        "could feed it 10 times over"
+    assert said(500, seconds=0.02, cached=True) == (
+        "preflight: reader 5000 clips/s from memory, network 500 clips/s; the network will limit, "
+        "the reader could feed it 10 times over"
     )
-    assert "the network will wait 75 % of the time" in str(Preflight(reader=100, network=400))
+    slow = said(400, seconds=1, limit=True)
+    assert "reader 100 clips/s from storage, 8 batches ahead, the most that this storage " in slow
+    assert "the network will wait 75 % of the time; put the shards on a faster disk" in slow
+
+
+def test_the_preflight_says_what_keeps_the_reader_from_reading_faster() -> None:
+    ignored = said(400, seconds=1, advice="ignored", in_order=320.0)
+    assert "this file system ignores what it is told to prefetch, so each crop waits;" in ignored
+    assert "whole shards in order would give 320 clips/s: choose --reader-unit shards" in ignored
+    missing = said(400, seconds=1, advice="missing", in_order=90.0)
+    assert "this system cannot be told what to prefetch, so each crop waits; put the" in missing
+    assert "by whole shards in order," in said(400, seconds=1, unit="shards", in_order=100.0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,154 @@
+"""How fast a reader reads here, and what it must read ahead for that."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import chain, count
+from typing import Literal
+
+import numpy as np
+
+from .local import MAY_ANNOUNCE, LocalTars, announce
+from .reader import CropReader, Unit
+from .whole import read_in_order
+
+READ_S = 0.5
+"""Length of one measurement, s; it ends with the batch in progress."""
+LEAST_GAIN = 1.1
+"""Rates that differ by less are the same."""
+MOST_BYTES = 512 * 10**6
+"""Largest memory for batches that `tune` chooses, bytes; it may be pinned."""
+PROBES = 32
+QUICK_S = 30e-6
+"""A crop that is read in this time was in memory: no disk is that quick."""
+
+Advice = Literal["heeded", "ignored", "missing", "unknown"]
+"""What the system does when it is told what will be read: `missing` on macOS, `ignored` by some
+network file systems, `unknown` where crops are in memory anyway."""
+Slowest = Callable[[list[float]], list[float]]
+
+
+@dataclass(frozen=True)
+class ReadSpeed:
+    """What was measured, and what was chosen for it."""
+
+    seconds: float
+    """For one batch, of the slowest process."""
+    cached: bool
+    """Most batches were in memory, so this says nothing about the disk."""
+    limit: bool
+    """More batches ahead would not be read faster."""
+    ahead: int
+    unit: Unit
+    in_order: float = 0.0
+    """Clips/s of whole shards in order; 0 if not measured."""
+    advice: Advice = "unknown"
+
+
+def tune(
+    reader: CropReader,
+    first_step: int,
+    *,
+    enough_s: float,
+    ahead: bool = True,
+    unit: bool = True,
+    slowest: Slowest = lambda values: values,
+) -> ReadSpeed:
+    """Choose what a reader reads ahead by reading from a step on, and return how fast that is.
+
+    Args:
+        enough_s: time for a batch below which nothing better is looked for.
+        ahead: double `reader.ahead` until the rate stops growing.
+        unit: read whole shards (`reader.unit`) if clips come faster so, and the order has blocks
+            of which memory holds two.
+        slowest: element-wise maximum over all processes, which must all call this.
+    """
+    tried: list[tuple[int, float, bool]] = []
+    for depth in _depths(reader) if ahead else [reader.ahead]:
+        reader.ahead = depth
+        seconds, missed, n = slowest(list(time_batches(reader, first_step)))
+        first_step += int(n)
+        tried.append((depth, seconds, missed < 0.5))
+        limit = len(tried) > 1 and tried[-2][1] < LEAST_GAIN * seconds
+        if limit or missed < 0.5 or seconds <= enough_s:
+            break
+    reader.ahead, seconds, cached = tried[-2 if limit else -1]
+    found = ReadSpeed(seconds, cached, limit, reader.ahead, reader.unit)
+    if cached or seconds <= enough_s or not isinstance(reader.tars, LocalTars):
+        return found
+    advice = follow_advice(reader, first_step)  # before whole shards are in memory
+    in_order = 1 / slowest([1 / clips_in_order(reader)])[0]
+    found = replace(found, in_order=in_order, advice=advice)
+    whole_s = reader.batch / in_order
+    if unit and whole_s * LEAST_GAIN < seconds and reader.order.n_blocks > 1 and _fits(reader):
+        reader.unit = "shards"
+        found = replace(found, seconds=whole_s, unit=reader.unit)
+    return found
+
+
+def time_batches(reader: CropReader, first_step: int) -> tuple[float, float, int]:
+    """Read for READ_S; return seconds per batch, the share not in memory, and how many were read.
+
+    The first batch is not timed: before it, all that is read ahead must be asked for.
+    """
+    with closing(reader.batches(first_step)) as batches:
+        next(batches)
+        missed, begin = 0, time.perf_counter()
+        for n in count(1):
+            missed += not next(batches).cached
+            if (elapsed := time.perf_counter() - begin) > READ_S:
+                return elapsed / n, missed / n, n + 1
+    raise AssertionError("the batches are endless")
+
+
+def clips_in_order(reader: CropReader) -> float:
+    """Read whole shards for READ_S; return clips/s."""
+    shards, begin, size = reader.shard_set, time.perf_counter(), 0
+    for piece in chain.from_iterable(
+        read_in_order(shards, shard) for shard in reversed(range(len(shards.names)))
+    ):
+        size += piece
+        if (elapsed := time.perf_counter() - begin) > READ_S:
+            break
+    return size / elapsed * len(shards) / sum(shards.tar_bytes)
+
+
+def follow_advice(reader: CropReader, step: int) -> Advice:
+    """Read some crops plainly, then others that were announced as long before."""
+    if not MAY_ANNOUNCE:
+        return "missing"
+    crops = reader.order.crops(step * reader.batch + np.arange(2 * PROBES))
+    files = reader.tars.opened(crops)
+    if files is None:
+        return "unknown"
+    offsets, size = crops.offsets.tolist(), reader.crop_bytes
+
+    def read_s(part: slice) -> float:
+        begin = time.perf_counter()
+        for file, offset in zip(files[part], offsets[part], strict=True):
+            os.pread(file, size, offset)
+        return time.perf_counter() - begin
+
+    first, second = slice(PROBES), slice(PROBES, None)
+    plain_s = read_s(first)
+    announce(files[second], offsets[second], size)
+    time.sleep(plain_s)
+    announced_s = read_s(second)
+    if plain_s < PROBES * QUICK_S:
+        return "unknown"
+    return "heeded" if announced_s < plain_s / 2 else "ignored"
+
+
+def _depths(reader: CropReader) -> Iterator[int]:
+    ahead, of_batch = reader.ahead, len(reader.rows) * reader.crop_bytes
+    yield ahead
+    while (ahead := 2 * ahead) * of_batch <= MOST_BYTES:
+        yield ahead
+
+
+def _fits(reader: CropReader) -> bool:
+    """Tell whether memory holds two blocks of shards."""
+    blocks = 2 * reader.order.block_shards * max(reader.shard_set.tar_bytes)
+    return blocks < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
