@@ -16,7 +16,7 @@ from .whole import read_in_order
 
 READ_S = 0.5
 """Length of one measurement, s; it ends with the batch in progress."""
-LEAST_GAIN = 1.1
+LEAST_GAIN = 1.05
 """Rates that differ by less are the same."""
 MOST_BYTES = 512 * 10**6
 """Largest memory for batches that `tune` chooses, bytes; it may be pinned."""
@@ -71,10 +71,13 @@ def tune(
         seconds, missed, n = slowest(list(time_batches(reader, first_step)))
         first_step += int(n)
         tried.append((depth, seconds, missed < 0.5))
-        limit = len(tried) > 1 and tried[-2][1] < LEAST_GAIN * seconds
+        best = min(seconds for _, seconds, _ in tried)
+        # Two doublings without gain, since one may have met other traffic.
+        limit = len(tried) > 2 and best * LEAST_GAIN > min(s for _, s, _ in tried[:-2])
         if limit or missed < 0.5 or seconds <= enough_s:
             break
-    reader.ahead, seconds, cached = tried[-2 if limit else -1]
+    good = (each for each in tried if each[1] <= best * LEAST_GAIN)
+    reader.ahead, seconds, cached = next(good) if limit else tried[-1]
     found = ReadSpeed(seconds, cached, limit, reader.ahead, reader.unit)
     if cached or seconds <= enough_s or not isinstance(reader.tars, LocalTars):
         return found

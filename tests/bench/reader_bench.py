@@ -1,46 +1,52 @@
-"""Compare the crop reader with other libraries, one file per clip, and a bare preadv loop."""
+"""Compare the crop reader with other libraries, one file per clip, and bare preadv loops."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import cycle
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
-import torch
 import tyro
-from reader_clock import Way, cool, heat, in_own_process, missing, time_cold, time_warm
+from reader_clock import Heat, Way, cool, heat, in_own_process, missing, time_cold, time_warm
+from reader_figure import draw
 from reader_files import BATCH, FRAMES, per_file_ways
-from reader_libraries import keep_shards, library_ways
-from reader_report import BARE, OURS, Rates, report
-from torch import Tensor
+from reader_libraries import library_ways
+from reader_ours import (
+    DEPTHS,
+    OURS,
+    depth_of_latency,
+    in_order,
+    our_ways,
+    rate_of_latency,
+    stall,
+    tuned_ahead,
+)
+from reader_report import Found, report
+from tqdm import tqdm
 
-from audio_barlow_twins.shards.base.cli import run_command, say
-from audio_barlow_twins.shards.read.local import read_at_random
-from audio_barlow_twins.shards.read.reader import CropReader
-from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards
+from audio_barlow_twins.shards.base.cli import run_command
+from audio_barlow_twins.shards.stored.shardset import ShardSet
 from audio_barlow_twins.shards.stored.synthetic import synthetic_shards
 from audio_barlow_twins.shards.stored.writer import shard_name
 
-PLAN_STEPS = 4096
-"""Steps after which the bare loop starts over: fewer crops would stay in the CPU's cache."""
+NETWORK = 55_000.0
+"""Crops/s that a fast GPU takes."""
+SHARES = (0.8, 0.9)
+"""Of the rate of cold files: what slower networks take."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
     """Measure ways to read crops of 96 frames from synthetic float16 log-mels of 10 s."""
 
-    clips: int = 8192
-    """Synthetic clips to write, 128 KB each, in each of seven formats."""
+    clips: int = 16384
+    """Synthetic clips to write, 128 KB each, in each format, and as waves of 320 KB."""
     rounds: int = 3
     """How often to time each way, in turn, in a fresh process; the median is reported."""
     seconds: float = 2.0
-    """Length of one timing, s; with cold files, it ends after one pass at the latest."""
+    """Length of one timing, s."""
     cold: bool = True
     """Also time files that are not in the page cache."""
     index_clips: int = 2_000_000
@@ -51,8 +57,10 @@ class Bench:
     """Run one short round on few clips, to show that everything works."""
     json: Path | None = None
     """Write every rate, ratio and version to this file."""
+    figure: Path | None = None
+    """Draw all rates to this file."""
     folder: Path | None = None
-    """Where to write the clips; by default the system's temporary folder."""
+    """Where to write the clips, up to 3 MB each; by default the system's temporary folder."""
 
     def run(self) -> None:
         """Write the clips in every format, time all ways, print crops/s and ratios."""
@@ -60,47 +68,69 @@ class Bench:
             few = replace(self, clips=1536, rounds=1, seconds=0.1, index_clips=20_000, quick=False)
             few.run()
             return
-        with tempfile.TemporaryDirectory(dir=self.folder) as root:
-            shard_set = synthetic_shards(Path(root) / "shards", self.clips)
-            ways = [way for way in all_ways(shard_set) if self.wants(way)]
+        with tempfile.TemporaryDirectory(dir=self.folder) as name:
+            root = Path(name)
+            shard_set = synthetic_shards(root / "shards", self.clips)
+            ahead = in_own_process(tuned_ahead, root / "shards") if self.cold else 4
+            ways = [way for way in all_ways(shard_set, ahead) if self.wants(way)]
             lacks = {way.name: lack for way in ways if (lack := in_own_process(missing, way))}
             ready = [way for way in ways if way.name not in lacks]
-            write_forms(ready, shard_set, Path(root))
-            rates, disk = self.measure(ready, Path(root))
-            report(ways, lacks, rates, disk, self.json)
-            rss = peak_memory(shard_set.folder, self.index_clips)
-        say(f"memory of a reader of a set of {self.index_clips:,} clips: {rss:,.0f} MB")
+            write_forms(ready, shard_set, root)
+            found = Found(ways=ways, lacks=lacks, ahead=ahead)
+            self.measure(ready, root, found)
+            found.memory_mb = peak_memory(shard_set.folder, self.index_clips)
+            found.index_clips = self.index_clips
+        report(found, self.json)
+        if self.figure:
+            draw(found, self.figure)
 
     def wants(self, way: Way) -> bool:
         return not self.only or any(part in way.name for part in self.only)
 
-    def measure(self, ways: list[Way], root: Path) -> tuple[Rates, list[float]]:
-        """Time every way in turn; return crops/s by (way, workers, heat), and the disk's MB/s."""
-        rates: Rates = {}
-        disk: list[float] = []
-        for _ in range(self.rounds):
+    def measure(self, ways: list[Way], root: Path, found: Found) -> None:
+        """Time every way in turn, round after round."""
+        for number in range(self.rounds):
             if self.cold:
                 cool(root / "shards")
-                disk.append(heat(root / "shards"))
-            for way in ways:
+                found.disk.append(heat(root / "shards"))
+            for way in tqdm(ways, f"round {number + 1} of {self.rounds}", unit="way"):
                 for workers in way.workers:
-                    job = (way, root / way.form, workers, self.seconds)
-                    warm = in_own_process(time_warm, *job)
-                    rates.setdefault((way.name, workers, "warm"), []).append(warm)
-                    if self.cold:
-                        cold = in_own_process(time_cold, *job, self.clips)
-                        rates.setdefault((way.name, workers, "cold"), []).append(cold)
-        return rates, disk
+                    for state, rate in self.time(way, root / way.form, workers).items():
+                        found.rates.setdefault((way.name, workers, state), []).append(rate)
+            if self.cold and not self.only:
+                self.measure_ours(root / "shards", found)
+
+    def time(self, way: Way, folder: Path, workers: int) -> dict[Heat, float]:
+        """Return crops/s from warm and cold files, in a fresh process each."""
+        job = (way, folder, workers, self.seconds)
+        rates: dict[Heat, float] = {"warm": in_own_process(time_warm, *job)}
+        if self.cold:
+            rates["cold"] = in_own_process(time_cold, *job, self.clips)
+        if way.busy:
+            rates["warm, busy"] = in_own_process(time_warm, *job, True)
+        if way.busy and self.cold:
+            rates["cold, busy"] = in_own_process(time_cold, *job, self.clips, True)
+        return rates
+
+    def measure_ours(self, folder: Path, found: Found) -> None:
+        """Ask our reader what no other is asked: whole shards, stalls, depths."""
+        found.whole.append(in_own_process(in_order, folder))
+        networks = {f"{NETWORK:,.0f} crops/s": NETWORK}
+        for share in SHARES:
+            networks[f"{share} of what comes"] = share * found.median(OURS, "cold")
+        for takes, per_s in networks.items():
+            waits = in_own_process(stall, folder, found.ahead, per_s, self.seconds)
+            found.stalls.setdefault(takes, []).append(waits)
+        for depth in DEPTHS:
+            rate = in_own_process(rate_of_latency, folder, depth)
+            found.latency.setdefault(depth, []).append(rate)
+        found.latency_ahead.append(in_own_process(depth_of_latency, folder))
 
 
-def all_ways(shard_set: ShardSet) -> list[Way]:
+def all_ways(shard_set: ShardSet, ahead: int) -> list[Way]:
     """Return every way, ours last."""
-    return [
-        *library_ways(),
-        *per_file_ways(shard_set.statistics.mean, shard_set.statistics.std),
-        Way(name=BARE, form="shards", write=keep_shards, batches=bare_loop, workers=(0,)),
-        Way(name=OURS, form="shards", write=keep_shards, batches=crop_reader, workers=(0,)),
-    ]  # fmt: skip
+    statistics = shard_set.statistics
+    return [*library_ways(), *per_file_ways(statistics.mean, statistics.std), *our_ways(ahead)]
 
 
 def write_forms(ways: list[Way], shard_set: ShardSet, root: Path) -> None:
@@ -108,32 +138,6 @@ def write_forms(ways: list[Way], shard_set: ShardSet, root: Path) -> None:
     for form, write in {way.form: way.write for way in ways}.items():
         (root / form).mkdir(exist_ok=True)
         in_own_process(write, shard_set, root / form)
-
-
-def bare_loop(folder: Path, workers: int) -> Iterator[Tensor]:
-    """Yield the reader's crops in its order from a plain loop with one batch buffer, endlessly."""
-    shard_set = open_shards(folder)
-    reader = CropReader(shard_set, frames=FRAMES, batch=BATCH)
-    files = [os.open(folder / f"{name}.tar", os.O_RDONLY) for name in shard_set.names]
-    for file in files:
-        read_at_random(file)
-    batch = torch.empty(BATCH, FRAMES, *shard_set.form.frame_shape, dtype=torch.float16)
-    flat = memoryview(batch.view(BATCH, -1).numpy().data).cast("B")
-    rows = [flat[i * reader.crop_bytes :][: reader.crop_bytes] for i in range(BATCH)]
-    crops = reader.order.crops(np.arange(PLAN_STEPS * BATCH))
-    of_step = (PLAN_STEPS, BATCH)
-    chosen = np.array(files)[crops.shards].reshape(of_step).tolist()
-    plan = list(zip(chosen, crops.offsets.reshape(of_step).tolist(), strict=True))
-    for batch_files, batch_offsets in cycle(plan):
-        for file, row, offset in zip(batch_files, rows, batch_offsets, strict=True):
-            os.preadv(file, (row,), offset)
-        yield batch
-
-
-def crop_reader(folder: Path, workers: int) -> Iterator[Tensor]:
-    """Return the endless batches of our reader."""
-    reader = CropReader(folder, frames=FRAMES, batch=BATCH)
-    return (batch.crops for batch in reader.batches())
 
 
 def peak_memory(folder: Path, n_clips: int) -> float:

@@ -5,8 +5,9 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from mmap import PAGESIZE, PROT_READ, mmap
@@ -22,11 +23,14 @@ from torch import Tensor
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.stored.shardset import ShardSet
 
-Heat = Literal["warm", "cold"]
+Heat = Literal["warm", "cold", "warm, busy", "cold, busy"]
+"""State of the files, and whether another thread keeps Python busy."""
 Result = TypeVar("Result")
 WARM_UP = 8
 """Batches at the start of every pass that a warm timing skips."""
 PIECE = 1 << 20
+BUSY_SHARE, BUSY_S = 1 / 3, 0.001
+"""How long, and how long at a time, another thread keeps Python busy, as a training loop does."""
 LIBC = ctypes.CDLL(None, use_errno=True)
 
 
@@ -37,7 +41,7 @@ class Way:
     name: str
     batches: Callable[[Path, int], Iterable[Tensor]]
     """Maps (folder, DataLoader workers) to batches of crops: an endless iterator, or an iterable
-    for one pass over the clips at a time."""
+    for one pass over the clips at a time. A first batch without crops says that all is ready."""
     write: Callable[[ShardSet, Path], None]
     """Writes the clips of a set to a folder in this way's format."""
     form: str
@@ -46,6 +50,8 @@ class Way:
     """Imports the package to measure; raises ImportError if it is not installed."""
     workers: tuple[int, ...] = (0, 2)
     """Numbers of DataLoader workers to try."""
+    busy: bool = False
+    """Whether to time it also while another thread keeps Python busy."""
 
 
 def in_own_process(run: Callable[..., Result], *args: object) -> Result:
@@ -78,36 +84,64 @@ def missing(way: Way) -> str:
     return ""
 
 
-def time_warm(way: Way, folder: Path, workers: int, seconds: float) -> float:
+@contextmanager
+def python_busy(busy: bool) -> Iterator[None]:
+    """Keep Python busy in another thread, for a share of the time."""
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(BUSY_S * (1 / BUSY_SHARE - 1)):
+            end = time.perf_counter() + BUSY_S
+            while time.perf_counter() < end:
+                pass
+
+    thread = threading.Thread(target=work)
+    if busy:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        if busy:
+            thread.join()
+
+
+def time_warm(way: Way, folder: Path, workers: int, seconds: float, busy: bool = False) -> float:
     """Return crops/s without the start of each pass (workers, first batches)."""
     heat(folder)
     loader = way.batches(folder, workers)
     crops, elapsed = 0, 0.0
-    while elapsed < seconds:
-        stream = started(loader, WARM_UP)
-        begin = time.perf_counter()
-        for batch in stream:
-            crops += len(batch)
-            now = time.perf_counter() - begin
-            if elapsed + now >= seconds:
-                break
-        elapsed += now
+    with python_busy(busy):
+        while elapsed < seconds:
+            stream = started(loader, WARM_UP)
+            begin = time.perf_counter()
+            for batch in stream:
+                crops += len(batch)
+                now = time.perf_counter() - begin
+                if elapsed + now >= seconds:
+                    break
+            elapsed += now
+            end_of(stream)
     return crops / elapsed
 
 
-def time_cold(way: Way, folder: Path, workers: int, seconds: float, clips: int) -> float:
-    """Return crops/s of one pass, or its first seconds, over files that are not in memory.
-
-    The clock starts after the first batch.
-    """
-    cool(folder)
-    stream = started(way.batches(folder, workers), 1)
-    begin, crops = time.perf_counter(), 0
-    for batch in stream:
-        crops += len(batch)
-        elapsed = time.perf_counter() - begin
-        if elapsed >= seconds or crops + 2 * len(batch) > clips:  # the first one was read too
-            break
+def time_cold(
+    way: Way, folder: Path, workers: int, seconds: float, clips: int, busy: bool = False
+) -> float:
+    """Return crops/s of passes over files that are not in memory, each after its first batch."""
+    crops, elapsed = 0, 0.0
+    while elapsed < seconds:
+        cool(folder)
+        stream = started(way.batches(folder, workers), 1)
+        with python_busy(busy):
+            begin, of_pass = time.perf_counter(), 0
+            for batch in stream:
+                of_pass += len(batch)
+                now = time.perf_counter() - begin
+                if elapsed + now >= seconds or of_pass + 2 * len(batch) > clips:  # the first, too
+                    break
+        crops, elapsed = crops + of_pass, elapsed + now
+        end_of(stream)
     return crops / elapsed
 
 
@@ -121,6 +155,12 @@ def started(loader: Iterable[Tensor], skip: int) -> Iterator[Tensor]:
     if len(list(islice(stream, skip))) < skip:
         raise UserError(f"a pass must have more than {skip} batches to be timed; write more clips")
     return stream
+
+
+def end_of(stream: Iterator[Tensor]) -> None:
+    """Close a stream that can be: what it reads ahead would not be cold in the next pass."""
+    if isinstance(stream, Generator):
+        stream.close()
 
 
 def heat(folder: Path) -> float:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 import torch
 from reader_clock import Way
 from reader_files import BATCH, FRAMES, clips_of, random_crop
+from reader_ours import keep_shards
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
@@ -81,10 +82,6 @@ def mosaicml() -> ModuleType:
 def hf_datasets() -> ModuleType:
     """Import Hugging Face datasets."""
     return importlib.import_module("datasets")
-
-
-def keep_shards(shard_set: ShardSet, folder: Path) -> None:
-    """Do nothing: the tars of a shard set are what WebDataset reads."""
 
 
 def read_webdataset(folder: Path, workers: int) -> Iterable:

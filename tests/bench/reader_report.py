@@ -3,31 +3,77 @@
 import json
 import os
 import platform
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 from reader_clock import Heat, Way
+from reader_ours import BARE, LATENCY_S, OURS, OURS_VIEWS, THREADS, WAVES, bare_name
 
 from audio_barlow_twins.shards.base.cli import say
 
 Rates = dict[tuple[str, int, Heat], list[float]]
 """Crops/s of each round by name of the way, DataLoader workers, and state of the files."""
 PACKAGES = ("torch", "numpy", "webdataset", "litdata", "mosaicml-streaming", "datasets", "pyarrow")
-BARE = "bare preadv loop, 1 thread"
-OURS = "CropReader"
 VIEWS = "one .npy a clip + views on CPU"
+
+
+@dataclass
+class Found:
+    """What a bench measured; every list has a value for each round."""
+
+    ways: list[Way]
+    """All, also those that could not run."""
+    lacks: dict[str, str]
+    """What is not installed, by name of the way."""
+    ahead: int
+    """Batches that our reader reads ahead, as the preflight chose."""
+    rates: Rates = field(default_factory=dict)
+    disk: list[float] = field(default_factory=list)
+    """Speed of cold files read in order, MB/s."""
+    whole: list[float] = field(default_factory=list)
+    """The same of our reader by whole shards."""
+    stalls: dict[str, list[float]] = field(default_factory=dict)
+    """The share of time that a network waits for cold files, by what it takes."""
+    latency: dict[int, list[float]] = field(default_factory=dict)
+    """Crops/s from storage of high latency by batches read ahead."""
+    latency_ahead: list[int] = field(default_factory=list)
+    """What the preflight chose there."""
+    memory_mb: float = 0.0
+    """Of a reader of `index_clips`."""
+    index_clips: int = 0
+
+    def best(self, name: str, heat: Heat) -> tuple[int, list[float]]:
+        """Return with how many workers a way is fastest, and its rates; (0, []) if none."""
+        tried = {
+            workers: values
+            for (way, workers, state), values in self.rates.items()
+            if (way, state) == (name, heat)
+        }
+        if not tried:
+            return 0, []
+        workers = max(tried, key=lambda n: float(np.median(tried[n])))
+        return workers, tried[workers]
+
+    def median(self, name: str, heat: Heat) -> float:
+        """Return a way's median rate, 0 if it was not measured."""
+        return float(np.median(self.best(name, heat)[1] or [0.0]))
+
+    def fastest(self, names: Sequence[str], heat: Heat) -> str:
+        """Return the name of the fastest of some ways."""
+        return max(names, key=lambda name: self.median(name, heat))
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of warm rates with its goal."""
+    """A ratio of rates, with its goal if it has one."""
 
-    of: str
-    to: str
+    what: str
     goal: float
+    """The least that was asked for; 0: nothing was."""
     values: list[float]
     """Ratio of each round; empty if one of the two was not measured."""
 
@@ -37,90 +83,105 @@ class Ratio:
         return float(np.median(self.values))
 
     def __str__(self) -> str:
-        what = f"{self.of} / {self.to}"
+        goal = f"goal {self.goal:g}" if self.goal else "no goal"
         if not self.values:
-            return f"{what}: not measured (goal {self.goal:g})"
-        met = "met" if self.median >= self.goal else "NOT met"
-        return (
-            f"{what}: {self.median:.2f} ({min(self.values):.2f} to {max(self.values):.2f}), "
-            f"goal {self.goal:g}: {met}"
-        )
+            return f"{self.what}: not measured ({goal})"
+        met = (": met" if self.median >= self.goal else ": NOT met") if self.goal else ""
+        spread = f"({min(self.values):.2f} to {max(self.values):.2f})"
+        return f"{self.what}: {self.median:.2f} {spread}, {goal}{met}"
 
 
-def best(rates: Rates, name: str, heat: Heat) -> tuple[int, list[float]]:
-    """Return the number of workers with which a way is fastest, and its rates; (0, []) if none."""
-    tried = {
-        workers: values
-        for (way, workers, state), values in rates.items()
-        if (way, state) == (name, heat)
-    }
-    if not tried:
-        return 0, []
-    workers = max(tried, key=lambda n: float(np.median(tried[n])))
-    return workers, tried[workers]
-
-
-def ratios(rates: Rates, libraries: list[str]) -> list[Ratio]:
+def ratios(found: Found) -> list[Ratio]:
     """Return the ratios of each round, each way with its best number of workers."""
-    measured = [name for name in libraries if best(rates, name, "warm")[1]]
-    fastest = max(
-        measured, key=lambda name: np.median(best(rates, name, "warm")[1]), default="libraries"
-    )
-    asked = [(OURS, fastest, 30.0), (OURS, VIEWS, 150.0), (OURS, BARE, 0.8)]
+    libraries = [way.name for way in found.ways if way.imports] or ["libraries"]
+
+    def ratio(of: str, to: str, goal: float, state: Heat, to_state: Heat | None = None) -> Ratio:
+        to_state = to_state or state
+        pairs = zip(found.best(of, state)[1], found.best(to, to_state)[1], strict=False)
+        beside = to if to_state == state else f"{to} ({to_state})"
+        return Ratio(f"{state}: {of} / {beside}", goal, [a / b for a, b in pairs])
+
+    def of_shards(suffix: str) -> Iterator[Ratio]:
+        ours, loops = OURS + suffix, [bare_name(n) + suffix for n in THREADS]
+        yield ratio(ours, BARE + suffix, 0.8, "warm")
+        yield ratio(ours, BARE + suffix, 0.8, "warm, busy")
+        yield ratio(ours, BARE + suffix, 0.0, "warm, busy", "warm")
+        yield ratio(ours, found.fastest(loops, "cold"), 0.95, "cold")
+        yield ratio(ours, found.fastest(loops, "cold, busy"), 0.95, "cold, busy")
+        yield ratio(ours, found.fastest(loops, "cold"), 0.95, "cold, busy", "cold")
+
+    in_order = [a / b for a, b in zip(found.whole, found.disk, strict=False)]
     return [
-        Ratio(of, to, goal, [
-            a / b for a, b in zip(best(rates, of, "warm")[1], best(rates, to, "warm")[1],
-                                  strict=False)
-        ])
-        for of, to, goal in asked
-    ]  # fmt: skip
+        *of_shards(""),
+        ratio(OURS, found.fastest(libraries, "cold"), 1.0, "cold"),
+        *of_shards(WAVES),
+        Ratio("cold: whole shards / files in order, MB/s", 0.8, in_order),
+        ratio(OURS, found.fastest(libraries, "warm"), 0.0, "warm"),
+        ratio(OURS, "WebDataset, decode()", 0.0, "warm"),
+        ratio(OURS, "WebDataset, select_files", 0.0, "warm"),
+        ratio(OURS_VIEWS, VIEWS, 0.0, "warm"),
+    ]
 
 
-def report(
-    ways: list[Way], lacks: dict[str, str], rates: Rates, disk: list[float], out: Path | None
-) -> None:
-    """Print machine, rates and ratios, and write them to `out`.
-
-    Args:
-        ways: all ways, also those that could not run.
-        lacks: what is not installed, by name of the way.
-        rates: of the ways that ran.
-        disk: MB/s of each round.
-        out: a JSON file.
-    """
+def report(found: Found, out: Path | None) -> None:
+    """Print machine, rates and ratios, and write them to `out`, a JSON file."""
     about = about_machine()
     say(", ".join(f"{name} {value}" for name, value in about.items()))
-    if disk:
-        say(f"cold files read in order: {np.median(disk):,.0f} MB/s")
-    say(f"{'crops/s, median (range)':32s}{'warm files':>32s}{'cold files':>32s}")
-    for way in ways:
-        if way.name in lacks:
-            say(f"{way.name:32s}  not installed: {lacks[way.name]}")
-        else:
-            say(f"{way.name:32s}{column(rates, way, 'warm')}{column(rates, way, 'cold')}")
-    asked = ratios(rates, [way.name for way in ways if way.imports])
-    for ratio in asked:
-        say(str(ratio))
+    if found.disk:
+        say(f"cold files read in order: {np.median(found.disk):,.0f} MB/s; batches that")
+        say(f"{OURS} reads ahead, as the preflight chose: {found.ahead}")
+    say(f"{'crops/s, median (range)':34s}{'warm files':>34s}{'cold files':>34s}")
+    for way in found.ways:
+        if way.name in found.lacks:
+            say(f"{way.name:34s}  not installed: {found.lacks[way.name]}")
+            continue
+        say(f"{way.name:34s}{column(found, way, 'warm')}{column(found, way, 'cold')}")
+        if way.busy:
+            name = "   while Python is busy"
+            say(f"{name:34s}{column(found, way, 'warm, busy')}{column(found, way, 'cold, busy')}")
+    for line in (*map(str, ratios(found)), *our_lines(found)):
+        say(line)
     if out:
-        out.write_text(json.dumps({
-            "machine": about,
-            "crops_per_s": [
-                {"way": name, "workers": workers, "files": heat, "rounds": values}
-                for (name, workers, heat), values in rates.items()
-            ],
-            "not_installed": lacks,
-            "disk_mb_per_s": disk,
-            "ratios": [asdict(ratio) for ratio in asked],
-        }, indent=1) + "\n")  # fmt: skip
+        write(found, about, out)
 
 
-def column(rates: Rates, way: Way, heat: Heat) -> str:
+def our_lines(found: Found) -> Iterator[str]:
+    """Say what only our reader was asked."""
+    for takes, waits in found.stalls.items():
+        yield f"cold: a network that takes {takes} waits {100 * np.median(waits):.1f} %"
+    for depth, rates in found.latency.items():
+        yield (
+            f"{1000 * LATENCY_S:g} ms a request, {depth} batches ahead: "
+            f"{np.median(rates):,.0f} crops/s"
+        )
+    if found.latency_ahead:
+        yield f"the preflight chose {', '.join(map(str, found.latency_ahead))} batches there"
+    yield f"memory of a reader of a set of {found.index_clips:,} clips: {found.memory_mb:,.0f} MB"
+
+
+def write(found: Found, about: dict[str, str], out: Path) -> None:
+    """Write everything as JSON."""
+    rows = [
+        {"way": name, "workers": workers, "files": heat, "rounds": values}
+        for (name, workers, heat), values in found.rates.items()
+    ]
+    rest = {
+        name: getattr(found, name)
+        for name in ("ahead", "disk", "whole", "stalls", "latency", "latency_ahead", "memory_mb")
+    }
+    out.write_text(json.dumps({
+        "machine": about, "crops_per_s": rows, "not_installed": found.lacks, **rest,
+        "ratios": [asdict(ratio) for ratio in ratios(found)],
+    }, indent=1) + "\n")  # fmt: skip
+
+
+def column(found: Found, way: Way, heat: Heat) -> str:
     """Format a way's rate with its best number of workers."""
-    workers, values = best(rates, way.name, heat)
+    workers, values = found.best(way.name, heat)
     if not values:
-        return f"{'-':>32s}"
+        return f"{'-':>34s}"
     text = f"{np.median(values):,.0f} ({min(values):,.0f}-{max(values):,.0f})"
-    return f"{text + (f', {workers} w' if len(way.workers) > 1 else ''):>32s}"
+    return f"{text + (f', {workers} w' if len(way.workers) > 1 else ''):>34s}"
 
 
 def about_machine() -> dict[str, str]:

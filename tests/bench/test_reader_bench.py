@@ -5,17 +5,22 @@ import json
 import os
 import random
 import tempfile
+import threading
+import time
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
+from typing import get_args
 
 import numpy as np
 import pytest
+import reader_ours
 import torch
 from making import write_set
-from reader_bench import Bench, all_ways, bare_loop, crop_reader
+from reader_bench import Bench, all_ways
 from reader_clock import (
+    Heat,
     Way,
     cool,
     files_of,
@@ -23,17 +28,34 @@ from reader_clock import (
     in_memory,
     in_own_process,
     missing,
+    python_busy,
+    started,
     time_cold,
     time_warm,
 )
+from reader_figure import draw
 from reader_files import TwoViews, fade, per_file_ways, resize_crop
-from reader_libraries import keep_shards, library_ways
-from reader_report import BARE, OURS, VIEWS, Rates, ratios, report
+from reader_libraries import library_ways
+from reader_ours import (
+    BARE,
+    DEPTHS,
+    OURS,
+    OURS_VIEWS,
+    WAVES,
+    bare_loop,
+    bare_name,
+    keep_shards,
+    our_ways,
+    stall,
+)
+from reader_report import VIEWS, Found, Rates, ratios, report
+from slow_storage import slow_storage
 
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.stored.form import logmel_form
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards
+from audio_barlow_twins.shards.stored.synthetic import synthetic_shards
 
 N_CLIPS, LENGTH, FRAMES = 400, 200, 96
 CROP_WAYS = [*library_ways(), per_file_ways(0, 1)[0]]
@@ -103,16 +125,40 @@ class TestWay:
         assert len(batches[0]) == 128
 
 
+def of_ours(name: str) -> Way:
+    return next(way for way in our_ways(ahead=2) if way.name == name)
+
+
 def test_the_bare_loop_reads_what_the_reader_reads(shard_set: ShardSet) -> None:
-    ours = islice(crop_reader(shard_set.folder, 0), 12)
+    ours = islice(of_ours(OURS).batches(shard_set.folder, 0), 12)
     for bare, batch in zip(bare_loop(shard_set.folder, 0), ours, strict=False):
         torch.testing.assert_close(bare, batch, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("threads", [4, 16])
+def test_bare_loops_read_every_batch_of_a_pass_once(shard_set: ShardSet, threads: int) -> None:
+    loops = of_ours(bare_name(threads)).batches(shard_set.folder, 0)
+    for _ in range(2):
+        ready, *batches = [batch.clone() for batch in loops]
+        assert len(ready) == 0
+        clips, _ = read(batch.numpy() for batch in batches)
+        assert sorted(clips) == sorted(set(clips))
+        assert len(clips) == N_CLIPS // 128 * 128
+    started(loops, 2).close()  # type: ignore[attr-defined]
+    assert threading.active_count() == 1
+
+
 def test_the_reader_reads_every_clip_once_a_pass(shard_set: ShardSet) -> None:
-    batches = islice(crop_reader(shard_set.folder, 0), 4)
+    batches = islice(of_ours(OURS).batches(shard_set.folder, 0), 1, 5)
     clips, _ = read(batch.numpy() for batch in batches)
     assert sorted(clips[:N_CLIPS]) == list(range(N_CLIPS))
+
+
+def test_our_views_are_two_different_ones_of_every_crop(shard_set: ShardSet) -> None:
+    batches = of_ours(OURS_VIEWS).batches(shard_set.folder, 0)
+    views = next(islice(batches, 1, None)).numpy()
+    assert views.shape == (128, 2, FRAMES, 64)
+    assert np.abs(views[:, 0] - views[:, 1]).max(axis=(1, 2)).min() > 0.01
 
 
 def test_views_on_the_cpu_are_two_different_ones_of_every_crop(shard_set: ShardSet) -> None:
@@ -204,54 +250,117 @@ def test_a_pass_that_is_all_start_cannot_be_timed(tmp_path: Path) -> None:
         time_warm(way, tmp_path, 0, 0.1)
 
 
-def test_a_cold_timing_reads_no_clip_twice(shard_set: ShardSet) -> None:
-    taken = []
+def test_a_cold_timing_reads_no_clip_twice_in_a_pass(shard_set: ShardSet) -> None:
+    taken: list[list[int]] = []
 
     def counted(folder: Path, workers: int) -> Iterable[torch.Tensor]:
-        for batch in crop_reader(folder, workers):
-            taken.append(len(batch))
+        taken.append([])
+        for batch in of_ours(OURS).batches(folder, workers):
+            taken[-1].append(len(batch))
             yield batch
 
     way = Way(name="ours", batches=counted, write=keep_shards, form="shards")
-    assert time_cold(way, shard_set.folder, 0, 60, N_CLIPS) > 0
-    assert N_CLIPS - 128 <= sum(taken) <= N_CLIPS
+    assert time_cold(way, shard_set.folder, 0, 0.3, N_CLIPS) > 0
+    assert len(taken) > 1  # passes, until the time was over
+    assert all(N_CLIPS - 256 <= sum(lengths) <= N_CLIPS for lengths in taken[:-1])
 
 
-def rates_of(**warm: list[float]) -> Rates:
-    """Name rates by way; the library F is slower without workers, and fast from cold files."""
+def test_python_is_kept_busy_a_third_of_the_time() -> None:
+    with python_busy(False):
+        quiet = threading.active_count()
+    begin = time.process_time(), time.perf_counter()
+    with python_busy(True):
+        assert threading.active_count() == quiet + 1
+        time.sleep(0.5)
+    used = (time.process_time() - begin[0]) / (time.perf_counter() - begin[1])
+    assert 0.1 < used < 0.5  # less on a busy machine, which wakes it late
+    assert threading.active_count() == quiet
+
+
+def test_a_network_waits_for_what_storage_does_not_give(
+    shard_set: ShardSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_ours, "cool", lambda folder: None)
+    folder, per_s = shard_set.folder, 1000.0
+    assert stall(folder, 4, per_s, 0.5) < 0.2  # from memory
+    with slow_storage(0.004, depth=1, heeds=False):  # 250 crops/s at the very best
+        assert 0.4 < stall(folder, 4, per_s, 0.5) < 0.9
+
+
+def test_storage_that_is_simulated_takes_its_time(shard_set: ShardSet) -> None:
+    with slow_storage(0.02, depth=2) as storage:
+        file = os.open(shard_set.folder / "shard-000000.tar", os.O_RDONLY)
+        begin = time.perf_counter()
+        assert os.pread(file, 100, 4000) == storage._pread(file, 100, 4000)
+        for offset in range(5000, 5004):
+            os.posix_fadvise(file, offset, 100, os.POSIX_FADV_WILLNEED)
+        assert 0.02 <= time.perf_counter() - begin < 0.06  # one wait
+        with pytest.raises(BlockingIOError):
+            os.preadv(file, [bytearray(9)], 5003, os.RWF_NOWAIT)
+        assert os.preadv(file, [bytearray(9)], 5003) == 9
+        assert time.perf_counter() - begin >= 0.06  # two more: two of four at a time
+        assert os.preadv(file, [bytearray(9)], 5003, os.RWF_NOWAIT) == 9
+        assert storage.requests == 5
+        os.close(file)
+    assert os.pread is storage._pread
+
+
+def found_of(**rates: list[float]) -> Found:
+    """Name warm rates by way; the library F is slower without workers, and fast from cold files."""
     names = {"ours": OURS, "bare": BARE, "views": VIEWS, "slow": "S", "fast": "F"}
-    rates: Rates = {
-        (names[name], 2 * (name == "fast"), "warm"): values for name, values in warm.items()
+    warm: Rates = {
+        (names[name], 2 * (name == "fast"), "warm"): values for name, values in rates.items()
     }
-    rates["F", 0, "warm"] = [1.0, 1.0, 1.0]
-    rates["F", 0, "cold"] = [9e9, 9e9, 9e9]
-    return rates
+    warm["F", 0, "warm"] = [1.0, 1.0, 1.0]
+    libraries = [
+        Way(name=name, batches=one_batch, write=keep_shards, form="x", imports=no_such_library)
+        for name in ("S", "F")
+    ]
+    return Found(ways=libraries, lacks={}, ahead=4, rates=warm)
 
 
-ALL = rates_of(
-    ours=[400, 300, 200], bare=[500, 500, 200], views=[2, 2, 2],
-    slow=[5, 5, 5], fast=[10, 20, 10],
-)  # fmt: skip
+ALL = {
+    "ours": [400.0, 300.0, 200.0], "bare": [500.0, 500.0, 200.0], "views": [2.0, 2.0, 2.0],
+    "slow": [5.0, 5.0, 5.0], "fast": [10.0, 20.0, 10.0],
+}  # fmt: skip
 
 
-def test_ratios_are_medians_over_the_rounds_to_the_fastest_library_at_its_best() -> None:
-    found = {(ratio.of, ratio.to): (ratio.median, ratio.goal) for ratio in ratios(ALL, ["S", "F"])}
-    assert found == {
-        (OURS, "F"): (20, 30),  # of 40, 15 and 20
-        (OURS, VIEWS): (150, 150),
-        (OURS, BARE): (0.8, 0.8),  # of 0.8, 0.6 and 1
+def test_ratios_are_medians_over_the_rounds_to_the_fastest_at_its_best() -> None:
+    found = found_of(**ALL)
+    cold = {OURS: [90.0, 80.0, 70.0], BARE: [10.0] * 3, bare_name(16): [100.0] * 3, "F": [50.0] * 3}
+    found.rates |= {(name, 0, "cold"): values for name, values in cold.items()}
+    found.whole, found.disk = [45, 80, 10], [50, 100, 50]
+    by_name = {ratio.what: ratio for ratio in ratios(found)}
+    expected = {
+        f"warm: {OURS} / {BARE}": (0.8, 0.8),  # of 0.8, 0.6 and 1
+        f"cold: {OURS} / {bare_name(16)}": (0.8, 0.95),
+        f"cold: {OURS} / F": (1.6, 1.0),
+        f"warm: {OURS} / F": (20, 0),  # of 40, 15 and 20
+        "cold: whole shards / files in order, MB/s": (0.8, 0.8),  # of 0.9, 0.8 and 0.2
     }
+    assert {name: (by_name[name].median, by_name[name].goal) for name in expected} == expected
 
 
 def test_a_ratio_says_whether_its_goal_is_met() -> None:
-    lines = [str(ratio) for ratio in ratios(ALL, ["S", "F"])]
-    assert [line.endswith("NOT met") for line in lines] == [True, False, False]
-    assert lines[0] == f"{OURS} / F: 20.00 (15.00 to 40.00), goal 30: NOT met"
+    lines = [str(ratio) for ratio in ratios(found_of(**ALL))]
+    assert lines[0] == f"warm: {OURS} / {BARE}: 0.80 (0.60 to 1.00), goal 0.8: met"
+    slower = str(ratios(found_of(**{**ALL, "ours": [1.0]}))[0])
+    assert slower == f"warm: {OURS} / {BARE}: 0.00 (0.00 to 0.00), goal 0.8: NOT met"
+    assert f"warm: {OURS} / F: 20.00 (15.00 to 40.00), no goal" in lines
 
 
 def test_a_ratio_to_what_was_not_measured_is_not_made_up() -> None:
-    lines = [str(ratio) for ratio in ratios(rates_of(ours=[400.0]), [])]
-    assert [line.split(": ")[1].split(" (")[0] for line in lines] == ["not measured"] * 3
+    lines = [str(ratio) for ratio in ratios(Found(ways=[], lacks={}, ahead=4))]
+    assert {line.rsplit(": ", 1)[1].split(" (")[0] for line in lines} == {"not measured"}
+
+
+def test_the_figure_has_a_bar_for_every_way(tmp_path: Path) -> None:
+    found = found_of(**ALL)
+    found.ways += our_ways(4)
+    draw(found, tmp_path / "new" / "bench.svg")
+    text = (tmp_path / "new" / "bench.svg").read_text()
+    assert all(f"<!-- {name} -->" in text for name in ("S", "F", OURS, BARE))
+    assert bare_name(64) not in text  # was not measured
 
 
 def no_such_library() -> ModuleType:
@@ -260,8 +369,7 @@ def no_such_library() -> ModuleType:
 
 def test_a_library_that_is_not_installed_has_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     way = Way(name="Else", imports=no_such_library, batches=one_batch, write=keep_shards, form="x")
-    lack = in_own_process(missing, way)
-    report([way], {way.name: lack}, {}, [], None)
+    report(Found(ways=[way], lacks={way.name: in_own_process(missing, way)}, ahead=4), None)
     assert "Else" in (text := capsys.readouterr().out)
     assert "not installed: No module named 'no_such_library'" in text
 
@@ -273,16 +381,31 @@ def test_one_run_times_warm_and_cold_files_and_writes_all_of_it(
     out = tmp_path / "bench.json"
     Bench(quick=True, only=("CropReader", "bare"), folder=tmp_path, json=out).run()
     text, found = capsys.readouterr().out, json.loads(out.read_text())
-    assert {(row["way"], row["files"]) for row in found["crops_per_s"]} == {
-        (way, files) for way in (OURS, BARE) for files in ("warm", "cold")
-    }
+    states = {(row["way"], row["files"]) for row in found["crops_per_s"]}
+    assert {state for way, state in states if way == OURS + WAVES} == set(get_args(Heat))
+    assert {way for way, _ in states} == {way.name for way in our_ways(4)}
     assert all(min(row["rounds"]) > 0 for row in found["crops_per_s"])
     assert found["machine"]["torch"] == torch.__version__
-    assert f"{OURS} / {BARE}: {found['ratios'][2]['values'][0]:.2f}" in text
+    assert f"warm: {OURS} / {BARE}: {found['ratios'][0]['values'][0]:.2f}" in text
+    assert found["memory_mb"] > 100
     assert files_of(tmp_path) == [out]
 
 
+@pytest.mark.slow
+def test_only_our_reader_is_asked_for_stalls_and_depths(tmp_path: Path) -> None:
+    shard_set = synthetic_shards(tmp_path / "shards", 1536)
+    found = Found(ways=[], lacks={}, ahead=4, rates={(OURS, 0, "cold"): [10_000.0]})
+    Bench(seconds=0.1).measure_ours(shard_set.folder, found)
+    assert list(found.stalls) == ["55,000 crops/s", "0.8 of what comes", "0.9 of what comes"]
+    assert all(0 <= share < 1 for shares in found.stalls.values() for share in shares)
+    assert list(found.latency) == list(DEPTHS)
+    rates = [rate for (rate,) in found.latency.values()]
+    assert rates[0] < rates[3]
+    assert found.latency_ahead[0] >= 4
+    assert found.whole[0] > 1
+
+
 def test_every_way_has_a_name_of_its_own(shard_set: ShardSet) -> None:
-    names = [way.name for way in all_ways(shard_set)]
+    names = [way.name for way in all_ways(shard_set, ahead=4)]
     assert len(set(names)) == len(names)
-    assert {BARE, OURS, VIEWS} <= set(names)
+    assert {BARE, OURS, OURS + WAVES, OURS_VIEWS, VIEWS} <= set(names)
