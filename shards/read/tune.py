@@ -1,5 +1,6 @@
 """How fast a reader reads here, and what it must read ahead for that."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,8 @@ from typing import Literal
 
 import numpy as np
 
-from .local import MAY_ANNOUNCE, LocalTars, announce
+from ..stored.shardset import ShardSet
+from .local import MAY_ANNOUNCE, LocalTars, announce, open_tar
 from .reader import CropReader, Unit
 from .whole import read_in_order
 
@@ -43,7 +45,7 @@ class ReadSpeed:
     ahead: int
     unit: Unit
     in_order: float = 0.0
-    """Clips/s of whole shards in order; 0 if not measured."""
+    """Clips/s of whole shards in order; 0 if not measured, or if memory does not keep them."""
     advice: Advice = "unknown"
 
 
@@ -82,9 +84,9 @@ def tune(
     if cached or seconds <= enough_s or not isinstance(reader.tars, LocalTars):
         return found
     advice = follow_advice(reader, first_step)  # before whole shards are in memory
-    in_order = 1 / slowest([1 / clips_in_order(reader)])[0]
-    found = replace(found, in_order=in_order, advice=advice)
-    whole_s = reader.batch / in_order
+    (clip_s,) = slowest([clip_in_order_s(reader)])
+    found = replace(found, in_order=1 / clip_s, advice=advice)
+    whole_s = reader.batch * clip_s
     if unit and whole_s * LEAST_GAIN < seconds and reader.order.n_blocks > 1 and _fits(reader):
         reader.unit = "shards"
         found = replace(found, seconds=whole_s, unit=reader.unit)
@@ -106,16 +108,29 @@ def time_batches(reader: CropReader, first_step: int) -> tuple[float, float, int
     raise AssertionError("the batches are endless")
 
 
-def clips_in_order(reader: CropReader) -> float:
-    """Read whole shards for READ_S; return clips/s."""
+def clip_in_order_s(reader: CropReader) -> float:
+    """Read whole shards for READ_S; return seconds per clip, infinite if they leave memory."""
     shards, begin, size = reader.shard_set, time.perf_counter(), 0
-    for piece in chain.from_iterable(
-        read_in_order(shards, shard) for shard in reversed(range(len(shards.names)))
-    ):
+    last = len(shards.names) - 1
+    for piece in chain.from_iterable(read_in_order(shards, i) for i in range(last, -1, -1)):
         size += piece
         if (elapsed := time.perf_counter() - begin) > READ_S:
             break
-    return size / elapsed * len(shards) / sum(shards.tar_bytes)
+    if _again_s(shards, last) > QUICK_S:
+        return math.inf
+    return elapsed / size * sum(shards.tar_bytes) / len(shards)
+
+
+def _again_s(shards: ShardSet, shard: int) -> float:
+    """Return the shortest time in which one of the first pages of a shard is read."""
+    file = open_tar(shards.folder / f"{shards.names[shard]}.tar", shards.tar_bytes[shard])
+    times = []
+    for page in range(5):
+        begin = time.perf_counter()
+        os.pread(file, 4096, 4096 * page)
+        times.append(time.perf_counter() - begin)
+    os.close(file)
+    return min(times)
 
 
 def follow_advice(reader: CropReader, step: int) -> Advice:

@@ -23,7 +23,7 @@ class SlowStorage:
 
     def __init__(self, latency_s: float, depth: int, heeds: bool = True) -> None:
         self.latency_s, self.heeds = latency_s, heeds
-        self.requests = 0
+        self.requests, self.keeps = 0, True
         self._free_at = [0.0] * depth
         heapify(self._free_at)
         self._here_at: dict[tuple[int, int], float] = {}
@@ -63,9 +63,9 @@ class SlowStorage:
             self.request(file, offset)
 
     def readv(self, file: int, rows: list[bytearray]) -> int:
-        """Read in order, at the speed of the disk below; then all of the file is in memory."""
+        """Read in order, at the speed of the disk below; and then all of the file is in memory."""
         size = self._readv(file, rows)
-        if not size:
+        if self.keeps:
             with self._lock:
                 self._whole.add(_identity(file))
         return size

@@ -1,6 +1,8 @@
 """What the reader chooses to read ahead, on storage whose latency is known."""
 
+import math
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from test_crop_reader import slices
 
 from audio_barlow_twins.shards.read import local, tune
 from audio_barlow_twins.shards.read.reader import CropReader
-from audio_barlow_twins.shards.read.tune import clips_in_order, follow_advice, time_batches
+from audio_barlow_twins.shards.read.tune import clip_in_order_s, follow_advice, time_batches
 
 SLOW_S = 0.02
 """Long beside what a busy machine adds to it."""
@@ -140,7 +142,16 @@ def test_all_processes_choose_by_the_slowest(folder: Path) -> None:
     assert len(asked) == 4  # three depths, whole shards
 
 
-def test_clips_in_order_are_counted_by_their_bytes(folder: Path) -> None:
+def test_whole_shards_are_counted_by_their_bytes(folder: Path) -> None:
     with slow_storage(SLOW_S, depth=1) as storage, reading(folder) as reader:
-        assert clips_in_order(reader) > 1 / SLOW_S
+        begin = time.perf_counter()
+        assert 0 < clip_in_order_s(reader) * len(reader.shard_set) < time.perf_counter() - begin
         assert not storage.requests
+
+
+def test_whole_shards_that_do_not_stay_in_memory_are_of_no_use(folder: Path) -> None:
+    with slow_storage(0.005, depth=1) as storage, reading(folder, block_shards=1) as reader:
+        storage.keeps = False
+        assert clip_in_order_s(reader) == math.inf
+        found = tune.tune(reader, 0, enough_s=0)
+        assert (found.unit, found.in_order) == ("crops", 0)
