@@ -187,7 +187,7 @@ class TestInstalled:
         )  # fmt: skip
         first, second, *_ = [line for line in done.stdout.splitlines() if "Revealed type" in line]
         assert "-> audio_barlow_twins.model.embedder.Embedder" in first
-        assert re.search(r"Iterator\[audio_barlow_twins\.shards\.\S*\.Batch", second)
+        assert re.search(r"Generator\[audio_barlow_twins\.shards\.\S*\.Batch", second)
 
     @pytest.mark.parametrize(
         ("words", "line"),
