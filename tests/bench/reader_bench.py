@@ -16,8 +16,9 @@ import torch
 import tyro
 from reader_clock import Way, cool, heat, in_own_process, missing, time_cold, time_warm
 from reader_files import BATCH, FRAMES, per_file_ways
-from reader_libraries import keep_shards, library_ways
+from reader_libraries import library_ways
 from reader_report import BARE, OURS, Rates, report
+from reader_tars import keep_shards
 from torch import Tensor
 
 from audio_barlow_twins.shards.base.cli import run_command, say
@@ -36,7 +37,7 @@ class Bench:
     """Measure ways to read crops of 96 frames from synthetic float16 log-mels of 10 s."""
 
     clips: int = 8192
-    """Synthetic clips to write, 128 KB each, in each of seven formats."""
+    """Synthetic clips to write, 128 KB each, in each of eight formats."""
     rounds: int = 3
     """How often to time each way, in turn, in a fresh process; the median is reported."""
     seconds: float = 2.0

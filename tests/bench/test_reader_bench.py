@@ -6,6 +6,7 @@ import os
 import random
 import tempfile
 from collections.abc import Iterable
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -27,8 +28,9 @@ from reader_clock import (
     time_warm,
 )
 from reader_files import TwoViews, fade, per_file_ways, resize_crop
-from reader_libraries import keep_shards, library_ways
+from reader_libraries import library_ways
 from reader_report import BARE, OURS, VIEWS, Rates, ratios, report
+from reader_tars import keep_shards, view_npy
 
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.stored.form import logmel_form
@@ -36,7 +38,7 @@ from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards
 
 N_CLIPS, LENGTH, FRAMES = 400, 200, 96
-CROP_WAYS = [*library_ways(), per_file_ways(0, 1)[0]]
+CROP_WAYS = [*library_ways(), *per_file_ways(0, 1)[:-1]]
 
 
 def clip_of(number: int) -> np.ndarray:
@@ -103,6 +105,23 @@ class TestWay:
         assert len(batches[0]) == 128
 
 
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_a_file_in_memory_is_viewed_as_numpy_loads_it(version: tuple[int, int]) -> None:
+    file, clip = BytesIO(), clip_of(7)
+    np.lib.format.write_array(file, clip, version)
+    view = view_npy(file.getvalue())
+    np.testing.assert_array_equal(view, clip)
+    assert view.dtype == clip.dtype
+    assert view.base is not None
+
+
+def test_a_clip_by_columns_is_not_taken_for_one_by_rows() -> None:
+    file = BytesIO()
+    np.save(file, np.asfortranarray(clip_of(7)))
+    with pytest.raises(ValueError, match="by columns"):
+        view_npy(file.getvalue())
+
+
 def test_the_bare_loop_reads_what_the_reader_reads(shard_set: ShardSet) -> None:
     ours = islice(crop_reader(shard_set.folder, 0), 12)
     for bare, batch in zip(bare_loop(shard_set.folder, 0), ours, strict=False):
@@ -116,7 +135,7 @@ def test_the_reader_reads_every_clip_once_a_pass(shard_set: ShardSet) -> None:
 
 
 def test_views_on_the_cpu_are_two_different_ones_of_every_crop(shard_set: ShardSet) -> None:
-    way = per_file_ways(mean=100.0, std=100.0)[1]
+    way = per_file_ways(mean=100.0, std=100.0)[-1]
     views = np.concatenate(in_own_process(a_pass, way, files_for(way, shard_set), 2))
     assert views.shape == (N_CLIPS, 2, FRAMES, 64)
     assert views.dtype == np.float32
