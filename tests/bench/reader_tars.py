@@ -7,7 +7,9 @@ by a buffer of 1000 clips or crops.
 
 import importlib
 import os
+import warnings
 from collections.abc import Iterable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -125,28 +127,30 @@ def write_energon(shard_set: ShardSet, folder: Path) -> None:
     tars = [f"{name}.tar" for name in shard_set.names]
     for tar in tars:
         os.link(shard_set.folder / tar, folder / tar)
-    energon().BaseWebdatasetFactory.prepare_dataset(
-        folder.absolute(), tars, split_parts_ratio=[("train", 1), ("val", 0), ("test", 0)],
-        workers=1,
-    )  # fmt: skip
+    with redirect_stdout(None):
+        energon().BaseWebdatasetFactory.prepare_dataset(
+            folder.absolute(), tars, split_parts_ratio=[("train", 1), ("val", 0), ("test", 0)],
+            workers=1,
+        )  # fmt: skip
     (folder / ".nv-meta" / "dataset.yaml").write_text(
         "__module__: megatron.energon\n__class__: CrudeWebdataset\npart_filter: [npy]\n"
     )
 
 
 def read_energon(folder: Path, workers: int) -> Iterable:
-    """Read one epoch at a time of the training set, whose clips are cropped and batched by a task
-    encoder."""
+    """Read one epoch at a time of the training set, as a task encoder crops and batches it."""
+    warnings.filterwarnings("ignore", "'pin_memory' argument")  # which is set without a GPU, too
     nrg = energon()
-    data = nrg.get_train_dataset(
-        folder.absolute(),
-        worker_config=nrg.WorkerConfig(rank=0, world_size=1, num_workers=workers),
-        batch_size=BATCH,
-        shuffle_buffer_size=BUFFER,
-        max_samples_per_sequence=None,
-        task_encoder=crop_encoder(),
-        repeat=False,
-    )
+    with redirect_stdout(None):
+        data = nrg.get_train_dataset(
+            folder.absolute(),
+            worker_config=nrg.WorkerConfig(rank=0, world_size=1, num_workers=workers),
+            batch_size=BATCH,
+            shuffle_buffer_size=BUFFER,
+            max_samples_per_sequence=None,
+            task_encoder=crop_encoder(),
+            repeat=False,
+        )
     return nrg.get_loader(data)
 
 
