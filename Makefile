@@ -109,10 +109,11 @@ wheel: install  ## dist/: a wheel, and a source archive that makes the same whee
 bench-ingest: install  ## the whole ingest stage beside bare ffmpeg on the same files
 	$(RUNNER) tests/bench/ingest_bench.py $(ARGS)
 
-# LitData and MosaicML Streaming ask for another torch than the pinned one, and do without it.
+# LitData and MosaicML Streaming ask for another torch than the pinned one, Energon's storage client
+# for other time zones; all do without.
 bench: install  ## the crop reader beside other libraries, a file a clip, and a bare preadv loop
 	$(RUNNER) -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e '.[bench]'
-	$(RUNNER) -m pip install --quiet $(PIP_ARGS) -c constraints.txt --no-deps litdata mosaicml-streaming
+	$(RUNNER) -m pip install --quiet $(PIP_ARGS) -c constraints.txt --no-deps litdata mosaicml-streaming megatron-energon multi-storage-client
 	$(RUNNER) tests/bench/reader_bench.py $(ARGS)
 
 bench-train: install  ## a training step here: streamed beside resident batches, its parts, FLOP/s

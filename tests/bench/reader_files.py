@@ -40,17 +40,26 @@ def random_crop(clip: np.ndarray) -> Tensor:
 
 
 class NpyFiles(Dataset):
-    """Random crops from a folder with a .npy for every clip; `change` augments a crop."""
+    """Random crops from a folder with a .npy for every clip.
 
-    def __init__(self, folder: Path, change: Callable[[Tensor], Tensor] | None = None) -> None:
+    `load` opens a file, and `change` augments a crop.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        load: Callable[[Path], np.ndarray] = np.load,
+        change: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         self.paths = sorted(folder.glob("*.npy"))
+        self.load = load
         self.change = change
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Tensor:
-        crop = random_crop(np.load(self.paths[index]))
+        crop = random_crop(self.load(self.paths[index]))
         return self.change(crop) if self.change else crop
 
 
@@ -106,16 +115,18 @@ def write_npy(shard_set: ShardSet, folder: Path) -> None:
         np.save(folder / f"{number:07d}.npy", clip)
 
 
-def read_npy(change: Callable[[Tensor], Tensor] | None, folder: Path, workers: int) -> Iterable:
-    """Return batches in shuffled order, with a file loaded for every crop."""
-    return DataLoader(NpyFiles(folder, change), BATCH, shuffle=True, num_workers=workers)
+def read_npy(folder: Path, workers: int, **how: Callable) -> Iterable:
+    """Return batches in shuffled order, with a file opened for every crop."""
+    return DataLoader(NpyFiles(folder, **how), BATCH, shuffle=True, num_workers=workers)
 
 
 def per_file_ways(mean: float, std: float) -> list[Way]:
-    """Return the ways that read a file per clip: crops alone, and with two views."""
-    crop = Way(name="one .npy a clip", form="npy", write=write_npy, batches=partial(read_npy, None))
-    views = Way(
-        name="one .npy a clip + views on CPU", form="npy", write=write_npy,
-        batches=partial(read_npy, TwoViews(mean, std)), workers=(2,),
-    )  # fmt: skip
-    return [crop, views]
+    """Return the ways that read a file per clip: crops alone, by two ways, and with two views."""
+    mapped = partial(np.load, mmap_mode="r")
+    return [
+        Way(name="one .npy a clip", form="npy", write=write_npy, batches=read_npy),
+        Way(name="one .npy a clip, mmap", form="npy", write=write_npy,
+            batches=partial(read_npy, load=mapped)),
+        Way(name="one .npy a clip + views on CPU", form="npy", write=write_npy,
+            batches=partial(read_npy, change=TwoViews(mean, std)), workers=(2,)),
+    ]  # fmt: skip

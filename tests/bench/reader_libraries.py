@@ -1,7 +1,8 @@
 """Other libraries that read shuffled batches of random crops from stored clips.
 
 Each reads its own format of the same clips as its documentation advises. If it can read less than a
-clip or skip its usual decoding, that is a second way. Crops are cut before batches are formed.
+clip or skip its usual decoding, that is a second way. Crops are cut before batches are formed. Here
+are those that keep records in chunks, LitData and MosaicML Streaming.
 """
 
 import importlib
@@ -9,7 +10,6 @@ import importlib.util
 import json
 import os
 import random
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,27 +17,28 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from reader_clock import Way
+from reader_columns import column_ways
 from reader_files import BATCH, FRAMES, clips_of, random_crop
-from reader_ours import keep_shards
+from reader_tars import tar_ways
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from audio_barlow_twins.shards.stored.shardset import ShardSet
 
-MELS = 64
 CHUNK_BYTES = 1 << 26
 """File size for LitData and MosaicML, which is the default of both."""
 
 
 def library_ways() -> list[Way]:
     """Return the ways of all libraries, installed or not."""
+    return [*tar_ways(), *chunk_ways(), *column_ways()]
+
+
+def chunk_ways() -> list[Way]:
+    """Return the ways of libraries that store records in chunks, installed or not."""
     return [
-        Way(name="WebDataset", imports=webdataset, form="shards",
-            write=keep_shards, batches=read_webdataset),
         Way(name="LitData StreamingDataset", imports=litdata, form="litdata",
             write=write_litdata, batches=read_litdata),
         Way(name="LitData read_window", imports=litdata, form="litdata-windows",
@@ -46,16 +47,7 @@ def library_ways() -> list[Way]:
             write=write_mds, batches=stream_mds),
         Way(name="MosaicML LocalDataset", imports=mosaicml, form="mds",
             write=write_mds, batches=read_mds),
-        Way(name="HF datasets, torch format", imports=hf_datasets, form="arrow",
-            write=write_arrow, batches=read_torch_format),
-        Way(name="HF datasets, Arrow format", imports=hf_datasets, form="arrow",
-            write=write_arrow, batches=read_arrow_format),
     ]  # fmt: skip
-
-
-def webdataset() -> ModuleType:
-    """Import WebDataset."""
-    return importlib.import_module("webdataset")
 
 
 def litdata() -> ModuleType:
@@ -77,26 +69,6 @@ def mosaicml() -> ModuleType:
             raise ModuleNotFoundError("No module named 'streaming'")
         sys.modules["streaming"] = importlib.util.module_from_spec(spec)
     return importlib.import_module("streaming.base")
-
-
-def hf_datasets() -> ModuleType:
-    """Import Hugging Face datasets."""
-    return importlib.import_module("datasets")
-
-
-def read_webdataset(folder: Path, workers: int) -> Iterable:
-    """Read stock tars: shuffled shards, and a buffer that shuffles the crops."""
-    wds = webdataset()
-    urls = sorted(str(path) for path in folder.glob("*.tar"))
-    data = wds.WebDataset(urls, shardshuffle=len(urls)).decode().to_tuple("npy")
-    crops = data.map(crop_sample).shuffle(1000, initial=100)
-    batches = crops.batched(BATCH, collation_fn=torch.stack)
-    return wds.WebLoader(batches, batch_size=None, num_workers=workers)
-
-
-def crop_sample(sample: tuple[np.ndarray]) -> Tensor:
-    """Cut a random crop from a WebDataset sample."""
-    return random_crop(sample[0])
 
 
 def write_litdata(shard_set: ShardSet, folder: Path) -> None:
@@ -197,55 +169,3 @@ def read_mds(folder: Path, workers: int) -> Iterable:
 def crop_records(records: list[dict]) -> Tensor:
     """Cut a random crop from the clip [T, F] of every record."""
     return default_collate([random_crop(record["clip"]) for record in records])
-
-
-def write_arrow(shard_set: ShardSet, folder: Path) -> None:
-    """Write one Arrow file of flattened clips, which must have the same length."""
-    hf = hf_datasets()
-    hf.disable_progress_bars()
-    size = int(shard_set.n_frames[0]) * shard_set.form.frame_bytes // 2
-    schema = pa.schema({"clip": pa.list_(pa.float16(), size)})
-    scratch = folder / "clips.parquet"
-    with pq.ParquetWriter(scratch, schema, compression="none") as writer:
-        for clip in clips_of(shard_set):
-            flat = pa.FixedSizeListArray.from_arrays(pa.array(clip.ravel()), size)
-            writer.write_table(pa.table([flat], schema))
-    data = hf.Dataset.from_parquet(str(scratch), cache_dir=str(folder / "cache"))
-    data.save_to_disk(str(folder))
-    del data
-    scratch.unlink()
-    shutil.rmtree(folder / "cache")
-
-
-def read_torch_format(folder: Path, workers: int) -> Iterable:
-    """Read whole clips as tensors, as documented for PyTorch, and crop them."""
-    data = hf_datasets().load_from_disk(str(folder)).with_format("torch", dtype=torch.float16)
-    return DataLoader(data, BATCH, shuffle=True, num_workers=workers, collate_fn=crop_flat)
-
-
-def crop_flat(records: list[dict]) -> Tensor:
-    """Cut a random crop from the flat clip of every record."""
-    return default_collate([crop_tensor(record["clip"].view(-1, MELS)) for record in records])
-
-
-class ArrowRows(Dataset):
-    """Crops from batches of Arrow rows: only the crops are converted."""
-
-    def __init__(self, folder: Path) -> None:
-        self.data = hf_datasets().load_from_disk(str(folder)).with_format("arrow")
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitems__(self, indices: list[int]) -> list[Tensor]:
-        column = self.data[indices].column("clip")
-        return [
-            random_crop(clip)
-            for chunk in column.chunks
-            for clip in chunk.flatten().to_numpy().reshape(len(chunk), -1, MELS)
-        ]
-
-
-def read_arrow_format(folder: Path, workers: int) -> Iterable:
-    """Read the rows of a batch at once, without conversion."""
-    return DataLoader(ArrowRows(folder), BATCH, shuffle=True, num_workers=workers)

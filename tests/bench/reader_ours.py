@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from reader_clock import Way, cool, started
 from reader_files import BATCH, FRAMES
+from reader_tars import keep_shards
 from slow_storage import slow_storage
 from torch import Tensor
 
@@ -70,10 +71,6 @@ def our_ways(ahead: int) -> list[Way]:
             ways.append(Way(name=bare_name(n) + suffix, batches=loop, busy=True, **kind))
         ways.append(Way(name=OURS + suffix, batches=reader, busy=True, **kind))
     return [*ways, Way(name=OURS_VIEWS, batches=partial(two_views, ahead), **of_log_mel)]
-
-
-def keep_shards(shard_set: ShardSet, folder: Path) -> None:
-    """Do nothing: the shard set itself is read."""
 
 
 def write_waves(shard_set: ShardSet, folder: Path) -> None:

@@ -17,7 +17,10 @@ from audio_barlow_twins.shards.base.cli import say
 
 Rates = dict[tuple[str, int, Heat], list[float]]
 """Crops/s of each round by name of the way, DataLoader workers, and state of the files."""
-PACKAGES = ("torch", "numpy", "webdataset", "litdata", "mosaicml-streaming", "datasets", "pyarrow")
+PACKAGES = (
+    "torch", "numpy", "webdataset", "megatron-energon", "lhotse", "litdata", "mosaicml-streaming",
+    "datasets", "pyarrow", "ray",
+)  # fmt: skip
 VIEWS = "one .npy a clip + views on CPU"
 
 

@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -44,11 +45,11 @@ from reader_ours import (
     WAVES,
     bare_loop,
     bare_name,
-    keep_shards,
     our_ways,
     stall,
 )
 from reader_report import VIEWS, Found, Rates, ratios, report
+from reader_tars import keep_shards, view_npy
 from slow_storage import slow_storage
 
 from audio_barlow_twins.shards.base.errors import UserError
@@ -58,7 +59,7 @@ from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards
 from audio_barlow_twins.shards.stored.synthetic import synthetic_shards
 
 N_CLIPS, LENGTH, FRAMES = 400, 200, 96
-CROP_WAYS = [*library_ways(), per_file_ways(0, 1)[0]]
+CROP_WAYS = [*library_ways(), *per_file_ways(0, 1)[:-1]]
 
 
 def clip_of(number: int) -> np.ndarray:
@@ -129,6 +130,23 @@ def of_ours(name: str) -> Way:
     return next(way for way in our_ways(ahead=2) if way.name == name)
 
 
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_a_file_in_memory_is_viewed_as_numpy_loads_it(version: tuple[int, int]) -> None:
+    file, clip = BytesIO(), clip_of(7)
+    np.lib.format.write_array(file, clip, version)
+    view = view_npy(file.getvalue())
+    np.testing.assert_array_equal(view, clip)
+    assert view.dtype == clip.dtype
+    assert view.base is not None
+
+
+def test_a_clip_by_columns_is_not_taken_for_one_by_rows() -> None:
+    file = BytesIO()
+    np.save(file, np.asfortranarray(clip_of(7)))
+    with pytest.raises(ValueError, match="by columns"):
+        view_npy(file.getvalue())
+
+
 def test_the_bare_loop_reads_what_the_reader_reads(shard_set: ShardSet) -> None:
     ours = islice(of_ours(OURS).batches(shard_set.folder, 0), 12)
     for bare, batch in zip(bare_loop(shard_set.folder, 0), ours, strict=False):
@@ -162,7 +180,7 @@ def test_our_views_are_two_different_ones_of_every_crop(shard_set: ShardSet) -> 
 
 
 def test_views_on_the_cpu_are_two_different_ones_of_every_crop(shard_set: ShardSet) -> None:
-    way = per_file_ways(mean=100.0, std=100.0)[1]
+    way = per_file_ways(mean=100.0, std=100.0)[-1]
     views = np.concatenate(in_own_process(a_pass, way, files_for(way, shard_set), 2))
     assert views.shape == (N_CLIPS, 2, FRAMES, 64)
     assert views.dtype == np.float32

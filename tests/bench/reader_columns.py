@@ -1,0 +1,148 @@
+"""Libraries that read shuffled batches of random crops from tables: Hugging Face datasets from
+Arrow, Ray Data from Parquet."""
+
+import importlib
+import logging
+import shutil
+from collections.abc import Iterable, Iterator
+from itertools import islice, pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from reader_clock import Way
+from reader_files import BATCH, clips_of, random_crop
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from audio_barlow_twins.shards.stored.shardset import ShardSet
+
+MELS = 64
+BUFFER = 1000
+STORE_BYTES = 1 << 30
+"""Of Ray's shared memory, which holds a few files and the crops that are not yet read."""
+
+
+def column_ways() -> list[Way]:
+    """Return the ways of libraries that read tables, installed or not."""
+    return [
+        Way(name="HF datasets, torch format", imports=hf_datasets, form="arrow",
+            write=write_arrow, batches=read_torch_format),
+        Way(name="HF datasets, Arrow format", imports=hf_datasets, form="arrow",
+            write=write_arrow, batches=read_arrow_format),
+        Way(name="Ray Data", imports=ray_data, form="parquet",
+            write=write_parquet, batches=read_parquet, workers=(0,)),
+    ]  # fmt: skip
+
+
+def hf_datasets() -> ModuleType:
+    """Import Hugging Face datasets."""
+    return importlib.import_module("datasets")
+
+
+def ray_data() -> ModuleType:
+    """Import Ray Data."""
+    return importlib.import_module("ray.data")
+
+
+def write_arrow(shard_set: ShardSet, folder: Path) -> None:
+    """Write one Arrow file of flattened clips, which must have the same length."""
+    hf = hf_datasets()
+    hf.disable_progress_bars()
+    size = int(shard_set.n_frames[0]) * shard_set.form.frame_bytes // 2
+    schema = pa.schema({"clip": pa.list_(pa.float16(), size)})
+    scratch = folder / "clips.parquet"
+    with pq.ParquetWriter(scratch, schema, compression="none") as writer:
+        for clip in clips_of(shard_set):
+            flat = pa.FixedSizeListArray.from_arrays(pa.array(clip.ravel()), size)
+            writer.write_table(pa.table([flat], schema))
+    data = hf.Dataset.from_parquet(str(scratch), cache_dir=str(folder / "cache"))
+    data.save_to_disk(str(folder))
+    del data
+    scratch.unlink()
+    shutil.rmtree(folder / "cache")
+
+
+def read_torch_format(folder: Path, workers: int) -> Iterable:
+    """Read whole clips as tensors, as documented for PyTorch, and crop them."""
+    data = hf_datasets().load_from_disk(str(folder)).with_format("torch", dtype=torch.float16)
+    return DataLoader(data, BATCH, shuffle=True, num_workers=workers, collate_fn=crop_flat)
+
+
+def crop_flat(records: list[dict]) -> Tensor:
+    """Cut a random crop from the flat clip of every record."""
+    clips = [record["clip"].view(-1, MELS).numpy() for record in records]
+    return default_collate([random_crop(clip) for clip in clips])
+
+
+class ArrowRows(Dataset):
+    """Crops from batches of Arrow rows: only the crops are converted."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data = hf_datasets().load_from_disk(str(folder)).with_format("arrow")
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitems__(self, indices: list[int]) -> list[Tensor]:
+        column = self.data[indices].column("clip")
+        return [
+            random_crop(clip)
+            for chunk in column.chunks
+            for clip in chunk.flatten().to_numpy().reshape(len(chunk), -1, MELS)
+        ]
+
+
+def read_arrow_format(folder: Path, workers: int) -> Iterable:
+    """Read the rows of a batch at once, without conversion."""
+    return DataLoader(ArrowRows(folder), BATCH, shuffle=True, num_workers=workers)
+
+
+def write_parquet(shard_set: ShardSet, folder: Path) -> None:
+    """Write a Parquet file of bytes for every shard; clips must have the same length."""
+    size = int(shard_set.n_frames[0]) * shard_set.form.frame_bytes
+    clips = clips_of(shard_set)
+    for name, (begin, end) in zip(shard_set.names, pairwise(shard_set.first), strict=True):
+        rows = [clip.tobytes() for clip in islice(clips, int(end - begin))]
+        table = pa.table({"clip": pa.array(rows, pa.binary(size))})
+        pq.write_table(table, folder / f"{name}.parquet", compression="none", use_dictionary=False)
+
+
+def crop_rows(table: pa.Table) -> dict[str, np.ndarray]:
+    """Cut a random crop from the clip of every row, without copying the clips."""
+    crops = []
+    for chunk in table.column("clip").chunks:
+        clips = np.frombuffer(chunk.buffers()[1], np.float16)
+        clips = clips.reshape(-1, chunk.type.byte_width // (2 * MELS), MELS)
+        crops += [random_crop(clip) for clip in clips[chunk.offset :][: len(chunk)]]
+    return {"crop": torch.stack(crops).numpy()}
+
+
+class RayCrops:
+    """Batches of a Ray data set of crops, shuffled by a buffer; a pass an iteration."""
+
+    def __init__(self, crops: Any) -> None:
+        self.crops = crops
+
+    def __iter__(self) -> Iterator[Tensor]:
+        batches = self.crops.iter_batches(
+            batch_size=BATCH, local_shuffle_buffer_size=BUFFER, prefetch_batches=4
+        )
+        return (torch.from_numpy(batch["crop"]) for batch in batches)
+
+
+def read_parquet(folder: Path, workers: int) -> Iterable:
+    """Read files in random order and crop their clips in Ray's processes, one for each core."""
+    data = ray_data()
+    importlib.import_module("ray").init(  # it ends with this process
+        address="local", include_dashboard=False, logging_level=logging.ERROR,
+        log_to_driver=False, object_store_memory=STORE_BYTES,
+    )  # fmt: skip
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    data.DataContext.get_current().enable_progress_bars = False
+    clips = data.read_parquet(str(folder), shuffle="files")
+    return RayCrops(clips.map_batches(crop_rows, batch_format="pyarrow"))
