@@ -26,8 +26,10 @@ from audio_barlow_twins.shards.stored.shardset import ShardSet
 Heat = Literal["warm", "cold", "warm, busy", "cold, busy"]
 """State of the files, and whether another thread keeps Python busy."""
 Result = TypeVar("Result")
-WARM_UP = 8
-"""Batches at the start of every pass that a warm timing skips."""
+WARM_UP, DRAIN = 8, 8
+"""Batches for each worker at the start and the end of a pass that are not timed: libraries fill a
+buffer of a thousand clips before their first batches, and only empty it at the last ones."""
+BATCH = 128
 PIECE = 1 << 20
 BUSY_SHARE, BUSY_S = 1 / 3, 0.001
 """How long, and how long at a time, another thread keeps Python busy, as a training loop does."""
@@ -106,21 +108,18 @@ def python_busy(busy: bool) -> Iterator[None]:
             thread.join()
 
 
-def time_warm(way: Way, folder: Path, workers: int, seconds: float, busy: bool = False) -> float:
-    """Return crops/s without the start of each pass (workers, first batches)."""
+def time_warm(
+    way: Way, folder: Path, workers: int, seconds: float, clips: int, busy: bool = False
+) -> float:
+    """Return crops/s without the start and the end of each pass."""
     heat(folder)
     loader = way.batches(folder, workers)
     crops, elapsed = 0, 0.0
     with python_busy(busy):
         while elapsed < seconds:
-            stream = started(loader, WARM_UP)
-            begin = time.perf_counter()
-            for batch in stream:
-                crops += len(batch)
-                now = time.perf_counter() - begin
-                if elapsed + now >= seconds:
-                    break
-            elapsed += now
+            stream = started(loader, WARM_UP * max(1, workers))
+            of_pass, now = timed(stream, seconds - elapsed, clips - left_out(workers, WARM_UP))
+            crops, elapsed = crops + of_pass, elapsed + now
             end_of(stream)
     return crops / elapsed
 
@@ -128,21 +127,32 @@ def time_warm(way: Way, folder: Path, workers: int, seconds: float, busy: bool =
 def time_cold(
     way: Way, folder: Path, workers: int, seconds: float, clips: int, busy: bool = False
 ) -> float:
-    """Return crops/s of passes over files that are not in memory, each after its first batch."""
+    """Return crops/s of passes over files not in memory, between their first and last batches."""
     crops, elapsed = 0, 0.0
     while elapsed < seconds:
         cool(folder)
         stream = started(way.batches(folder, workers), 1)
         with python_busy(busy):
-            begin, of_pass = time.perf_counter(), 0
-            for batch in stream:
-                of_pass += len(batch)
-                now = time.perf_counter() - begin
-                if elapsed + now >= seconds or of_pass + 2 * len(batch) > clips:  # the first, too
-                    break
+            of_pass, now = timed(stream, seconds - elapsed, clips - left_out(workers, 0))
         crops, elapsed = crops + of_pass, elapsed + now
         end_of(stream)
     return crops / elapsed
+
+
+def timed(stream: Iterator[Tensor], seconds: float, clips: int) -> tuple[int, float]:
+    """Take batches for some time, at most `clips`; return how many crops, and the time."""
+    begin, crops, now = time.perf_counter(), 0, 0.0
+    for batch in stream:
+        crops += len(batch)
+        now = time.perf_counter() - begin
+        if now >= seconds or crops + 2 * len(batch) > clips:
+            break
+    return crops, now
+
+
+def left_out(workers: int, at_start: int) -> int:
+    """Return how many clips of a pass are not timed."""
+    return BATCH * (at_start + DRAIN) * max(1, workers)
 
 
 def started(loader: Iterable[Tensor], skip: int) -> Iterator[Tensor]:

@@ -3,6 +3,8 @@ Arrow, Ray Data from Parquet."""
 
 import importlib
 import logging
+import os
+import random
 import shutil
 from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
@@ -10,12 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from reader_clock import Way
-from reader_files import BATCH, clips_of, random_crop
+from reader_files import BATCH, FRAMES, clips_of, random_crop
+from reader_rows import crop_rows
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
@@ -24,7 +26,10 @@ from audio_barlow_twins.shards.stored.shardset import ShardSet
 MELS = 64
 BUFFER = 1000
 STORE_BYTES = 1 << 30
-"""Of Ray's shared memory, which holds a few files and the crops that are not yet read."""
+"""Of Ray's shared memory, which holds the crops that are not yet read."""
+COPIES = 8
+"""Names of every Parquet file. Ray takes seconds to start a pass, in which it would make all crops
+of a small set, so that no clock could tell how many it makes a second."""
 
 
 def column_ways() -> list[Way]:
@@ -103,23 +108,18 @@ def read_arrow_format(folder: Path, workers: int) -> Iterable:
 
 
 def write_parquet(shard_set: ShardSet, folder: Path) -> None:
-    """Write a Parquet file of bytes for every shard; clips must have the same length."""
+    """Write a Parquet file of bytes for every shard, by several names; clips have one length."""
     size = int(shard_set.n_frames[0]) * shard_set.form.frame_bytes
     clips = clips_of(shard_set)
+    for copy in range(COPIES):
+        (folder / str(copy)).mkdir()
     for name, (begin, end) in zip(shard_set.names, pairwise(shard_set.first), strict=True):
         rows = [clip.tobytes() for clip in islice(clips, int(end - begin))]
         table = pa.table({"clip": pa.array(rows, pa.binary(size))})
-        pq.write_table(table, folder / f"{name}.parquet", compression="none", use_dictionary=False)
-
-
-def crop_rows(table: pa.Table) -> dict[str, np.ndarray]:
-    """Cut a random crop from the clip of every row, without copying the clips."""
-    crops = []
-    for chunk in table.column("clip").chunks:
-        clips = np.frombuffer(chunk.buffers()[1], np.float16)
-        clips = clips.reshape(-1, chunk.type.byte_width // (2 * MELS), MELS)
-        crops += [random_crop(clip) for clip in clips[chunk.offset :][: len(chunk)]]
-    return {"crop": torch.stack(crops).numpy()}
+        first, *others = [folder / str(copy) / f"{name}.parquet" for copy in range(COPIES)]
+        pq.write_table(table, first, compression="none", use_dictionary=False)
+        for other in others:
+            os.link(first, other)
 
 
 class RayCrops:
@@ -136,7 +136,8 @@ class RayCrops:
 
 
 def read_parquet(folder: Path, workers: int) -> Iterable:
-    """Read files in random order and crop their clips in Ray's processes, one for each core."""
+    """Read files in random order, all by one name before the next, and crop their clips in Ray's
+    processes, one for each core."""
     data = ray_data()
     importlib.import_module("ray").init(  # it ends with this process
         address="local", include_dashboard=False, logging_level=logging.ERROR,
@@ -144,5 +145,8 @@ def read_parquet(folder: Path, workers: int) -> Iterable:
     )  # fmt: skip
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     data.DataContext.get_current().enable_progress_bars = False
-    clips = data.read_parquet(str(folder), shuffle="files")
-    return RayCrops(clips.map_batches(crop_rows, batch_format="pyarrow"))
+    names = [list(map(str, (folder / str(copy)).iterdir())) for copy in range(COPIES)]
+    paths = [path for copy in names for path in random.sample(copy, len(copy))]
+    clips = data.read_parquet(paths)
+    crops = clips.map_batches(crop_rows, batch_format="pyarrow", fn_args=(FRAMES, MELS))
+    return RayCrops(crops)

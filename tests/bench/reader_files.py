@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from reader_clock import Way
+from reader_clock import BATCH, Way
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader, Dataset
 from audio_barlow_twins.shards.stored.shardset import ShardSet
 
 FRAMES = 96
-BATCH = 128
 BANK = 2048
 CANVAS = 1.5
 EPS = torch.finfo(torch.float32).eps

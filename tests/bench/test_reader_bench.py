@@ -34,6 +34,7 @@ from reader_clock import (
     time_cold,
     time_warm,
 )
+from reader_columns import COPIES
 from reader_figure import draw
 from reader_files import TwoViews, fade, per_file_ways, resize_crop
 from reader_libraries import library_ways
@@ -117,7 +118,8 @@ class TestWay:
     ) -> None:
         batches = in_own_process(a_pass, way, files_for(way, shard_set), workers)
         clips, starts = read(batches)
-        assert sorted(clips) == list(range(N_CLIPS))
+        copies = COPIES if way.form == "parquet" else 1
+        assert sorted(clips) == sorted(copies * list(range(N_CLIPS)))
         assert clips != sorted(clips)
         assert 60 < len(set(starts)) <= LENGTH - FRAMES + 1  # of 105; 400 draws leave 2 or 3 out
         assert {(tuple(batch.shape[1:]), batch.dtype) for batch in batches} == {
@@ -265,7 +267,7 @@ def one_batch(folder: Path, workers: int) -> list[torch.Tensor]:
 def test_a_pass_that_is_all_start_cannot_be_timed(tmp_path: Path) -> None:
     way = Way(name="short", batches=one_batch, write=keep_shards, form="shards")
     with pytest.raises(UserError, match="more than 8 batches"):
-        time_warm(way, tmp_path, 0, 0.1)
+        time_warm(way, tmp_path, 0, 0.1, N_CLIPS)
 
 
 def test_a_cold_timing_reads_no_clip_twice_in_a_pass(shard_set: ShardSet) -> None:
@@ -280,7 +282,7 @@ def test_a_cold_timing_reads_no_clip_twice_in_a_pass(shard_set: ShardSet) -> Non
     way = Way(name="ours", batches=counted, write=keep_shards, form="shards")
     assert time_cold(way, shard_set.folder, 0, 0.3, N_CLIPS) > 0
     assert len(taken) > 1  # passes, until the time was over
-    assert all(N_CLIPS - 256 <= sum(lengths) <= N_CLIPS for lengths in taken[:-1])
+    assert all(0 < sum(lengths) <= N_CLIPS for lengths in taken)
 
 
 def test_python_is_kept_busy_a_third_of_the_time() -> None:
