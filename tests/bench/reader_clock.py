@@ -127,9 +127,12 @@ def time_warm(
 def time_cold(
     way: Way, folder: Path, workers: int, seconds: float, clips: int, busy: bool = False
 ) -> float:
-    """Return crops/s of passes over files not in memory, between their first and last batches."""
+    """Return crops/s of passes over files not in memory, between their first and last batches.
+
+    Libraries keep files open or mapped, so theirs is one pass.
+    """
     crops, elapsed = 0, 0.0
-    while elapsed < seconds:
+    while elapsed < seconds and (way.imports is None or not crops):
         cool(folder)
         stream = started(way.batches(folder, workers), 1)
         with python_busy(busy):
