@@ -97,7 +97,7 @@ class Bench:
                 for workers in way.workers:
                     for state, rate in self.time(way, root / way.form, workers).items():
                         found.rates.setdefault((way.name, workers, state), []).append(rate)
-            if self.cold and not self.only:
+            if self.cold and found.median(OURS, "cold"):
                 self.measure_ours(root / "shards", found)
 
     def time(self, way: Way, folder: Path, workers: int) -> dict[Heat, float]:
