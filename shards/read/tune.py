@@ -67,11 +67,35 @@ def tune(
             of which memory holds two.
         slowest: element-wise maximum over all processes, which must all call this.
     """
+    depths = _depths(reader) if ahead else iter([reader.ahead])
+    found, step = _find_depth(reader, first_step, depths, enough_s, slowest)
+    reader.ahead = found.ahead
+    if found.cached or found.seconds <= enough_s or not isinstance(reader.tars, LocalTars):
+        return found
+    advice = follow_advice(reader, step)  # before whole shards are in memory
+    (clip_s,) = slowest([clip_in_order_s(reader)])
+    found = replace(found, in_order=1 / clip_s, advice=advice)
+    whole_s = reader.batch * clip_s
+    if (
+        unit
+        and whole_s * LEAST_GAIN < found.seconds
+        and reader.order.n_blocks > 1
+        and _fits(reader)
+    ):
+        reader.unit = "shards"
+        found = replace(found, seconds=whole_s, unit=reader.unit)
+    return found
+
+
+def _find_depth(
+    reader: CropReader, step: int, depths: Iterator[int], enough_s: float, slowest: Slowest
+) -> tuple[ReadSpeed, int]:
+    """Return the least depth that is as fast as any, and the first step that was not touched."""
     tried: list[tuple[int, float, bool]] = []
-    for depth in _depths(reader) if ahead else [reader.ahead]:
+    for depth in depths:
         reader.ahead = depth
-        seconds, missed, n = slowest(list(time_batches(reader, first_step)))
-        first_step += int(n)
+        seconds, missed, n = slowest(list(time_batches(reader, step)))
+        step += int(n) + depth  # so many more were asked for
         tried.append((depth, seconds, missed < 0.5))
         best = min(seconds for _, seconds, _ in tried)
         # Two doublings without gain, since one may have met other traffic.
@@ -79,18 +103,8 @@ def tune(
         if limit or missed < 0.5 or seconds <= enough_s:
             break
     good = (each for each in tried if each[1] <= best * LEAST_GAIN)
-    reader.ahead, seconds, cached = next(good) if limit else tried[-1]
-    found = ReadSpeed(seconds, cached, limit, reader.ahead, reader.unit)
-    if cached or seconds <= enough_s or not isinstance(reader.tars, LocalTars):
-        return found
-    advice = follow_advice(reader, first_step)  # before whole shards are in memory
-    (clip_s,) = slowest([clip_in_order_s(reader)])
-    found = replace(found, in_order=1 / clip_s, advice=advice)
-    whole_s = reader.batch * clip_s
-    if unit and whole_s * LEAST_GAIN < seconds and reader.order.n_blocks > 1 and _fits(reader):
-        reader.unit = "shards"
-        found = replace(found, seconds=whole_s, unit=reader.unit)
-    return found
+    ahead, seconds, cached = next(good) if limit else tried[-1]
+    return ReadSpeed(seconds, cached, limit, ahead, reader.unit), step
 
 
 def time_batches(reader: CropReader, first_step: int) -> tuple[float, float, int]:
@@ -156,7 +170,7 @@ def follow_advice(reader: CropReader, step: int) -> Advice:
     announced_s = read_s(second)
     if plain_s < PROBES * QUICK_S:
         return "unknown"
-    return "heeded" if announced_s < plain_s / 2 else "ignored"
+    return "heeded" if announced_s < max(plain_s / 2, PROBES * QUICK_S) else "ignored"
 
 
 def _depths(reader: CropReader) -> Iterator[int]:

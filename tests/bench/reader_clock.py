@@ -2,6 +2,7 @@
 
 import atexit
 import ctypes
+import math
 import os
 import threading
 import time
@@ -114,11 +115,12 @@ def time_warm(
     """Return crops/s without the start and the end of each pass."""
     heat(folder)
     loader = way.batches(folder, workers)
+    most = math.inf if isinstance(loader, Generator) else clips - left_out(workers, WARM_UP)
     crops, elapsed = 0, 0.0
     with python_busy(busy):
         while elapsed < seconds:
             stream = started(loader, WARM_UP * max(1, workers))
-            of_pass, now = timed(stream, seconds - elapsed, clips - left_out(workers, WARM_UP))
+            of_pass, now = timed(stream, seconds - elapsed, most)
             crops, elapsed = crops + of_pass, elapsed + now
             end_of(stream)
     return crops / elapsed
@@ -142,7 +144,7 @@ def time_cold(
     return crops / elapsed
 
 
-def timed(stream: Iterator[Tensor], seconds: float, clips: int) -> tuple[int, float]:
+def timed(stream: Iterator[Tensor], seconds: float, clips: float) -> tuple[int, float]:
     """Take batches for some time, at most `clips`; return how many crops, and the time."""
     begin, crops, now = time.perf_counter(), 0, 0.0
     for batch in stream:

@@ -7,7 +7,7 @@ import random
 import tempfile
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -157,7 +157,10 @@ def test_the_bare_loop_reads_what_the_reader_reads(shard_set: ShardSet) -> None:
 
 @pytest.mark.parametrize("threads", [4, 16])
 def test_bare_loops_read_every_batch_of_a_pass_once(shard_set: ShardSet, threads: int) -> None:
-    loops = of_ours(bare_name(threads)).batches(shard_set.folder, 0)
+    before, loops = (
+        threading.active_count(),
+        of_ours(bare_name(threads)).batches(shard_set.folder, 0),
+    )
     for _ in range(2):
         ready, *batches = [batch.clone() for batch in loops]
         assert len(ready) == 0
@@ -165,7 +168,7 @@ def test_bare_loops_read_every_batch_of_a_pass_once(shard_set: ShardSet, threads
         assert sorted(clips) == sorted(set(clips))
         assert len(clips) == N_CLIPS // 128 * 128
     started(loops, 2).close()  # type: ignore[attr-defined]
-    assert threading.active_count() == 1
+    assert threading.active_count() == before
 
 
 def test_the_reader_reads_every_clip_once_a_pass(shard_set: ShardSet) -> None:
@@ -283,6 +286,29 @@ def test_a_cold_timing_reads_no_clip_twice_in_a_pass(shard_set: ShardSet) -> Non
     assert time_cold(way, shard_set.folder, 0, 0.3, N_CLIPS) > 0
     assert len(taken) > 1  # passes, until the time was over
     assert all(0 < sum(lengths) <= N_CLIPS for lengths in taken)
+
+
+def test_warm_files_are_timed_over_an_endless_stream_and_over_passes(tmp_path: Path) -> None:
+    def endless(folder: Path, workers: int) -> Iterable[torch.Tensor]:
+        while True:
+            time.sleep(0.001)
+            yield torch.zeros(100, 1, 1)
+
+    def passes(folder: Path, workers: int) -> Iterable[torch.Tensor]:
+        return OfPasses()
+
+    for batches in (endless, passes):
+        way = Way(name="timed", batches=batches, write=keep_shards, form="shards")
+        assert 100 < time_warm(way, tmp_path, 0, 0.3, 4000) < 100_000
+
+
+class OfPasses:
+    """Forty batches a pass."""
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        for _ in range(40):
+            time.sleep(0.001)
+            yield torch.zeros(100, 1, 1)
 
 
 def test_python_is_kept_busy_a_third_of_the_time() -> None:
