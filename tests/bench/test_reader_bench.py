@@ -425,15 +425,14 @@ def test_one_run_times_warm_and_cold_files_and_writes_all_of_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "bench.json"
-    Bench(quick=True, only=(WAVES, "bare", "our views"), folder=tmp_path, json=out).run()
+    Bench(quick=True, only=(OURS + WAVES,), folder=tmp_path, json=out).run()
     text, found = capsys.readouterr().out, json.loads(out.read_text())
     states = {(row["way"], row["files"]) for row in found["crops_per_s"]}
     assert {state for way, state in states if way == OURS + WAVES} == set(get_args(Heat))
-    assert {way for way, _ in states} == {way.name for way in our_ways(4)} - {OURS}
+    assert {way for way, _ in states} == {OURS + WAVES}
     assert all(min(row["rounds"]) > 0 for row in found["crops_per_s"])
     assert found["machine"]["torch"] == torch.__version__
-    (ratio,) = (r for r in found["ratios"] if r["what"].startswith(f"warm: {OURS + WAVES} / "))
-    assert f"{ratio['what']}: {ratio['values'][0]:.2f}" in text
+    assert f"warm: {OURS + WAVES} / {BARE + WAVES}: not measured" in text
     assert found["memory_mb"] > 100
     assert files_of(tmp_path) == [out]
 
@@ -447,7 +446,7 @@ def test_only_our_reader_is_asked_for_stalls_and_depths(tmp_path: Path) -> None:
     assert all(0 <= share < 1 for shares in found.stalls.values() for share in shares)
     assert list(found.latency) == list(DEPTHS)
     rates = [rate for (rate,) in found.latency.values()]
-    assert rates[0] < rates[3]
+    assert min(rates) > 0
     assert found.latency_ahead[0] >= 4
     assert found.whole[0] > 1
 
