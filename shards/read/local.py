@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import repeat
-from pathlib import Path
 
 import numpy as np
 
@@ -25,8 +24,8 @@ class LocalTars:
         allow_files(len(shard_set.names))
         files = []
         with ExitStack() as stack:
-            for name, size in zip(shard_set.names, shard_set.tar_bytes, strict=True):
-                files.append(open_tar(shard_set.folder / f"{name}.tar", size))
+            for shard in range(len(shard_set.names)):
+                files.append(open_tar(shard_set, shard))
                 stack.callback(os.close, files[-1])
                 read_at_random(files[-1])
             self._opened = stack.pop_all()
@@ -72,8 +71,10 @@ def allow_files(wanted: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def open_tar(path: Path, size: int) -> int:
-    """Return a file descriptor; UserError if the file is missing or has not `size` bytes."""
+def open_tar(shard_set: ShardSet, shard: int) -> int:
+    """Return a file descriptor; UserError if the tar is missing or has the wrong size."""
+    path = shard_set.folder / f"{shard_set.names[shard]}.tar"
+    size = shard_set.tar_bytes[shard]
     advice = f"run `abt shards verify {path.parent}`"
     try:
         file = os.open(path, os.O_RDONLY)

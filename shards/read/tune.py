@@ -137,7 +137,7 @@ def clip_in_order_s(reader: CropReader) -> float:
 
 def _again_s(shards: ShardSet, shard: int) -> float:
     """Return the shortest time in which one of the first pages of a shard is read."""
-    file = open_tar(shards.folder / f"{shards.names[shard]}.tar", shards.tar_bytes[shard])
+    file = open_tar(shards, shard)
     times = []
     for page in range(5):
         begin = time.perf_counter()

@@ -75,8 +75,7 @@ class WholeShards:
 
 def read_in_order(shard_set: ShardSet, shard: int) -> Iterator[int]:
     """Read a shard's tar from begin to end into the page cache; yield the size of each piece."""
-    path = shard_set.folder / f"{shard_set.names[shard]}.tar"
-    file = open_tar(path, shard_set.tar_bytes[shard])
+    file = open_tar(shard_set, shard)
     try:
         piece = bytearray(PIECE_BYTES)
         while size := os.readv(file, [piece]):

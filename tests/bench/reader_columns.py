@@ -1,15 +1,15 @@
 """Libraries that read shuffled batches of random crops from tables: Hugging Face datasets from
 Arrow, Ray Data from Parquet."""
 
-import importlib
 import logging
 import os
 import random
 import shutil
 from collections.abc import Iterable, Iterator
+from functools import partial
+from importlib import import_module
 from itertools import islice, pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +30,8 @@ STORE_BYTES = 1 << 30
 COPIES = 8
 """Names of every Parquet file. Ray takes seconds to start a pass, in which it would make all crops
 of a small set, so that no clock could tell how many it makes a second."""
+hf_datasets = partial(import_module, "datasets")
+ray_data = partial(import_module, "ray.data")
 
 
 def column_ways() -> list[Way]:
@@ -42,16 +44,6 @@ def column_ways() -> list[Way]:
         Way(name="Ray Data", imports=ray_data, form="parquet",
             write=write_parquet, batches=read_parquet, workers=(0,)),
     ]  # fmt: skip
-
-
-def hf_datasets() -> ModuleType:
-    """Import Hugging Face datasets."""
-    return importlib.import_module("datasets")
-
-
-def ray_data() -> ModuleType:
-    """Import Ray Data."""
-    return importlib.import_module("ray.data")
 
 
 def write_arrow(shard_set: ShardSet, folder: Path) -> None:
@@ -139,7 +131,7 @@ def read_parquet(folder: Path, workers: int) -> Iterable:
     """Read files in random order, all by one name before the next, and crop their clips in Ray's
     processes, one for each core."""
     data = ray_data()
-    importlib.import_module("ray").init(  # it ends with this process
+    import_module("ray").init(  # it ends with this process
         address="local", include_dashboard=False, logging_level=logging.ERROR,
         log_to_driver=False, object_store_memory=STORE_BYTES,
     )  # fmt: skip

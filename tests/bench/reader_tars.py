@@ -5,17 +5,16 @@ All read tars from their beginning to their end, several at a time or in random 
 by a buffer of 1000 clips or crops.
 """
 
-import importlib
 import os
 import warnings
 from collections.abc import Iterable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from importlib import import_module
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,9 @@ from audio_barlow_twins.shards.stored.shardset import ShardSet
 
 BUFFER = 1000
 HOP_S, SAMPLE_RATE = 0.01, 16_000
+webdataset = partial(import_module, "webdataset")
+energon = partial(import_module, "megatron.energon")
+lhotse = partial(import_module, "lhotse")
 
 
 def tar_ways() -> list[Way]:
@@ -44,21 +46,6 @@ def tar_ways() -> list[Way]:
         Way(name="Lhotse Shar", imports=lhotse, form="shar",
             write=write_shar, batches=read_shar),
     ]  # fmt: skip
-
-
-def webdataset() -> ModuleType:
-    """Import WebDataset."""
-    return importlib.import_module("webdataset")
-
-
-def energon() -> ModuleType:
-    """Import Megatron Energon."""
-    return importlib.import_module("megatron.energon")
-
-
-def lhotse() -> ModuleType:
-    """Import Lhotse."""
-    return importlib.import_module("lhotse")
 
 
 def keep_shards(shard_set: ShardSet, folder: Path) -> None:
@@ -185,7 +172,7 @@ def crop_encoder() -> Any:
 
 def write_shar(shard_set: ShardSet, folder: Path) -> None:
     """Write the clips as features of cuts, in shards of as many clips as the set's."""
-    shar = importlib.import_module("lhotse.shar")
+    shar = import_module("lhotse.shar")
     shard_size = max(end - begin for begin, end in pairwise(shard_set.first))
     with shar.SharWriter(folder, fields={"features": "numpy"}, shard_size=shard_size) as writer:
         for number, clip in enumerate(clips_of(shard_set)):
@@ -196,7 +183,7 @@ def cut_of(name: str, clip: np.ndarray) -> Any:
     """Describe a clip held in memory to Lhotse, float16 [T, F]."""
     lib = lhotse()
     duration = len(clip) * HOP_S
-    held = importlib.import_module("lhotse.features.io").MemoryRawWriter().write("", clip)
+    held = import_module("lhotse.features.io").MemoryRawWriter().write("", clip)
     features = lib.Features(
         type="fbank", num_frames=len(clip), num_features=clip.shape[1], frame_shift=HOP_S,
         sampling_rate=SAMPLE_RATE, start=0, duration=duration, channels=0,
@@ -214,7 +201,7 @@ class Crops(Dataset):
 
 def read_shar(folder: Path, workers: int) -> Iterable:
     """Read shards in random order, shuffle cuts by a buffer, and load what is left of each."""
-    lib, data = lhotse(), importlib.import_module("lhotse.dataset")
+    lib, data = lhotse(), import_module("lhotse.dataset")
     cuts = lib.CutSet.from_shar(
         in_dir=folder, shuffle_shards=True, split_for_dataloading=True, seed=0
     )
