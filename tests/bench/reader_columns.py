@@ -14,10 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import reader_rows
 import torch
 from reader_clock import Way
 from reader_files import BATCH, FRAMES, clips_of, random_crop
-from reader_rows import crop_rows
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
@@ -135,10 +135,12 @@ def read_parquet(folder: Path, workers: int) -> Iterable:
         address="local", include_dashboard=False, logging_level=logging.ERROR,
         log_to_driver=False, object_store_memory=STORE_BYTES,
     )  # fmt: skip
+    # Ray's processes need not find the module, however this one was started.
+    import_module("ray.cloudpickle").register_pickle_by_value(reader_rows)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     data.DataContext.get_current().enable_progress_bars = False
     names = [list(map(str, (folder / str(copy)).iterdir())) for copy in range(COPIES)]
     paths = [path for copy in names for path in random.sample(copy, len(copy))]
     clips = data.read_parquet(paths)
-    crops = clips.map_batches(crop_rows, batch_format="pyarrow", fn_args=(FRAMES, MELS))
+    crops = clips.map_batches(reader_rows.crop_rows, batch_format="pyarrow", fn_args=(FRAMES, MELS))
     return RayCrops(crops)
