@@ -20,6 +20,9 @@ READ_S = 0.5
 """Length of one measurement, s; it ends with the batch in progress."""
 LEAST_GAIN = 1.05
 """Rates that differ by less are the same."""
+EPOCH_SHARE = 8
+"""Part of an epoch that one measurement reads at most: what it leaves in memory would make the next
+depths look faster."""
 MOST_BYTES = 512 * 10**6
 """Largest memory for batches that `tune` chooses, bytes; it may be pinned."""
 PROBES = 32
@@ -90,11 +93,18 @@ def tune(
 def _find_depth(
     reader: CropReader, step: int, depths: Iterator[int], enough_s: float, slowest: Slowest
 ) -> tuple[ReadSpeed, int]:
-    """Return the least depth that is as fast as any, and the first step that was not touched."""
+    """Return the least depth that is as fast as any, and the first step that was not touched.
+
+    Depths are tried within one epoch: of a small set, later ones would find much in memory.
+    """
     tried: list[tuple[int, float, bool]] = []
+    epoch, limit = len(reader.shard_set) // reader.batch, False
+    last, most = step + epoch, max(1, epoch // EPOCH_SHARE)
     for depth in depths:
+        if tried and step + depth + most > last:
+            break
         reader.ahead = depth
-        seconds, missed, n = slowest(list(time_batches(reader, step)))
+        seconds, missed, n = slowest(list(time_batches(reader, step, most)))
         step += int(n) + depth  # so many more were asked for
         tried.append((depth, seconds, missed < 0.5))
         best = min(seconds for _, seconds, _ in tried)
@@ -103,12 +113,14 @@ def _find_depth(
         if limit or missed < 0.5 or seconds <= enough_s:
             break
     good = (each for each in tried if each[1] <= best * LEAST_GAIN)
-    ahead, seconds, cached = next(good) if limit else tried[-1]
+    ahead, seconds, cached = tried[-1] if seconds <= enough_s else next(good)
     return ReadSpeed(seconds, cached, limit, ahead, reader.unit), step
 
 
-def time_batches(reader: CropReader, first_step: int) -> tuple[float, float, int]:
-    """Read for READ_S; return seconds per batch, the share not in memory, and how many were read.
+def time_batches(
+    reader: CropReader, first_step: int, most: float = math.inf
+) -> tuple[float, float, int]:
+    """Read `most` batches, or for READ_S; return seconds for each, the share not in memory, and n.
 
     The first batch is not timed: before it, all that is read ahead must be asked for.
     """
@@ -117,7 +129,7 @@ def time_batches(reader: CropReader, first_step: int) -> tuple[float, float, int
         missed, begin = 0, time.perf_counter()
         for n in count(1):
             missed += not next(batches).cached
-            if (elapsed := time.perf_counter() - begin) > READ_S:
+            if (elapsed := time.perf_counter() - begin) > READ_S or n >= most:
                 return elapsed / n, missed / n, n + 1
     raise AssertionError("the batches are endless")
 

@@ -1,9 +1,10 @@
 """Our reader and the bare loops beside it, and what only our reader is asked: stalls, depths."""
 
+import math
 import os
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import cycle
@@ -12,7 +13,7 @@ from queue import Empty, Queue
 
 import numpy as np
 import torch
-from reader_clock import Way, cool, started
+from reader_clock import Way, cool, started, timed
 from reader_files import BATCH, FRAMES
 from reader_tars import keep_shards
 from slow_storage import slow_storage
@@ -62,14 +63,17 @@ def our_ways(ahead: int) -> list[Way]:
         ahead: batches that `CropReader` reads ahead.
     """
     reader = partial(crop_reader, ahead)
+    a_pass = partial(crop_reader, ahead, endless=False)
     of_log_mel = {"form": "shards", "write": keep_shards, "workers": (0,)}
     of_waves = {"form": "waves", "write": write_waves, "workers": (0,)}
     ways = []
     for kind, suffix in ((of_log_mel, ""), (of_waves, WAVES)):
         for n in THREADS:
-            loop = partial(BareLoops, n) if n > 1 else bare_loop
-            ways.append(Way(name=bare_name(n) + suffix, batches=loop, busy=True, **kind))
-        ways.append(Way(name=OURS + suffix, batches=reader, busy=True, **kind))
+            loops = partial(bare_loops, n)
+            once = partial(bare_loops, n, endless=False)
+            name = bare_name(n) + suffix
+            ways.append(Way(name=name, batches=loops, one_pass=once, busy=True, **kind))
+        ways.append(Way(name=OURS + suffix, batches=reader, one_pass=a_pass, busy=True, **kind))
     return [*ways, Way(name=OURS_VIEWS, batches=partial(two_views, ahead), **of_log_mel)]
 
 
@@ -83,12 +87,13 @@ def crop_length(shard_set: ShardSet) -> int:
     return samples_of(FRAMES, FrontEnd()) if shard_set.form.kind == "wave" else FRAMES
 
 
-def crop_reader(ahead: int, folder: Path, workers: int) -> Generator[Tensor]:
-    """Yield the endless batches of our reader."""
+def crop_reader(ahead: int, folder: Path, workers: int, endless: bool = True) -> Generator[Tensor]:
+    """Yield the batches of our reader, of one epoch or endlessly."""
     shard_set = open_shards(folder)
+    n_steps = None if endless else len(shard_set) // BATCH
     with CropReader(shard_set, frames=crop_length(shard_set), batch=BATCH, ahead=ahead) as reader:
         yield READY
-        for batch in reader.batches():
+        for batch in reader.batches(0, n_steps):
             yield batch.crops
 
 
@@ -129,51 +134,51 @@ class Plan:
         return batch, [flat[i * self.size :][: self.size] for i in range(BATCH)]
 
 
-def bare_loop(folder: Path, workers: int) -> Generator[Tensor]:
-    """Yield the reader's crops from a plain loop with one batch buffer, endlessly."""
+def bare_loops(threads: int, folder: Path, workers: int, endless: bool = True) -> Generator[Tensor]:
+    """Yield the reader's crops from plain loops, each with one batch buffer.
+
+    With one thread that is the caller's. A batch of several threads is yielded when one of them
+    has read it.
+    """
     plan = Plan(folder)
-    batch, rows = plan.buffer()
+    steps = PLAN_STEPS if endless else len(plan.shard_set) // BATCH
+
+    def loop(first: int) -> Iterator[Tensor]:
+        batch, rows = plan.buffer()
+        mine = range(first, steps, threads)
+        for step in cycle(mine) if endless else mine:
+            files, offsets = plan.files[step], plan.offsets[step]
+            for file, row, offset in zip(files, rows, offsets, strict=True):
+                os.preadv(file, (row,), offset)
+            yield batch
+
+    loops = [loop(i) for i in range(threads)]
     yield READY
-    for files, offsets in cycle(list(zip(plan.files, plan.offsets, strict=True))):
-        for file, row, offset in zip(files, rows, offsets, strict=True):
-            os.preadv(file, (row,), offset)
-        yield batch
+    yield from loops[0] if threads == 1 else at_once(loops)
 
 
-class BareLoops:
-    """Passes over the clips by some threads, each a plain loop with a batch buffer of its own."""
+def at_once(loops: Sequence[Iterator[Tensor]]) -> Generator[Tensor]:
+    """Run each loop in a thread of its own; yield a batch when there is one."""
+    stop, done = threading.Event(), Queue[Tensor | None](maxsize=1)
 
-    def __init__(self, threads: int, folder: Path, workers: int) -> None:
-        self.threads, self.plan = threads, Plan(folder)
-        self.steps = len(self.plan.shard_set) // BATCH
-        self.buffers = [self.plan.buffer() for _ in range(threads)]
+    def run(loop: Iterator[Tensor]) -> None:
+        for batch in loop:
+            if stop.is_set():
+                return
+            done.put(batch)
+        done.put(None)
 
-    def __iter__(self) -> Generator[Tensor]:
-        """Yield a batch when one of the threads has read it."""
-        yield READY
-        stop, done = threading.Event(), Queue[Tensor](maxsize=1)
-
-        def loop(first: int) -> None:
-            batch, rows = self.buffers[first]
-            for step in range(first, self.steps, self.threads):
-                files, offsets = self.plan.files[step], self.plan.offsets[step]
-                for file, row, offset in zip(files, rows, offsets, strict=True):
-                    os.preadv(file, (row,), offset)
-                if stop.is_set():
-                    return
-                done.put(batch)
-
-        running = [threading.Thread(target=loop, args=(i,)) for i in range(self.threads)]
-        try:
-            for thread in running:
-                thread.start()
-            for _ in range(self.steps):
-                yield done.get()
-        finally:
-            stop.set()
-            while any(thread.is_alive() for thread in running):
-                with suppress(Empty):
-                    done.get(timeout=0.01)
+    running = [threading.Thread(target=run, args=(loop,)) for loop in loops]
+    try:
+        for thread in running:
+            thread.start()
+        for _ in running:
+            yield from iter(done.get, None)
+    finally:
+        stop.set()
+        while any(thread.is_alive() for thread in running):
+            with suppress(Empty):
+                done.get(timeout=0.01)
 
 
 def tuned_ahead(folder: Path) -> int:
@@ -188,9 +193,10 @@ def stall(folder: Path, ahead: int, per_s: float, seconds: float) -> float:
     """Read cold files for a network that takes `per_s` crops/s; return the share that it waits."""
     interval_s, waited, steps = BATCH / per_s, 0.0, 0
     of_pass = len(open_shards(folder)) // BATCH - 1
+    a_pass = partial(crop_reader, ahead, folder, 0, endless=False)
     while waited + steps * interval_s < seconds:
         cool(folder)
-        batches = started(crop_reader(ahead, folder, 0), 2)  # READY, and a first batch
+        batches = started(a_pass(), 2)  # READY, and a first batch
         for _ in range(of_pass):
             compute(interval_s)
             begin = time.perf_counter()
@@ -212,13 +218,9 @@ def compute(seconds: float) -> None:
 def rate_of_latency(folder: Path, ahead: int) -> float:
     """Return crops/s from storage whose every request takes LATENCY_S."""
     with slow_storage(LATENCY_S, CHANNELS):
-        batches = started(crop_reader(ahead, folder, 0), 1)
-        begin, steps = time.perf_counter(), len(open_shards(folder)) // BATCH
-        for _ in range(steps):
-            next(batches)
-        elapsed = time.perf_counter() - begin
-        batches.close()
-    return steps * BATCH / elapsed
+        batches = started(crop_reader(ahead, folder, 0, endless=False), 1)
+        crops, elapsed = timed(batches, math.inf, math.inf)
+    return crops / elapsed
 
 
 def depth_of_latency(folder: Path) -> int:

@@ -43,8 +43,10 @@ from reader_ours import (
     DEPTHS,
     OURS,
     OURS_VIEWS,
+    PLAN_STEPS,
+    THREADS,
     WAVES,
-    bare_loop,
+    bare_loops,
     bare_name,
     our_ways,
     stall,
@@ -149,29 +151,38 @@ def test_a_clip_by_columns_is_not_taken_for_one_by_rows() -> None:
         view_npy(file.getvalue())
 
 
-def test_the_bare_loop_reads_what_the_reader_reads(shard_set: ShardSet) -> None:
-    ours = islice(of_ours(OURS).batches(shard_set.folder, 0), 12)
-    for bare, batch in zip(bare_loop(shard_set.folder, 0), ours, strict=False):
-        torch.testing.assert_close(bare, batch, rtol=0, atol=0)
+@pytest.mark.parametrize("endless", [True, False])
+def test_the_bare_loop_reads_what_the_reader_reads(shard_set: ShardSet, endless: bool) -> None:
+    way = of_ours(OURS)
+    ours = (way.batches if endless else way.one_pass)(shard_set.folder, 0)
+    bare = bare_loops(1, shard_set.folder, 0, endless=endless)
+    some = 12 if endless else None
+    for batch, expected in zip(islice(bare, some), islice(ours, some), strict=True):
+        torch.testing.assert_close(batch, expected, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("threads", [4, 16])
-def test_bare_loops_read_every_batch_of_a_pass_once(shard_set: ShardSet, threads: int) -> None:
-    before, loops = (
-        threading.active_count(),
-        of_ours(bare_name(threads)).batches(shard_set.folder, 0),
-    )
-    for _ in range(2):
-        ready, *batches = [batch.clone() for batch in loops]
-        assert len(ready) == 0
-        clips, _ = read(batch.numpy() for batch in batches)
-        assert sorted(clips) == sorted(set(clips))
-        assert len(clips) == N_CLIPS // 128 * 128
-    started(loops, 2).close()  # type: ignore[attr-defined]
+@pytest.mark.parametrize("name", [*map(bare_name, THREADS), OURS])
+def test_a_pass_reads_every_batch_once(shard_set: ShardSet, name: str) -> None:
+    before, a_pass = threading.active_count(), of_ours(name).one_pass
+    ready, *batches = [batch.clone() for batch in a_pass(shard_set.folder, 0)]
+    assert len(ready) == 0
+    clips, _ = read(batch.numpy() for batch in batches)
+    assert len(set(clips)) == len(clips) == N_CLIPS // 128 * 128
+    started(a_pass(shard_set.folder, 0), 2).close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
 
 
-def test_the_reader_reads_every_clip_once_a_pass(shard_set: ShardSet) -> None:
+@pytest.mark.parametrize("threads", THREADS)
+def test_bare_loops_go_on_endlessly(shard_set: ShardSet, threads: int) -> None:
+    before = threading.active_count()
+    loops = of_ours(bare_name(threads)).batches(shard_set.folder, 0)
+    for batch in islice(loops, 1, 2 * PLAN_STEPS // 16, 16):
+        read([batch[:1].numpy()])
+    loops.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+def test_the_reader_reads_every_clip_once_an_epoch(shard_set: ShardSet) -> None:
     batches = islice(of_ours(OURS).batches(shard_set.folder, 0), 1, 5)
     clips, _ = read(batch.numpy() for batch in batches)
     assert sorted(clips[:N_CLIPS]) == list(range(N_CLIPS))
@@ -278,11 +289,11 @@ def test_a_cold_timing_reads_no_clip_twice_in_a_pass(shard_set: ShardSet) -> Non
 
     def counted(folder: Path, workers: int) -> Iterable[torch.Tensor]:
         taken.append([])
-        for batch in of_ours(OURS).batches(folder, workers):
+        for batch in bare_loops(1, folder, workers):
             taken[-1].append(len(batch))
             yield batch
 
-    way = Way(name="ours", batches=counted, write=keep_shards, form="shards")
+    way = Way(name="endless", batches=counted, write=keep_shards, form="shards")
     assert time_cold(way, shard_set.folder, 0, 0.3, N_CLIPS) > 0
     assert len(taken) > 1  # passes, until the time was over
     assert all(0 < sum(lengths) <= N_CLIPS for lengths in taken)

@@ -75,6 +75,16 @@ def test_memory_bounds_the_depth(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (found.ahead, found.limit) == (8, False)
 
 
+def test_depths_are_tried_within_one_epoch(tmp_path: Path) -> None:
+    # More would find in memory what was read before, and be called faster for it.
+    few = noise_set(tmp_path / "set", small_form("wave"), [[400] * 100] * 4)
+    with slow_storage(SLOW_S, depth=1000) as storage, reading(few) as reader:
+        found = tune.tune(reader, 0, enough_s=0, unit=False)
+        assert found.ahead in (8, 16)
+        assert not found.limit
+        assert storage.requests <= len(reader.shard_set) + 2 * tune.PROBES
+
+
 def test_crops_that_no_advice_brings_are_found_out(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
