@@ -90,13 +90,13 @@ class Bench:
     def measure(self, ways: list[Way], root: Path, found: Found) -> None:
         """Time every way in turn, round after round."""
         for number in range(self.rounds):
-            if self.cold:
-                cool(root / "shards")
-                found.disk.append(heat(root / "shards"))
             for way in tqdm(ways, f"round {number + 1} of {self.rounds}", unit="way"):
                 for workers in way.workers:
                     for state, rate in self.time(way, root / way.form, workers).items():
                         found.rates.setdefault((way.name, workers, state), []).append(rate)
+            if self.cold:
+                cool(root / "shards")
+                found.disk.append(heat(root / "shards"))
             if self.cold and found.median(OURS, "cold"):
                 self.measure_ours(root / "shards", found)
 
