@@ -30,5 +30,4 @@ def draw(found: Found, out: Path) -> None:
     for label, name in zip(axes.get_yticklabels(), names, strict=True):
         label.set_fontweight("bold" if name.startswith("CropReader") else "normal")
     axes.legend(loc="lower right")
-    out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None, dpi=120)

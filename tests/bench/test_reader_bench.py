@@ -414,8 +414,8 @@ def test_a_ratio_to_what_was_not_measured_is_not_made_up() -> None:
 def test_the_figure_has_a_bar_for_every_way(tmp_path: Path) -> None:
     found = found_of(**ALL)
     found.ways += our_ways(4)
-    draw(found, tmp_path / "new" / "bench.svg")
-    text = (tmp_path / "new" / "bench.svg").read_text()
+    draw(found, tmp_path / "bench.svg")
+    text = (tmp_path / "bench.svg").read_text()
     assert all(f"<!-- {name} -->" in text for name in ("S", "F", OURS, BARE))
     assert bare_name(64) not in text  # was not measured
 
@@ -435,8 +435,8 @@ def test_a_library_that_is_not_installed_has_a_row(capsys: pytest.CaptureFixture
 def test_one_run_times_warm_and_cold_files_and_writes_all_of_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "bench.json"
-    Bench(quick=True, only=(OURS + WAVES,), folder=tmp_path, json=out).run()
+    out, figure = tmp_path / "new" / "bench.json", tmp_path / "drawn" / "bench.svg"
+    Bench(quick=True, only=(OURS + WAVES,), folder=tmp_path, json=out, figure=figure).run()
     text, found = capsys.readouterr().out, json.loads(out.read_text())
     states = {(row["way"], row["files"]) for row in found["crops_per_s"]}
     assert {state for way, state in states if way == OURS + WAVES} == set(get_args(Heat))
@@ -445,7 +445,8 @@ def test_one_run_times_warm_and_cold_files_and_writes_all_of_it(
     assert found["machine"]["torch"] == torch.__version__
     assert f"warm: {OURS + WAVES} / {BARE + WAVES}: not measured" in text
     assert found["memory_mb"] > 100
-    assert files_of(tmp_path) == [out]
+    assert files_of(tmp_path) == [figure, out]
+    assert OURS + WAVES in figure.read_text()
 
 
 @pytest.mark.slow
