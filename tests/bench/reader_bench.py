@@ -110,7 +110,7 @@ class Bench:
         which the next way would read by up to a third more slowly.
         """
         rates: dict[Heat, float] = {}
-        for busy in (False, True)[: 1 + way.busy]:
+        for busy in (False, True) if way.busy else (False,):
             job = (way, folder, workers, self.seconds, self.clips, busy)
             if self.cold:
                 cool(folder)

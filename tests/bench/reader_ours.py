@@ -143,8 +143,7 @@ def bare_loops(threads: int, folder: Path, workers: int, endless: bool = True) -
     plan = Plan(folder)
     steps = PLAN_STEPS if endless else len(plan.shard_set) // BATCH
 
-    def loop(first: int) -> Iterator[Tensor]:
-        batch, rows = plan.buffer()
+    def loop(first: int, batch: Tensor, rows: list[memoryview]) -> Iterator[Tensor]:
         mine = range(first, steps, threads)
         for step in cycle(mine) if endless else mine:
             files, offsets = plan.files[step], plan.offsets[step]
@@ -152,7 +151,7 @@ def bare_loops(threads: int, folder: Path, workers: int, endless: bool = True) -
                 os.preadv(file, (row,), offset)
             yield batch
 
-    loops = [loop(i) for i in range(threads)]
+    loops = [loop(i, *plan.buffer()) for i in range(threads)]
     yield READY
     yield from loops[0] if threads == 1 else at_once(loops)
 
