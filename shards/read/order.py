@@ -27,6 +27,7 @@ class Crops(NamedTuple):
     starts: np.ndarray
     """First frame of each crop in its clip."""
     lengths: np.ndarray
+    """Frames of each crop that its clip has; a shorter clip has fewer than the crop."""
     shards: np.ndarray
     offsets: np.ndarray
     """First byte of each crop in its tar."""
@@ -59,7 +60,8 @@ class Order:
         epochs, clips = self.clips(positions)
         starts = self.starts(epochs, clips)
         offsets = self.shard_set.offsets[clips] + starts * self.shard_set.form.frame_bytes
-        lengths, shards = self.shard_set.n_frames[clips], self.shard_set.shard_of(clips)
+        lengths = np.minimum(self.shard_set.n_frames[clips], self.frames)
+        shards = self.shard_set.shard_of(clips)
         return Crops(clips, epochs, starts, lengths, shards, offsets)
 
     def clips(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,8 +106,8 @@ class Order:
         shuffled = np.arange(len(self.shard_set), dtype=np.uint64)
         shuffled += self._key("clip", epoch)
         shuffled = hash64(shuffled)
-        if self.n_blocks == 1:
-            return np.argsort(shuffled, kind="stable").astype(np.int32)
+        if self.n_blocks == 1:  # no two hashes are equal, so every kind of sort gives the same
+            return np.argsort(shuffled).astype(np.int32)
         block = np.repeat(self.blocks(epoch), np.diff(self.shard_set.first))
         return np.lexsort((shuffled, block)).astype(np.int32)
 

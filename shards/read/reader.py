@@ -6,10 +6,9 @@ import weakref
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -33,17 +32,16 @@ LEAST_AHEAD = 4
 Tars = LocalTars | CachedTars | WholeShards
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """One batch; its memory is reused once `hold` further batches have been requested."""
 
     crops: Tensor
     """float16 [N, frames, n_mels] (logmel) or int16 [N, frames] (wave); pinned if asked for."""
-    clips: Tensor
+    clips: np.ndarray
     """Number of each clip in the set, int64 [N]."""
-    epochs: Tensor
+    epochs: np.ndarray
     """Epoch of each crop, int64 [N]."""
-    starts: Tensor
+    starts: np.ndarray
     """First frame of each crop in its clip, int64 [N]."""
     cached: bool
     """Whether all crops lay in the page cache when their turn came, as far as the system tells."""
@@ -177,8 +175,8 @@ class CropReader:
 
         with closing(ahead(plan, count(first_step, PLAN_STEPS), 1, 2)) as plans:
             for _, planned in plans:
-                crops = planned.result()
-                yield from (crops.part(slice(i, i + n)) for i in range(0, PLAN_STEPS * n, n))
+                by_step = (values.reshape(PLAN_STEPS, n) for values in planned.result())
+                yield from map(Crops._make, zip(*by_step, strict=True))
 
     def close(self) -> None:
         """Close the tars; a later request for a batch raises ValueError."""
@@ -211,7 +209,7 @@ class _Buffer:
     def begin(self, crops: Crops, files: list[int] | None) -> None:
         """Read the batch if it is cached, else announce it; no `files`: not all are open."""
         self.crops, self.announced, self.cached = crops, files is not None, False
-        self.sizes = np.minimum(crops.lengths, self.frames) * self.frame_bytes
+        self.sizes = crops.lengths * self.frame_bytes
         self.rows, wanted = self._whole_rows, self.sizes.sum()
         if wanted < len(self.rows) * self.size:  # some clips are short
             self.rows = [[row[:end]] for (row,), end in zip(self.rows, self.sizes, strict=True)]
@@ -233,8 +231,7 @@ class _Buffer:
                 announce(files, offsets, self.size)
             if sum(map(os.preadv, files, rows, offsets)) != self.sizes[part].sum():
                 self._explain(crops.part(part), files, rows)
-        clips, epochs, starts = map(torch.from_numpy, (crops.clips, crops.epochs, crops.starts))
-        self.batch = Batch(self.tensor, clips, epochs, starts, self.cached)
+        self.batch = Batch(self.tensor, crops.clips, crops.epochs, crops.starts, self.cached)
         return self
 
     def _explain(self, crops: Crops, files: list[int], rows: list[list[memoryview]]) -> None:

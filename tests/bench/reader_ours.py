@@ -107,7 +107,7 @@ def two_views(ahead: int, folder: Path, workers: int) -> Generator[Tensor]:
     with CropReader(shard_set, frames=FRAMES, batch=BATCH, ahead=ahead) as reader:
         yield READY
         for batch in reader.batches():
-            keys = sample_keys(0, batch.epochs.numpy(), batch.clips.numpy())
+            keys = sample_keys(0, batch.epochs, batch.clips)
             yield torch.stack(views(batch.crops, torch.from_numpy(keys)), dim=1)
 
 

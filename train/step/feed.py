@@ -46,7 +46,7 @@ def feed(
 
 
 def _keys(batch: Batch, seed: int) -> Tensor:
-    return torch.from_numpy(sample_keys(seed, batch.epochs.numpy(), batch.clips.numpy()))
+    return torch.from_numpy(sample_keys(seed, batch.epochs, batch.clips))
 
 
 def _copied(

@@ -126,7 +126,7 @@ def logmel_statistics(config: TrainConfig, shard_set: ShardSet) -> tuple[float, 
         block_shards=config.block_shards, cache=config.cache, run=str(config.run.absolute()),
     ) as reader:  # fmt: skip
         for batch in reader.batches(0, -(-min(SAMPLE, len(shard_set)) // reader.batch)):
-            frames = shard_set.n_frames[batch.clips.numpy()] // config.front_end.hop + 1
+            frames = shard_set.n_frames[batch.clips] // config.front_end.hop + 1
             there = torch.arange(config.crop_frames) < torch.from_numpy(frames)[:, None]
             found = found.merge(Statistics.of(log_mel(batch.crops)[there].numpy()))
     return found.mean, found.std

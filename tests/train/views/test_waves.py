@@ -47,7 +47,7 @@ def test_a_crop_of_samples_gives_the_frames_of_a_crop_of_log_mel(
 ) -> None:
     trainer = Trainer(replace(wave_config, views=()), wave_set)
     batch = next(trainer.reader.batches(0, 1))
-    view, _ = trainer.views(batch.crops, torch.stack([batch.clips, batch.clips]))
+    view, _ = trainer.views(batch.crops, torch.from_numpy(np.stack([batch.clips, batch.clips])))
     assert view.shape == (8, 32, 64)
     mean, std = trainer.statistics
     for i, (clip, start) in enumerate(zip(batch.clips, batch.starts, strict=True)):
