@@ -24,8 +24,9 @@ from .remote.folder import CacheOptions
 from .remote.prefetch import CachedTars
 from .whole import WholeShards
 
-PLAN_STEPS = 64
-"""Steps planned at once, which costs little more than one; a thread plans the next."""
+PLAN_STEPS = 256
+"""Steps planned at once. A thread plans the next, and asks for Python's lock as often for many as for
+few: plans of 64 steps took a tenth of the speed of warm reads."""
 Unit = Literal["crops", "shards"]
 LEAST_AHEAD = 4
 """Batches to read ahead where nothing was measured: enough for a disk in the machine."""
