@@ -4,7 +4,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from itertools import count, islice
 from pathlib import Path
@@ -116,7 +116,7 @@ class CropReader:
         self._end()
         self._stop.clear()
         lag = (self.ahead + 1) // 2
-        n, n_buffers = len(self.rows), self.ahead + self.hold
+        n, n_buffers = len(self.rows), self.ahead - lag + self.hold
         free = [_Buffer(n, self.order, self.pin) for _ in range(n_buffers)]
         held: deque[_Buffer] = deque()
         read = self._read(first_step, n_steps, lag, free)
@@ -146,18 +146,25 @@ class CropReader:
 
         A batch in the page cache is read at once. Otherwise the kernel is asked to prefetch it, and
         it is read `lag` batches later, when most of it has arrived: one thread gets the disk's full
-        speed. The buffer that was freed last is the next one, as it may be in the CPU's cache.
+        speed. The buffer that was freed last is the next one, as it may be in the CPU's cache; a
+        batch takes none before its turn.
         """
-        begun: deque[_Buffer] = deque()
+        begun: deque[_Begun] = deque()
         with closing(self._planned(first_step)) as planned, self._in_units() as tars:
             for crops in islice(planned, n_steps):
-                buffer = free.pop()
-                buffer.begin(crops, tars.opened(crops))
-                begun.append(buffer)
+                files, buffer = tars.opened(crops), free.pop()
+                cached = files is not None and buffer.read_cached(crops, files)
+                if cached and not begun:
+                    yield buffer.of(crops, cached)
+                    continue
+                free.append(buffer)
+                if files is not None and not cached:
+                    announce(files, crops.offsets.tolist(), self.crop_bytes)
+                begun.append(_Begun(crops, files is not None, cached))
                 while begun and (begun[0].cached or len(begun) > lag):
-                    yield begun.popleft().finish(tars)
-            for buffer in begun:
-                yield buffer.finish(tars)
+                    yield free.pop().read(begun.popleft(), tars)
+            for each in begun:
+                yield free.pop().read(each, tars)
 
     @contextmanager
     def _in_units(self) -> Iterator[Tars]:
@@ -191,11 +198,20 @@ class CropReader:
         self.close()
 
 
+class _Begun(NamedTuple):
+    """A batch that waits for its turn."""
+
+    crops: Crops
+    announced: bool
+    """False: not all tars were open, or in memory."""
+    cached: bool
+
+
 class _Buffer:
-    """Memory for a batch of `n` crops, and the state of its reading."""
+    """Memory for a batch of `n` crops."""
 
     def __init__(self, n: int, order: Order, pin: bool) -> None:
-        self.shard_set, self.frames, form = order.shard_set, order.frames, order.shard_set.form
+        self.shard_set, form = order.shard_set, order.shard_set.form
         self.frame_bytes = form.frame_bytes
         self.size = size = order.frames * self.frame_bytes
         self.tensor = torch.zeros(
@@ -207,33 +223,36 @@ class _Buffer:
         # For every crop the list of one memoryview that `preadv` wants.
         self._whole_rows = [[flat[i * size : (i + 1) * size]] for i in range(n)]
 
-    def begin(self, crops: Crops, files: list[int] | None) -> None:
-        """Read the batch if it is cached, else announce it; no `files`: not all are open."""
-        self.crops, self.announced, self.cached = crops, files is not None, False
-        self.sizes = crops.lengths * self.frame_bytes
-        self.rows, wanted = self._whole_rows, self.sizes.sum()
-        if wanted < len(self.rows) * self.size:  # some clips are short
-            self.rows = [[row[:end]] for (row,), end in zip(self.rows, self.sizes, strict=True)]
-            for (row,), end in zip(self._whole_rows, self.sizes, strict=True):
-                row[end:] = bytes(self.size - end)
-        if files is not None:
-            offsets = crops.offsets.tolist()
-            self.cached = read_cached(files, self.rows, offsets) == wanted
-            if not self.cached:
-                announce(files, offsets, self.size)
+    def read_cached(self, crops: Crops, files: list[int]) -> bool:
+        """Read the crops if all of them are in the page cache; tell whether they were."""
+        self._fit(crops)
+        return read_cached(files, self.rows, crops.offsets.tolist()) == self.wanted
 
-    def finish(self, tars: Tars) -> Self:
-        """Read what is missing; `batch` is valid from now on."""
-        crops = self.crops
-        missing: Iterable[tuple[slice, list[int]]] = () if self.cached else tars.borrow(crops)
-        for part, files in missing:
+    def read(self, begun: _Begun, tars: Tars) -> Self:
+        """Read the crops, wherever they are."""
+        crops = begun.crops
+        self._fit(crops)
+        for part, files in tars.borrow(crops):
             rows, offsets = self.rows[part], crops.offsets[part].tolist()
-            if not self.announced:
+            if not begun.announced:
                 announce(files, offsets, self.size)
             if sum(map(os.preadv, files, rows, offsets)) != self.sizes[part].sum():
                 self._explain(crops.part(part), files, rows)
-        self.batch = Batch(self.tensor, crops.clips, crops.epochs, crops.starts, self.cached)
+        return self.of(crops, begun.cached)
+
+    def of(self, crops: Crops, cached: bool) -> Self:
+        """Say in `batch` what was read."""
+        self.batch = Batch(self.tensor, crops.clips, crops.epochs, crops.starts, cached)
         return self
+
+    def _fit(self, crops: Crops) -> None:
+        """Choose the memory of each crop; what lies behind a short clip becomes zero."""
+        self.sizes = crops.lengths * self.frame_bytes
+        self.rows, self.wanted = self._whole_rows, self.sizes.sum()
+        if self.wanted < len(self.rows) * self.size:
+            self.rows = [[row[:end]] for (row,), end in zip(self.rows, self.sizes, strict=True)]
+            for (row,), end in zip(self._whole_rows, self.sizes, strict=True):
+                row[end:] = bytes(self.size - end)
 
     def _explain(self, crops: Crops, files: list[int], rows: list[list[memoryview]]) -> None:
         """Raise UserError for the clip that cannot be read whole."""

@@ -24,7 +24,7 @@ EPOCH_SHARE = 8
 """Part of an epoch that one measurement reads at most: what it leaves in memory would make the next
 depths look faster."""
 MOST_BYTES = 512 * 10**6
-"""Largest memory for batches that `tune` chooses, bytes; it may be pinned."""
+"""Most bytes ahead that `tune` chooses; half of them have buffers, which may be pinned."""
 PROBES = 32
 QUICK_S = 30e-6
 """A crop that is read in this time was in memory: no disk is that quick."""

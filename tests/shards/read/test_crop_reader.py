@@ -113,9 +113,9 @@ def test_memory_is_pinned_only_if_asked_for_as_that_starts_cuda(
 
     monkeypatch.setattr(torch, "zeros", noting)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with CropReader(folders["wave"], frames=4, batch=3, ahead=1, hold=1, pin=pin) as reader:
+    with CropReader(folders["wave"], frames=4, batch=3, ahead=4, hold=1, pin=pin) as reader:
         next(reader.batches())
-    assert pinned == [pin, pin]
+    assert pinned == [pin] * 3  # half of what is read ahead is only announced
 
 
 def test_every_clip_comes_once_an_epoch_whatever_the_batch(folders: dict[str, Path]) -> None:
