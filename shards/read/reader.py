@@ -25,8 +25,8 @@ from .remote.prefetch import CachedTars
 from .whole import WholeShards
 
 PLAN_STEPS = 256
-"""Steps planned at once. A thread plans the next, and asks for Python's lock as often for many as for
-few: plans of 64 steps took a tenth of the speed of warm reads."""
+"""Steps planned at once. A thread plans the next, and asks for Python's lock as often for many as
+for few: plans of 64 steps took a tenth of the speed of warm reads."""
 Unit = Literal["crops", "shards"]
 LEAST_AHEAD = 4
 """Batches to read ahead where nothing was measured: enough for a disk in the machine."""
