@@ -60,7 +60,7 @@ class Order:
         epochs, clips = self.clips(positions)
         starts = self.starts(epochs, clips)
         offsets = self.shard_set.offsets[clips] + starts * self.shard_set.form.frame_bytes
-        lengths = np.minimum(self.shard_set.n_frames[clips], self.frames)
+        lengths = np.minimum(self.shard_set.n_frames[clips], self.frames, dtype=np.int64)
         shards = self.shard_set.shard_of(clips)
         return Crops(clips, epochs, starts, lengths, shards, offsets)
 
@@ -68,9 +68,8 @@ class Order:
         """Return the epoch and the clip at each global position, int64 [N] both."""
         epochs, inside = np.divmod(positions, len(self.shard_set))
         clips = np.empty_like(positions)
-        for epoch in np.unique(epochs):
-            chosen = epochs == epoch
-            clips[chosen] = self._permutation(int(epoch))[inside[chosen]]
+        for epoch, rows in runs(epochs):
+            clips[rows] = self._permutation(epoch)[inside[rows]]
         return epochs, clips
 
     def starts(self, epochs: np.ndarray, clips: np.ndarray) -> np.ndarray:
@@ -78,20 +77,17 @@ class Order:
         spare = np.maximum(self.shard_set.n_frames[clips].astype(np.uint64), self.frames)
         spare -= np.uint64(self.frames - 1)
         keys = np.empty(len(clips), np.uint64)
-        for epoch in np.unique(epochs):
-            keys[epochs == epoch] = self._key("crop", int(epoch))
+        for epoch, rows in runs(epochs):
+            keys[rows] = self._key("crop", epoch)
         draws = hash64(keys + clips.astype(np.uint64)) >> np.uint64(32)
         return (draws * spare >> np.uint64(32)).astype(np.int64)
 
     def by_block(self, crops: Crops) -> Iterator[tuple[int, slice]]:
         """Yield runs of crops that are read in one block, with its number over all epochs."""
         blocks = crops.epochs * self.n_blocks
-        for epoch in np.unique(crops.epochs).tolist():
-            chosen = crops.epochs == epoch
-            blocks[chosen] += self.blocks(epoch)[crops.shards[chosen]]
-        edges = [0, *(np.flatnonzero(np.diff(blocks)) + 1).tolist(), len(blocks)]
-        for begin, end in pairwise(edges):
-            yield int(blocks[begin]), slice(begin, end)
+        for epoch, rows in runs(crops.epochs):
+            blocks[rows] += self.blocks(epoch)[crops.shards[rows]]
+        yield from runs(blocks)
 
     def _blocks(self, epoch: int) -> np.ndarray:
         """Return the block of each shard in an epoch, counted from 0: int64 [shards]."""
@@ -153,6 +149,13 @@ def require_room(order: Order, max_bytes: int) -> bool:
         f"a cache of {max_bytes} bytes is too small for {order.shard_set.folder}, whose order "
         f"mixes {which}: give it at least max_bytes={needed}{other}"
     )
+
+
+def runs(values: np.ndarray) -> Iterator[tuple[int, slice]]:
+    """Yield the value of each run of equal ones, and where it lies."""
+    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    for begin, end in pairwise(edges if len(values) else ()):
+        yield int(values[begin]), slice(begin, end)
 
 
 def hash64(values: np.ndarray) -> np.ndarray:

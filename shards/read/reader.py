@@ -6,6 +6,7 @@ import weakref
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
@@ -33,7 +34,8 @@ LEAST_AHEAD = 4
 Tars = LocalTars | CachedTars | WholeShards
 
 
-class Batch(NamedTuple):
+@dataclass(slots=True)
+class Batch:
     """One batch; its memory is reused once `hold` further batches have been requested."""
 
     crops: Tensor
@@ -122,16 +124,21 @@ class CropReader:
         read = self._read(first_step, n_steps, lag, free)
         stream = self._stream = Background(read, self.ahead - lag + 1, "crops")
         try:
-            while not (self._stop.is_set() or stream is not self._stream):
+            while not self._left(stream):
                 if len(held) == self.hold:
                     free.append(held.popleft())
                 if (buffer := next(stream, None)) is None:
-                    return
+                    break
                 held.append(buffer)
                 yield buffer.batch
-            raise closed_early()
+            if self._left(stream):
+                raise closed_early()
         finally:
             stream.close()
+
+    def _left(self, stream: Background["_Buffer"]) -> bool:
+        """Tell whether the reader was closed, or has begun another sequence."""
+        return self._stop.is_set() or stream is not self._stream
 
     def _end(self) -> None:
         """End the sequence in progress, after the read in progress."""

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import arrays_of, noise, noise_set, python, small_form, write_set
 
+from audio_barlow_twins.shards.base.ahead import Background
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.read import reader as reader_module
 from audio_barlow_twins.shards.read.local import read_cached
@@ -318,6 +319,24 @@ def test_a_reader_that_is_closed_while_it_is_iterated_closes_its_files_and_says_
     with pytest.raises(ValueError, match="the reader was closed while its batches were read"):
         list(batches)  # what was read before comes first
     assert not crop_threads()
+
+
+def test_a_reader_that_is_closed_while_a_batch_is_waited_for_says_so(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class ClosedFirst(Background):
+        def __next__(self) -> Any:
+            if asked.pop(0):
+                reader.close()
+            return super().__next__()
+
+    asked = [False, True]
+    monkeypatch.setattr(reader_module, "Background", ClosedFirst)
+    reader = CropReader(folders["wave"], frames=20, batch=8)
+    batches = reader.batches()
+    next(batches)
+    with pytest.raises(ValueError, match="the reader was closed while its batches were read"):
+        next(batches)
 
 
 def test_what_a_closed_reader_still_delivers_is_from_no_file_that_took_the_place_of_its_own(
