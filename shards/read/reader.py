@@ -47,7 +47,8 @@ class Batch:
     starts: np.ndarray
     """First frame of each crop in its clip, int64 [N]."""
     cached: bool
-    """Whether all crops lay in the page cache when their turn came, as far as the system tells."""
+    """Whether all crops lay in the page cache when they were first asked for, as far as the system
+    tells."""
 
 
 class CropReader:
@@ -162,7 +163,7 @@ class CropReader:
                 files, buffer = tars.opened(crops), free.pop()
                 cached = files is not None and buffer.read_cached(crops, files)
                 if cached and not begun:
-                    yield buffer.of(crops, cached)
+                    yield buffer.filled(crops, cached)
                     continue
                 free.append(buffer)
                 if files is not None and not cached:
@@ -231,7 +232,7 @@ class _Buffer:
         self._whole_rows = [[flat[i * size : (i + 1) * size]] for i in range(n)]
 
     def read_cached(self, crops: Crops, files: list[int]) -> bool:
-        """Read the crops if all of them are in the page cache; tell whether they were."""
+        """Try to read the crops from the page cache; tell whether all of them were there."""
         self._fit(crops)
         return read_cached(files, self.rows, crops.offsets.tolist()) == self.wanted
 
@@ -245,9 +246,9 @@ class _Buffer:
                 announce(files, offsets, self.size)
             if sum(map(os.preadv, files, rows, offsets)) != self.sizes[part].sum():
                 self._explain(crops.part(part), files, rows)
-        return self.of(crops, begun.cached)
+        return self.filled(crops, begun.cached)
 
-    def of(self, crops: Crops, cached: bool) -> Self:
+    def filled(self, crops: Crops, cached: bool) -> Self:
         """Say in `batch` what was read."""
         self.batch = Batch(self.tensor, crops.clips, crops.epochs, crops.starts, cached)
         return self
