@@ -2,26 +2,17 @@
 
 import csv
 import logging
-import os
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from audio_barlow_twins.shards.base.cli import Positional
 from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.decode.files import ENDINGS, find_audio, shown
 
 from .clip import Clip, clip_keys
 from .source import NamedSource
 
 log = logging.getLogger(__name__)
-
-_ENDINGS = """
-.3gp .aac .ac3 .aif .aiff .amr .ape .au .avi .caf .flac .flv .m4a .m4b .mka .mkv .mov .mp2 .mp3
-.mp4 .mpga .oga .ogg .opus .ra .spx .tta .w64 .wav .webm .wma .wv
-"""
-ENDINGS = frozenset(_ENDINGS.split())
-"""File endings of audio; other files in the tree are ignored and counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,29 +38,24 @@ def folder_clips(root: Path, labels: Path | None = None) -> list[Clip]:
     """
     if not root.is_dir():
         raise UserError(f"{root} is not a folder; name the one that holds your audio files")
-    found, other = [], Counter[str]()
-    for path in _files(root):
-        if (ending := path.suffix.lower()) in ENDINGS:
-            found.append(path)
-        else:
-            other[ending or "no ending"] += 1
-    if other:
-        kinds = ", ".join(f"{n} {ending}" for ending, n in other.most_common(5))
-        log.info("%d files below %s are not audio by their ending (%s)", other.total(), root, kinds)
-    if not found:
+    found = find_audio(root)
+    for link in found.links:
+        log.warning("%s is a link to a folder and is not followed", shown(link))
+    if left_out := found.left_out():
+        log.info("%d files below %s are left out (%s)", found.other.total(), root, left_out)
+    if not found.audio:
         raise UserError(f"no audio file below {root}; known endings: {' '.join(sorted(ENDINGS))}")
-    by_origin = sorted((_origin(path, root), str(path.absolute())) for path in found)
-    origins = [origin for origin, _ in by_origin]
+    origins = [shown(path.relative_to(root)) for path in found.audio]
     known = read_labels(labels, origins) if labels else {}
     return [
         Clip(
             key=key,
             source=f"folder {root.resolve().name}",
-            path=path,
+            path=str(path.absolute()),
             origin=origin,
             labels=known.get(origin, ()),
         )
-        for key, (origin, path) in zip(clip_keys(origins), by_origin, strict=True)
+        for key, origin, path in zip(clip_keys(origins), origins, found.audio, strict=True)
     ]
 
 
@@ -99,20 +85,3 @@ def read_labels(path: Path, origins: list[str]) -> dict[str, tuple[str, ...]]:
             f"{absent[0]}; paths are relative to the folder"
         )
     return known
-
-
-def _files(root: Path) -> Iterator[Path]:
-    def stop(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be searched: {error.strerror}") from error
-
-    for folder, folders, names in os.walk(root, onerror=stop):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in folders:
-            if Path(folder, name).is_symlink():
-                log.warning("%s is a link to a folder and is not followed", Path(folder, name))
-        yield from (Path(folder, name) for name in names if not name.startswith("."))
-
-
-def _origin(path: Path, root: Path) -> str:
-    """Return the relative path as valid UTF-8, whatever bytes the file system holds."""
-    return os.fsencode(path.relative_to(root).as_posix()).decode("utf-8", "backslashreplace")

@@ -11,9 +11,10 @@ import fsspec
 
 from audio_barlow_twins.shards.base.cli import Positional
 from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.decode.files import ENDINGS
 
 from .clip import Clip, as_labels, clip_keys
-from .folder import ENDINGS, read_labels
+from .folder import read_labels
 from .source import NamedSource
 from .urls import find_urls, short_names
 
