@@ -11,8 +11,19 @@ class BadAudio(ClipError):
     slug = "bad_audio"
 
 
+class NotBegun(BadAudio):
+    """ffmpeg failed before the first sample."""
+
+
 class Unreadable(ClipError):
     """The file cannot be opened; that says nothing about the sound in it."""
 
     slug = "unreadable"
     retry_after = timedelta(0)
+
+
+class DecoderStopped(ClipError):
+    """ffmpeg was killed or took too long; that says nothing about the sound in the file."""
+
+    slug = "decoder"
+    retry_after = timedelta(hours=1)

@@ -16,7 +16,8 @@ import pytest
 import soundfile
 
 from audio_barlow_twins.shards.decode.errors import BadAudio
-from audio_barlow_twins.shards.decode.ffmpeg import Cut, DecodeLimits, decode, ffmpeg_path
+from audio_barlow_twins.shards.decode.ffmpeg import ffmpeg_path
+from audio_barlow_twins.shards.decode.sound import Cut, DecodeLimits, decode
 
 LIMITS = DecodeLimits()
 MOST_S = 20.0
