@@ -19,7 +19,8 @@ from .errors import BadAudio, DecoderStopped, NotBegun, Unreadable
 from .ffmpeg import Section, Stream, first_second, from_middle, from_start
 from .layout import Layout, SeekError, read_landing, read_layout
 from .pipe import output_of
-from .track import EVERYTHING, SAMPLE_RATE, Track, read_au
+from .plain import read_plain
+from .track import EVERYTHING, SAMPLE_RATE, Au, Track, read_au
 
 SEEK_FROM_S = 10.0
 """Pieces that begin earlier are decoded from the start of the file, which costs less."""
@@ -90,7 +91,9 @@ def decode(source: str | Stream, limits: DecodeLimits, cut: Cut | None = None) -
         DecoderStopped: ffmpeg was killed or took too long, at every try.
         BadAudio: there is no sound that can be stored, or the stream cannot be read in pieces.
     """
-    reading = _Reading(source, limits, _clock(source))
+    # A stream has a clock, unless its layout shows that it counts samples.
+    clock = MP4 if isinstance(source, Stream) else clock_of(_head(source))
+    reading = _Reading(source, limits, clock)
     pcm = to_pcm16(_in_tries(reading, cut))
     if len(pcm) < limits.min_samples:
         raise BadAudio(f"too short: {len(pcm)} samples at 16 kHz, wanted {limits.min_samples}")
@@ -102,10 +105,17 @@ def decode(source: str | Stream, limits: DecodeLimits, cut: Cut | None = None) -
 def decode_float(path: str, sample_rate: int, limits: DecodeLimits) -> np.ndarray:
     """Decode a whole file as `decode` does, to any rate, without rounding to 16 bits.
 
+    Plain WAV and FLAC are read by libsndfile where it is installed, which gives the same bits.
+
     Returns:
         float32 [samples] in [-1, 1) at `sample_rate` (Hz); perhaps silent, or one sample alone.
     """
-    return _in_tries(_Reading(path, limits, _clock(path), sample_rate), None)
+    head = _head(path)
+    reading = _Reading(path, limits, clock_of(head), sample_rate)
+    if sound := read_plain(path, head):
+        with suppress(BadAudio):  # so that ffmpeg says what is wrong, as it does of all files
+            return reading.plain(sound)
+    return _in_tries(reading, None)
 
 
 def _in_tries(reading: "_Reading", cut: Cut | None) -> np.ndarray:
@@ -117,15 +127,13 @@ def _in_tries(reading: "_Reading", cut: Cut | None) -> np.ndarray:
     return reading.track(cut).wave()
 
 
-def _clock(source: str | Stream) -> Clock:
-    """Return the clock of a file by its first bytes; a stream has one, unless it shows none."""
-    if isinstance(source, Stream):
-        return MP4
+def _head(path: str) -> bytes:
+    """Return the first bytes of a file."""
     try:
-        if not stat.S_ISREG(os.stat(source).st_mode):  # a pipe would be waited for
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
             raise BadAudio("it is a pipe, a socket, a device or a folder, and no file")
-        with open(source, "rb") as file:
-            return clock_of(file.read(MAGIC_BYTES))
+        with open(path, "rb") as file:
+            return file.read(MAGIC_BYTES)
     except OSError as error:
         if error.errno in UNREADABLE:
             raise Unreadable(f"cannot be opened: {error.strerror}") from error
@@ -265,6 +273,16 @@ class _Reading:
         with closing(output_of(first_second(self.source), self.limits.timeout_s)) as blocks:
             return b"".join(blocks).decode()
 
+    def plain(self, sound: Au) -> np.ndarray:
+        """Return sound that another reader gives, float32 [samples] at the wanted rate."""
+        track = Track(sound, *EVERYTHING, sample_rate=self.sample_rate)
+        for block in sound.blocks:
+            track.add(block)
+            if track.seconds > self.limits.max_s:
+                raise self._too_long()
+        track.end()
+        return track.wave()
+
     def _listen(
         self,
         command: list[str],
@@ -286,6 +304,6 @@ class _Reading:
 
     def _too_long(self) -> BadAudio:
         return BadAudio(
-            f"longer than {self.limits.max_s:g} s; cut it into clips, or ingest anew with a larger "
-            "--max-s"
+            f"longer than {self.limits.max_s:g} s; cut it into clips (an ingest can be given a "
+            "larger --max-s)"
         )
