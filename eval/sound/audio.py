@@ -12,7 +12,8 @@ import soundfile
 
 from audio_barlow_twins.shards.base.errors import ClipError, UserError
 from audio_barlow_twins.shards.decode import files
-from audio_barlow_twins.shards.decode.sound import DecodeLimits, decode_float
+from audio_barlow_twins.shards.decode.cut import DecodeLimits
+from audio_barlow_twins.shards.decode.sound import decode_float
 
 
 class AudioError(UserError):

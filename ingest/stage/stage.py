@@ -13,7 +13,7 @@ import numpy as np
 
 from audio_barlow_twins.shards.base.files import remove_scratch
 from audio_barlow_twins.shards.cluster.fan_out import Shared, cluster, fan_out, host, node_address
-from audio_barlow_twins.shards.decode.sound import DecodeLimits
+from audio_barlow_twins.shards.decode.cut import DecodeLimits
 from audio_barlow_twins.shards.decode.track import SAMPLE_RATE
 from audio_barlow_twins.shards.stored.form import Form, logmel_form, wave_form
 from audio_barlow_twins.shards.stored.front_end import FrontEnd

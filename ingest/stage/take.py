@@ -9,9 +9,10 @@ import numpy as np
 
 from audio_barlow_twins.shards.base.ahead import ahead
 from audio_barlow_twins.shards.base.errors import ClipError
+from audio_barlow_twins.shards.decode.cut import Cut, DecodeLimits
 from audio_barlow_twins.shards.decode.errors import BadAudio
 from audio_barlow_twins.shards.decode.ffmpeg import Stream, decoder_version
-from audio_barlow_twins.shards.decode.sound import Cut, DecodeLimits, decode
+from audio_barlow_twins.shards.decode.sound import decode
 from audio_barlow_twins.shards.decode.track import SAMPLE_RATE
 from audio_barlow_twins.shards.stored.sidecar import Row, now
 

@@ -22,6 +22,7 @@ LARGEST_BLOCK = 256 * 2**20
 STALL_S = 20
 """Longest silence of a server, s."""
 _LISTING = {"f": "framecrc", "flush_packets": 1}
+"""ffmpeg's table of packets: time stamps, sizes and checksums as text."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,12 @@ def first_second(source: str | Stream) -> list[str]:
     """Return the command that lists the first packets as stream 0, their frames as stream 1."""
     options = {"c:a:0": "copy", "c:a:1": "pcm_s16le", "copyts": None} | _LISTING
     return _compile(source, {"t": 1}, [options], maps=2)
+
+
+def every_packet(source: str | Stream, clock: Clock) -> list[str]:
+    """Return the command that lists all packets, on the recording's clock, without decoding."""
+    copyts = {"copyts": None} if clock.absolute else {}
+    return _compile(source, {}, [{"c:a": "copy", "f": "framecrc"} | copyts])
 
 
 def _samples(

@@ -3,17 +3,26 @@
 import re
 from dataclasses import dataclass
 
-SOUGHT = ("aac", "flac", "mp3", "opus", "pcm_", "vorbis")
-"""Codecs whose seeks are tested to the sample; others are decoded from the start."""
+from .errors import BadAudio
+
+SOUGHT = ("aac", "flac", "mp3", "opus", "pcm_")
+"""Codecs whose seeks are tested to the sample; others are decoded from the start.
+
+Vorbis changes its block size at any time, and time stamps near a change are off by 10 ms.
+"""
 COUNTING = "1/14112000"
 """Time base of ffmpeg's MP3 reader, whose stamps count packets, also those before the sound."""
 _ABOUT = re.compile(r"^#(\w+ [01]): (\S+)", re.MULTILINE)
 _FRAME = re.compile(r"^1, *-?\d+, *(-?\d+), *(\d+),", re.MULTILINE | re.ASCII)
-_PACKET = re.compile(r"^0, *-?\d+, *(-?\d+),", re.MULTILINE | re.ASCII)
+_PACKET = re.compile(r"^0, *-?\d+, *(-?\d+), *(\d+),", re.MULTILINE | re.ASCII)
 
 
 class SeekError(Exception):
     """Report that a seek in this recording does not lead to a known sample."""
+
+
+class BroadcastError(SeekError):
+    """Report that time stamps begin so late that their zero cannot be the recording's."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +72,38 @@ def read_layout(framecrc: str) -> Layout:
     if numerator == 1 and denominator % rate == 0:
         return Layout(rate, origin, counts)
     sizes = {size for _, size in frames[1:-1]}
-    if len(sizes) != 1 or codec == "vorbis":  # its blocks change their length at any time
+    if len(sizes) != 1:
         raise SeekError("time stamps are rounded, and frames differ in length")
     return Layout(rate, origin, counts, first, sizes.pop())
 
 
 def read_landing(framecrc: str) -> float:
     """Return the time stamp of the first listed packet, s; SeekError if there is none."""
-    about, packet = dict(_ABOUT.findall(framecrc)), _PACKET.search(framecrc)
+    packet = _PACKET.search(framecrc)
     if packet is None:
         raise SeekError("no packet was found after it")
-    numerator, denominator = map(int, about["tb 0"].split("/"))
-    return int(packet[1]) * numerator / denominator
+    return int(packet[1]) * _time_base(framecrc)
+
+
+def read_span(first: str, last: str, latest_s: float) -> float:
+    """Return the time at which the last packet ends, s.
+
+    Args:
+        first, last: begin and end of a listing of all packets.
+        latest_s: if the first packet begins later, s, the recording begins with it.
+
+    Raises:
+        BadAudio: there is no packet.
+    """
+    packets = _PACKET.findall(last)
+    if not packets:
+        raise BadAudio("it holds no sample")
+    start_s = read_landing(first)
+    pts, duration = map(int, packets[-1])
+    end_s = (pts + duration) * _time_base(first)
+    return end_s - start_s if start_s > latest_s else end_s
+
+
+def _time_base(framecrc: str) -> float:
+    numerator, denominator = map(int, dict(_ABOUT.findall(framecrc))["tb 0"].split("/"))
+    return numerator / denominator

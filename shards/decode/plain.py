@@ -11,6 +11,8 @@ SUBTYPES = {
     "FLAC": {"PCM_S8", "PCM_16", "PCM_24"},
 }
 """What libsndfile and ffmpeg turn into the same float32."""
+LARGEST = 1 << 40
+"""More samples than any file has: a FLAC that was written as a stream does not know its length."""
 BLOCK = 1 << 18
 """Samples of a channel to read at a time."""
 
@@ -34,23 +36,22 @@ def read_plain(path: str, head: bytes) -> Au | None:
     except ImportError:  # comes with the evaluation; without it, ffmpeg does the same, slower
         return None
     try:
-        file = soundfile.SoundFile(os.fsencode(path))
+        about = soundfile.info(os.fsencode(path))
     except soundfile.SoundFileError:
         return None
     if (
-        file.subtype not in SUBTYPES.get(file.format, ())
-        or file.channels > 2
-        or not file.frames
-        or file.samplerate not in RATES
+        about.subtype not in SUBTYPES.get(about.format, ())
+        or about.channels > 2
+        or not 0 < about.frames < LARGEST
+        or about.samplerate not in RATES
     ):
-        file.close()
         return None
 
     def blocks() -> Iterator:
-        with file:
-            try:
+        try:
+            with soundfile.SoundFile(os.fsencode(path)) as file:
                 yield from file.blocks(BLOCK, dtype="float32", always_2d=True)
-            except soundfile.SoundFileError as error:
-                raise BadAudio(f"libsndfile cannot decode it: {error}") from error
+        except soundfile.SoundFileError as error:
+            raise BadAudio(f"libsndfile cannot decode it: {error}") from error
 
-    return Au(file.samplerate, file.channels, blocks())
+    return Au(about.samplerate, about.channels, blocks(), about.frames)

@@ -30,6 +30,8 @@ class Au:
     channels: int
     blocks: Iterator[np.ndarray]
     """float32 [samples, channels]."""
+    n_samples: int = 0
+    """Length, if it is known before the end; else 0."""
 
 
 def read_au(blocks: Iterator[bytes]) -> Au:

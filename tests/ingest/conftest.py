@@ -17,7 +17,7 @@ from waiting import HANG_S
 from audio_barlow_twins.ingest.sources.demo.corpus import HERE
 from audio_barlow_twins.ingest.sources.folder import folder_clips
 from audio_barlow_twins.ingest.stage.plan import Plan
-from audio_barlow_twins.shards.decode.sound import DecodeLimits
+from audio_barlow_twins.shards.decode.cut import DecodeLimits
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
 ROOT = Path(__file__).parents[2]
@@ -36,7 +36,7 @@ def bad_files() -> dict[str, str]:
         "bad/silent.wav": "silent: every sample is zero",
         "bad/short.wav": "too short: 512 samples at 16 kHz, wanted 513",
         "bad/nan.wav": "the file holds samples that are not numbers",
-        "bad/long.wav": "longer than 20 s; cut it into clips, or ingest anew with a larger --max-s",
+        "bad/long.wav": "longer than 20 s; cut it into clips",
     }
 
 

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio_barlow_twins.shards.decode.clock import COUNTED, MP4, OGG, clock_of
+from audio_barlow_twins.shards.decode.cut import Cut, DecodeLimits
 from audio_barlow_twins.shards.decode.errors import BadAudio
-from audio_barlow_twins.shards.decode.sound import Cut, DecodeLimits, decode
+from audio_barlow_twins.shards.decode.sound import decode
 
 LIMITS = DecodeLimits()
 SECONDS = 40

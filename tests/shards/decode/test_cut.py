@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from audio_barlow_twins.shards.decode.cut import Cut, DecodeLimits
 from audio_barlow_twins.shards.decode.errors import BadAudio
 from audio_barlow_twins.shards.decode.ffmpeg import Stream
-from audio_barlow_twins.shards.decode.sound import Cut, DecodeLimits, decode
+from audio_barlow_twins.shards.decode.sound import decode
 
 LIMITS = DecodeLimits()
 SECONDS = 60

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
+from audio_barlow_twins.shards.decode.cut import DecodeLimits
 from audio_barlow_twins.shards.decode.errors import BadAudio
 from audio_barlow_twins.shards.decode.ffmpeg import decoder_version
-from audio_barlow_twins.shards.decode.sound import DecodeLimits, decode
+from audio_barlow_twins.shards.decode.sound import decode
 from audio_barlow_twins.shards.decode.track import SAMPLE_RATE
 
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000)

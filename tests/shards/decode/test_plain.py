@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audio_barlow_twins.shards.decode import sound
+from audio_barlow_twins.shards.decode.cut import DecodeLimits
 from audio_barlow_twins.shards.decode.errors import BadAudio
 from audio_barlow_twins.shards.decode.plain import SUBTYPES, read_plain
-from audio_barlow_twins.shards.decode.sound import DecodeLimits, decode, decode_float
+from audio_barlow_twins.shards.decode.sound import decode, decode_float
 
 LIMITS = DecodeLimits()
 KINDS = [(kind, subtype) for kind, subtypes in SUBTYPES.items() for subtype in sorted(subtypes)]
