@@ -103,7 +103,7 @@ def _rows(url: str, key_field: str, label_field: str, audio_field: str) -> Itera
                 rows = _values(table.read_row_group(group, columns=leaves), n_rows)
                 for number, row in enumerate(rows):
                     yield columns.listed(row, group, number)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = first_line(error)
         raise UserError(f"{url} cannot be read as a Parquet table: {reason}") from error
 

@@ -175,7 +175,7 @@ def _read(url: str, label_field: str) -> "_Tar":
         with open_url(url) as file:
             for tar, member in _members(file, url):
                 contents.add(tar, member)
-    except (tarfile.TarError, OSError, ValueError) as error:
+    except (tarfile.TarError, OSError, ValueError, RecursionError) as error:
         reason = as_text(first_line(error))
         raise UserError(f"{url} cannot be read as a tar of audio: {reason}") from error
     contents.join()

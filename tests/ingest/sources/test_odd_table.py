@@ -197,3 +197,11 @@ def test_a_key_column_that_holds_no_text_is_one_line(column: list, tmp_path: Pat
     path = write(tmp_path / "t.parquet", id=column)
     with pytest.raises(UserError, match=r"the column id is .*, wanted text: see --key-field"):
         clips_of(path, key_field="id")
+
+
+def test_a_column_whose_name_is_no_utf_8_is_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.parquet", namedx=["a"] * 3)
+    path.write_bytes(path.read_bytes().replace(b"namedx", b"named\xff"))
+    with pytest.raises(UserError, match="cannot be read as a Parquet table") as caught:
+        clips_of(path)
+    assert "\n" not in str(caught.value)

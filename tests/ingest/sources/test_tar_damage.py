@@ -130,6 +130,30 @@ def test_a_size_that_cannot_be_in_a_pax_header_is_one_line(size: str, tmp_path: 
         clips_of(tmp_path / "a.tar")
 
 
+def test_headers_without_end_are_one_line(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("x")
+    header.type = tarfile.XHDTYPE
+    (tmp_path / "a.tar").write_bytes(header.tobuf(tarfile.USTAR_FORMAT) * 5000)
+    with pytest.raises(UserError, match="cannot be read as a tar of audio"):
+        clips_of(tmp_path / "a.tar")
+
+
+@given(place=st.integers(0, 8 * 1024), junk=st.binary(min_size=1, max_size=20))
+def test_any_damage_is_one_line_or_harmless(
+    place: int, junk: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "damage" / "a.tar"
+    members = {"n" * 200 + ".wav": b"x" * 100, "é.wav": b"y", "é.json": b'{"labels": "a"}'}
+    write_tar(path, members, format=tarfile.PAX_FORMAT)
+    content = path.read_bytes()
+    path.write_bytes(content[:place] + junk + content[place + len(junk) :])
+    try:
+        clips = clips_of(path)
+    except UserError:
+        return
+    assert len(clips) <= 2
+
+
 def test_a_tar_behind_the_end_of_another_is_not_lost_in_silence(tmp_path: Path) -> None:
     one, two = (write_tar(tmp_path / name, MEMBERS) for name in ("1.tar", "2.tar"))
     one.write_bytes(one.read_bytes() + two.read_bytes())
