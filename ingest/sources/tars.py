@@ -51,15 +51,14 @@ MOST_LINKS = 40
 class Webdataset(NamedSource):
     """Ingest WebDataset tars of audio files, for instance a mirror of AudioSet.
 
-    Every sound is a clip, by the ending of its name; links inside a tar are followed. A tar that
-    is cut, damaged or compressed is named before anything starts.
+    Every sound is a clip, by the ending of its name; links inside a tar are followed.
     """
 
     name = "webdataset"
 
     urls: Positional[tuple[str, ...]]
-    """Tars, folders of tars or patterns; paths, or URLs that fsspec opens. They must not be
-    compressed, since a clip is read by its place in its tar."""
+    """Tars, folders of tars or patterns; paths, or URLs that fsspec opens. One that is compressed
+    (clips are read by their place in a tar), cut or damaged stops the command before it starts."""
     label_field: str = "labels"
     """Entry of a sound's JSON that holds its label or a list of them; a path such as tags.name
     leads into objects, and lists of them; '' reads no JSON. a.b.json belongs to a.b.wav, a.json to

@@ -1,7 +1,7 @@
 """Yield the file to decode: the clip's own, or a copy from the archive or table that holds it."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import PurePosixPath
@@ -83,15 +83,16 @@ class _Group:
         self._rewind()
 
     def _rewind(self) -> None:
-        self._rows = self._read()
+        self._rows, self._n_rows = self._read(), 0
         self._next, self._damage = 0, ""
         self._passed: dict[int, pa.Scalar] = {}
 
-    def _read(self) -> Iterator[pa.Scalar]:
+    def _read(self) -> Generator[pa.Scalar]:
         column, *fields = self._column
         with open_url(self._url) as file:
             # With a buffer, a column is read piece by piece, and not as a whole.
             table = pq.ParquetFile(file, buffer_size=BUFFER)
+            self._n_rows = table.metadata.row_group(self._group).num_rows
             for batch in table.iter_batches(
                 batch_size=1, row_groups=[self._group], columns=[".".join(self._column)]
             ):
@@ -128,6 +129,8 @@ class _Group:
         except StopIteration:
             raise OSError(f"{self._url} has changed: its row group {self._group} ends") from None
         self._next += 1
+        if self._next == self._n_rows:
+            self._rows.close()  # its last page is needed no more
         return row
 
 

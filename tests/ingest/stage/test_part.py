@@ -57,6 +57,14 @@ def test_a_row_group_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
     assert 0 < max(held) < 30 * BYTES
 
 
+def test_of_a_row_group_that_was_read_nothing_stays_in_memory(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.parquet", FEW, write_batch_size=FEW)  # all in one page
+    before = pa.total_allocated_bytes()
+    for number in range(FEW):
+        audio(path, number)
+    assert pa.total_allocated_bytes() - before < 4 * BYTES
+
+
 @given(numbers=st.lists(st.integers(0, FEW - 1), min_size=1, max_size=6))
 def test_rows_may_be_asked_for_in_any_order(numbers: list[int], table: Path) -> None:
     for number in numbers:
