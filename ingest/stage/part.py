@@ -90,8 +90,8 @@ class _Group:
     def _read(self) -> Generator[pa.Scalar]:
         column, *fields = self._column
         with open_url(self._url) as file:
-            # With a buffer, a column is read piece by piece, and not as a whole.
-            table = pq.ParquetFile(file, buffer_size=BUFFER)
+            # So a column is read piece by piece, and not as a whole.
+            table = pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
             self._n_rows = table.metadata.row_group(self._group).num_rows
             for batch in table.iter_batches(
                 batch_size=1, row_groups=[self._group], columns=[".".join(self._column)]
