@@ -121,7 +121,7 @@ def read_labels(path: Path, origins: Collection[str]) -> dict[str, tuple[str, ..
         raise UserError(f"{path} cannot be read as a CSV of labels: {error}") from error
     if absent := sorted(known.keys() - set(origins)):
         raise UserError(
-            f"{path} names {len(absent)} files that are not in the folder, the first is "
-            f"{absent[0]}; paths are relative to the folder"
+            f"{path} names {len(absent)} files that are not there, the first is "
+            f"{absent[0]}; paths are relative to the folder, or to the tar"
         )
     return known

@@ -173,7 +173,7 @@ class TestLabels:
         [
             ("", "lacks the column labels and path"),
             ("path,label\na.wav,x\n", "lacks the column labels"),
-            ("path,labels\nz.wav,x\ny.wav,x\n", "names 2 files that are not in the folder.*y.wav"),
+            ("path,labels\nz.wav,x\ny.wav,x\n", "names 2 files that are not there.*y.wav"),
             ("path,labels\na.wav\n", "line 2: a row has as many cells as the first line"),
             ("path,labels\na.wav,Speech, male\n", "line 2: .*put quotes around a comma"),
             ("path,labels\na.wav,x\na.wav,y\n", "line 3: .*no path twice"),
