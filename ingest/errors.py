@@ -3,6 +3,7 @@
 ClipError               the clip: it becomes a row of the sidecar, never a crash
 ├── BadAudio            nothing to decode, undecodable, empty, too short, too long, silent
 ├── Unreadable          the file is gone, or may not be read
+├── BadEntry            its entry in an archive, table or list cannot be used
 ├── Unavailable         private, removed, terminated, copyright
 ├── AgeRestricted       only for accounts of adults
 ├── GeoBlocked          not in the country of this address
@@ -28,6 +29,12 @@ from typing import ClassVar
 from audio_barlow_twins.shards.base.errors import ClipError
 from audio_barlow_twins.shards.decode.errors import BadAudio as BadAudio
 from audio_barlow_twins.shards.decode.errors import Unreadable as Unreadable
+
+
+class BadEntry(ClipError):
+    """The entry in an archive, table or list cannot be used: odd labels, or a link to nothing."""
+
+    slug = "bad_entry"
 
 
 class Unavailable(ClipError):

@@ -1,9 +1,11 @@
 """One planned clip, and the key that names it inside a tar."""
 
+import posixpath
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Literal, NamedTuple
 
 from audio_barlow_twins.shards.base.digest import digest
@@ -17,6 +19,8 @@ class RowOfTable(NamedTuple):
 
     group: int
     number: int
+    audio: tuple[str, ...] = ("audio", "bytes")
+    """Column that holds the audio, and the fields inside it that lead there."""
 
 
 class Event(NamedTuple):
@@ -40,13 +44,17 @@ class Clip:
     """File to decode, URL of the file that holds it, or page of a video."""
     origin: str
     """The file for people: relative to the source's folder, valid UTF-8."""
+    name: str = ""
+    """What the key column of a table calls it, before that was made a key."""
     labels: tuple[str, ...] = ()
     events: tuple["Event", ...] = ()
     """Strong labels: which sound lasts from when to when."""
     part: tuple[int, int] | None = None
     """First byte and length of the audio inside `path`, if that is an archive."""
     row: RowOfTable | None = None
-    """Row whose `audio` is the clip, if `path` is a Parquet table."""
+    """Row that holds the audio, if `path` is a Parquet table."""
+    refused: str = ""
+    """Why this entry cannot be used, found while listing."""
     video: bool = False
     """`path` is a page that yt-dlp reads."""
     start_s: float | None = None
@@ -59,10 +67,24 @@ class Clip:
     """The same clip in other sources, tried in turn if this one fails."""
 
 
-def as_labels(value: object) -> tuple[str, ...]:
-    """Return the labels in a value of a table or a JSON: a list, one label, or nothing."""
-    values = value if isinstance(value, list) else [] if value is None else [value]
-    return tuple(str(label) for label in values)
+def as_text(name: str) -> str:
+    """Return a name as valid Unicode, with what was none as `\\udce9`."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def normal_name(name: str) -> str:
+    """Return a path inside an archive or a folder without `.` parts and needless slashes."""
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def told_apart(origins: Iterable[str]) -> list[str]:
+    """Number origins that come again, before their ending: `a.wav`, `a#2.wav`."""
+    seen = dict[str, None]()
+    for origin in origins:
+        stem, ending = posixpath.splitext(origin)
+        names = (f"{stem}#{n}{ending}" if n > 1 else origin for n in count(1))
+        seen[next(name for name in names if name not in seen)] = None
+    return list(seen)
 
 
 def clip_keys(origins: Sequence[str], names: Sequence[str] | None = None) -> list[str]:

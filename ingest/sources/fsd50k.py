@@ -9,6 +9,7 @@ from audio_barlow_twins.shards.base.cli import Positional
 from audio_barlow_twins.shards.base.errors import UserError
 
 from .clip import Clip
+from .labels import words
 from .source import Source
 
 Split = Literal["dev", "train", "val", "eval"]
@@ -59,19 +60,22 @@ def fsd50k_clips(root: Path, split: Split) -> list[Clip]:
             source=f"fsd50k {split}",
             path=str((root / audio / f"{row['fname']}.wav").absolute()),
             origin=f"{audio}/{row['fname']}.wav",
-            labels=tuple(row["labels"].split(",")),
+            labels=words(row["labels"].split(",")),
         )
         for row in rows
     ]
 
 
 def _rows(table: Path, part: str) -> list[dict[str, str]]:
-    with table.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        wanted = COLUMNS | ({"split"} if part == "dev" else set())
-        if missing := wanted - set(reader.fieldnames or ()):
-            raise UserError(f"{table} lacks the columns {', '.join(sorted(missing))}")
-        rows = list(reader)
+    wanted = COLUMNS | ({"split"} if part == "dev" else set())
+    try:
+        with table.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if missing := wanted - set(reader.fieldnames or ()):
+                raise UserError(f"{table} lacks the columns {', '.join(sorted(missing))}")
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table} cannot be read as FSD50K's ground truth: {error}") from error
     for number, row in enumerate(rows, start=2):
         if not str(row["fname"]).isdecimal() or None in row.values():
             raise UserError(f"{table}, line {number}: a row begins with a number, a sound's name")

@@ -47,6 +47,12 @@ def parse_segment(name: str) -> Segment | None:
     return Segment(ytid, round(float(start) * scale), round(float(end) * scale))
 
 
+def segment_of(path: str) -> Segment | None:
+    """Read the name at the end of a path, with an ending such as `.wav` or without."""
+    name = path.rpartition("/")[2]
+    return parse_segment(name) or parse_segment(re.sub(r"\.[^.]*$", "", name))
+
+
 def named_by_segment(clips: Iterable[Clip]) -> list[Clip]:
     """Give clips of a folder, of tars or of tables the key and times in their names.
 
@@ -58,8 +64,7 @@ def named_by_segment(clips: Iterable[Clip]) -> list[Clip]:
     """
     named: dict[str, Clip] = {}
     for clip in clips:
-        stem = re.sub(r"\.[^.]*$", "", clip.origin.rpartition("/")[2])
-        segment = parse_segment(clip.key) or parse_segment(stem)
+        segment = segment_of(clip.name) or segment_of(clip.origin)
         if segment is None:
             raise UserError(
                 f"{clip.origin} is not named YTID, YTID_start or YTID_start_end, as --names "

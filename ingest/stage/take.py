@@ -16,6 +16,7 @@ from audio_barlow_twins.shards.decode.sound import decode
 from audio_barlow_twins.shards.decode.track import SAMPLE_RATE
 from audio_barlow_twins.shards.stored.sidecar import Row, now
 
+from ..errors import BadEntry
 from ..sources.clip import Clip
 from ..video.download import Downloader, Trail
 from ..video.fetcher import downloader_version
@@ -62,6 +63,8 @@ class Taker:
         if clip.video:
             return self._samples_of_video(clip, cut, trail)
         trail.attempts += 1
+        if clip.refused:
+            raise BadEntry(clip.refused)
         with audio_file(clip) as path:
             return decode(path, self.limits, cut), decoder_version()
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 import webdataset
+from tar_files import clips_of, write_tar
 
 from audio_barlow_twins.ingest.sources.clip import Clip
 from audio_barlow_twins.ingest.sources.demo.corpus import HERE
-from audio_barlow_twins.ingest.sources.tars import archive_clips
 from audio_barlow_twins.ingest.stage.part import audio_file
 from audio_barlow_twins.ingest.stage.plan import Plan
 from audio_barlow_twins.ingest.stage.stage import Job, ingest_shard
@@ -28,21 +27,6 @@ from audio_barlow_twins.shards.stored.sidecar import read_clip, read_rows
 
 BELLS = sorted((HERE / "audio" / "bell").glob("*.opus"))
 LIMITS = DecodeLimits()
-
-
-def write_tar(path: Path, members: dict[str, bytes]) -> Path:
-    """Write members by name, as any tool might."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return path
-
-
-def clips_of(*urls: Path | str, field: str = "labels", labels: Path | None = None) -> list[Clip]:
-    return archive_clips(tuple(map(str, urls)), field, labels)
 
 
 @pytest.fixture(scope="module")
@@ -161,15 +145,6 @@ def test_one_name_in_two_tars_gives_two_keys(tars: tuple[str, str], tmp_path: Pa
     assert all(key.startswith("000001-") for key in keys)
 
 
-def test_links_and_other_members_are_left_alone(tmp_path: Path) -> None:
-    path = write_tar(tmp_path / "a.tar", {"a.txt": b"hello", "b.opus": BELLS[0].read_bytes()})
-    with tarfile.open(path, "a") as tar:
-        link = tarfile.TarInfo("c.wav")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(link)
-    assert [clip.key for clip in clips_of(path)] == ["b"]
-
-
 def test_a_member_too_large_for_a_clip_is_refused_unread(tmp_path: Path) -> None:
     path, part = str(tmp_path / "none.tar"), (0, 2**40)
     clip = Clip(key="a", source="w", path=path, origin="none.tar/a.wav", part=part)
@@ -201,12 +176,6 @@ def test_a_file_that_is_no_tar_of_audio_is_one_line(
     with pytest.raises(UserError, match=reason) as caught:
         clips_of(path)
     assert "\n" not in str(caught.value)
-
-
-def test_json_that_is_none_is_one_line(tmp_path: Path) -> None:
-    path = write_tar(tmp_path / "a.tar", {"a.json": b"{", "a.opus": b"x"})
-    with pytest.raises(UserError, match="cannot be read as a tar of audio"):
-        clips_of(path)
 
 
 def test_a_url_without_tars_is_one_line(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Keys of clips: what WebDataset and a tar header can hold, and a pure function of the paths."""
 
+import posixpath
 import random
 import re
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audio_barlow_twins.ingest.sources.clip import as_labels, clip_keys
+from audio_barlow_twins.ingest.sources.clip import clip_keys, normal_name, told_apart
 
 PARTS = st.one_of(
     st.text(st.characters(exclude_characters="/\0", codec="utf-8"), min_size=1, max_size=30),
@@ -79,9 +80,30 @@ def test_names_that_would_meet_are_told_apart_by_a_hash(paths: list[str]) -> Non
     assert re.search("-[0-9a-f]{10}$", first)
 
 
+def test_nothing_is_cut_off_a_name_with_dots() -> None:
+    keys = clip_keys(["t/0", "t/1", "t/2"], ["x.y.z.audio", "x.y.w.audio", "x.audio"])
+    assert [re.sub("-[0-9a-f]{10}$", "", key) for key in keys] == ["x_y_z", "x_y_w", "x"]
+
+
+@given(st.lists(PATHS, max_size=30))
+def test_origins_are_told_apart_and_the_first_of_each_stays(paths: list[str]) -> None:
+    origins = told_apart(paths)
+    assert len(set(origins)) == len(origins) == len(paths)
+    for number, (path, origin) in enumerate(zip(paths, origins, strict=True)):
+        assert posixpath.splitext(origin)[1] == posixpath.splitext(path)[1]
+        assert origin == path or path in origins[:number]
+
+
 @pytest.mark.parametrize(
-    ("value", "labels"),
-    [(None, ()), ([], ()), ("Bell", ("Bell",)), (7, ("7",)), (["a", 2], ("a", "2"))],
+    ("name", "normal"),
+    [
+        ("a/b.wav", "a/b.wav"),
+        ("./a.wav", "a.wav"),
+        ("././a//b/./c.wav", "a/b/c.wav"),
+        ("/etc/x.wav", "etc/x.wav"),
+        ("../x.wav", "../x.wav"),
+        ("a/.b/..c.wav", "a/.b/..c.wav"),
+    ],
 )
-def test_labels_are_a_list_or_one_or_none(value: object, labels: tuple[str, ...]) -> None:
-    assert as_labels(value) == labels
+def test_a_normal_name_has_no_needless_parts(name: str, normal: str) -> None:
+    assert normal_name(name) == normal

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audio_barlow_twins.ingest.sources.demo.corpus import demo_clips, demo_folds
-from audio_barlow_twins.ingest.sources.folder import folder_clips
+from audio_barlow_twins.ingest.sources.folder import Folder, folder_clips
+from audio_barlow_twins.shards.base.cli import parse
 from audio_barlow_twins.shards.base.errors import UserError
 
 
@@ -97,6 +98,50 @@ def test_what_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
         folder_clips(tmp_path / name)
 
 
+def test_two_names_that_are_shown_alike_are_two_clips(tmp_path: Path) -> None:
+    for raw in (b"caf\xe9.wav", rb"caf\xe9.wav"):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + raw)).touch()
+    clips = folder_clips(tmp_path)
+    assert [clip.origin for clip in clips] == [r"caf\xe9.wav", r"caf\xe9#2.wav"]
+    assert len({clip.key for clip in clips}) == 2
+
+
+def test_a_folder_whose_name_is_no_utf_8_has_a_source_that_can_be_stored(tmp_path: Path) -> None:
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    (clip,) = folder_clips(make_files(root, "a.wav"))
+    assert clip.source == r"folder caf\xe9"
+
+
+class TestLabelsOfFolders:
+    """`--labels folders`."""
+
+    @pytest.mark.parametrize(
+        ("name", "labels"),
+        [
+            ("a.wav", ()),
+            ("dog/a.wav", ("dog",)),
+            ("animal/dog/a.wav", ("animal", "dog")),
+            ("dog/dog/a.wav", ("dog",)),
+            (" dog ; cat /a.wav", ("dog ; cat",)),
+        ],
+    )
+    def test_they_are_the_folders_between_the_root_and_the_file(
+        self, name: str, labels: tuple[str, ...], tmp_path: Path
+    ) -> None:
+        (clip,) = folder_clips(make_files(tmp_path, name), "folders")
+        assert clip.labels == labels
+
+    def test_the_word_is_no_file_and_a_file_of_that_name_is_a_path(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        make_files(tmp_path / "root", "dog/a.wav")
+        (tmp_path / "folders").write_text("path,labels\ndog/a.wav,cat\n")
+        monkeypatch.chdir(tmp_path)
+        for word, label in (("folders", "dog"), ("./folders", "cat")):
+            source = parse(Folder, "folder", ["root", "--labels", word])
+            assert [clip.labels for clip in source.clips()] == [(label,)]
+
+
 class TestLabels:
     """The label file."""
 
@@ -111,6 +156,10 @@ class TestLabels:
         found = self.labels(tmp_path, 'path,labels\nb/c d.wav,"Speech, male;Music"\n')
         assert found == {"a.wav": (), "b/c d.wav": ("Speech, male", "Music")}
 
+    def test_labels_are_words_and_none_comes_twice(self, tmp_path: Path) -> None:
+        found = self.labels(tmp_path, "path,labels\na.wav,dog; cat ;dog;;\n./b//c d.wav, x\n")
+        assert found == {"a.wav": ("dog", "cat"), "b/c d.wav": ("x",)}
+
     @pytest.mark.parametrize("end", ["\n", "\r\n"])
     def test_columns_may_have_any_order_and_company(self, tmp_path: Path, end: str) -> None:
         content = end.join(["licence,labels,path", "CC0,x;;y,a.wav", ""])
@@ -124,10 +173,11 @@ class TestLabels:
         [
             ("", "lacks the column labels and path"),
             ("path,label\na.wav,x\n", "lacks the column labels"),
-            ("path,labels\nz.wav,x\ny.wav,x\n", "names 2 files that are not in the folder.*y.wav"),
+            ("path,labels\nz.wav,x\ny.wav,x\n", "names 2 files that are not there.*y.wav"),
             ("path,labels\na.wav\n", "line 2: a row has as many cells as the first line"),
             ("path,labels\na.wav,Speech, male\n", "line 2: .*put quotes around a comma"),
             ("path,labels\na.wav,x\na.wav,y\n", "line 3: .*no path twice"),
+            ("path,labels\na.wav,x\n./a.wav,y\n", "line 3: .*no path twice"),
             ('path,labels\n"a.wav,x\n', "line 2: a row has as many cells"),
             (b"path,labels\n\xff\xfe,x\n", "cannot be read as a CSV of labels"),
         ],

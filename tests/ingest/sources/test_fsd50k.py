@@ -55,6 +55,20 @@ def test_labels_keep_their_order(root: Path) -> None:
     assert fsd50k_clips(root, "dev")[0].labels == ("Electric_guitar", "Guitar", "Music")
 
 
+def test_labels_are_words_and_none_comes_twice(root: Path) -> None:
+    (root / "FSD50K.ground_truth" / "eval.csv").write_text(
+        'fname,labels,mids\n37199,"Bell, Bell,,Rain ",x\n'
+    )
+    assert fsd50k_clips(root, "eval")[0].labels == ("Bell", "Rain")
+
+
+@pytest.mark.parametrize("content", [b"fname,labels,mids\n1,\xff,b\n", b'fname,labels,mids\n1,"a'])
+def test_a_ground_truth_that_is_no_csv_is_one_line(content: bytes, root: Path) -> None:
+    (root / "FSD50K.ground_truth" / "eval.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"eval\.csv"):
+        fsd50k_clips(root, "eval")
+
+
 def test_a_sound_that_is_not_there_becomes_a_failed_clip_with_its_reason(
     root: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import string
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -58,6 +59,19 @@ def test_files_get_the_key_and_times_of_their_names() -> None:
         ("--PJHxphWEs_30000", 30.0, 40.0, "done"),
         ("b_b-b_b-b_b", None, None, "perhaps"),
     ]
+
+
+def test_a_key_that_only_looks_like_an_id_names_nothing() -> None:
+    # Cleaned, the path a/bcdefghi is the eleven characters a__bcdefghi.
+    clip = replace(clip_of("a/bcdefghi.wav"), key="a__bcdefghi")
+    with pytest.raises(UserError, match="is not named YTID"):
+        named_by_segment([clip])
+
+
+def test_the_name_in_a_key_column_wins_over_the_file() -> None:
+    clip = replace(clip_of("t/0/0/--PJHxphWEs_30.wav"), name="audio/-0049jMplQo_1.500_2.5")
+    (named,) = named_by_segment([clip])
+    assert (named.key, named.start_s, named.end_s) == ("-0049jMplQo_1500", 1.5, 2.5)
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,10 @@ def write_table(path: Path, files: list[Path], **columns: list) -> Path:
     return path
 
 
-def clips_of(*urls: Path | str, key: str = "video_id", label: str = "") -> list[Clip]:
-    return table_clips(tuple(map(str, urls)), key, label)
+def clips_of(
+    *urls: Path | str, key: str = "video_id", label: str = "", audio: str = "audio"
+) -> list[Clip]:
+    return table_clips(tuple(map(str, urls)), key, label, audio)
 
 
 @pytest.fixture(scope="module")
