@@ -20,7 +20,7 @@ from audio_barlow_twins.ingest.sources.tars import Webdataset
 from audio_barlow_twins.ingest.stage.plan import Plan
 from audio_barlow_twins.ingest.stage.stage import Job, ingest_shard
 from audio_barlow_twins.shards.base.errors import UserError
-from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits
+from audio_barlow_twins.shards.decode.cut import DecodeLimits
 from audio_barlow_twins.shards.decode.files import ENDINGS
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.sidecar import read_rows
