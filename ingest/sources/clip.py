@@ -55,6 +55,8 @@ class Clip:
     cut: Literal["done", "needed", "perhaps"] = "done"
     """Whether the audio is the whole recording, to be cut from start_s to end_s; `perhaps`: only
     if it is longer than the clip."""
+    refused: str = ""
+    """Why this entry cannot be used, found while it was listed; '' if it can."""
     others: tuple["Clip", ...] = ()
     """The same clip in other sources, tried in turn if this one fails."""
 

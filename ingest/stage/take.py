@@ -9,7 +9,7 @@ import numpy as np
 
 from audio_barlow_twins.shards.base.ahead import ahead
 from audio_barlow_twins.shards.base.errors import ClipError
-from audio_barlow_twins.shards.decode.errors import BadAudio
+from audio_barlow_twins.shards.decode.errors import BadAudio, DecoderStopped
 from audio_barlow_twins.shards.decode.ffmpeg import (
     SAMPLE_RATE,
     Cut,
@@ -20,6 +20,7 @@ from audio_barlow_twins.shards.decode.ffmpeg import (
 )
 from audio_barlow_twins.shards.stored.sidecar import Row, now
 
+from ..errors import BadEntry
 from ..sources.clip import Clip
 from ..video.download import Downloader, Trail
 from ..video.fetcher import downloader_version
@@ -60,6 +61,8 @@ class Taker:
 
     def _samples(self, clip: Clip, trail: Trail) -> tuple[np.ndarray, str]:
         """Return int16 [samples] and the versions of the tools that made them."""
+        if clip.refused:
+            raise BadEntry(clip.refused)
         cut = None
         if clip.cut != "done" and clip.start_s is not None and clip.end_s is not None:
             cut = Cut(clip.start_s, clip.end_s, perhaps_done=clip.cut == "perhaps")
@@ -78,9 +81,11 @@ class Taker:
             media = self.downloader.get(clip, Path(folder), trail, whole=cut is None)
             if media.url:
                 proxy = self.downloader.identities[trail.identity].proxy
+                timeout_s = min(self.limits.timeout_s, self.downloader.videos.timeout_s)
+                limits = replace(self.limits, timeout_s=timeout_s)
                 try:
-                    samples = decode(Stream(media.url, media.headers, proxy), self.limits, cut)
-                except BadAudio:  # no range requests, or a damaged section: take it all
+                    samples = decode(Stream(media.url, media.headers, proxy), limits, cut)
+                except (BadAudio, DecoderStopped):  # no ranges, damaged or too slow: take it all
                     media = self.downloader.get(clip, Path(folder), trail, whole=True)
             if not media.url:
                 samples = decode(media.path, self.limits, cut)

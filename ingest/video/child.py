@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import uuid
 from collections import deque
 from collections.abc import Iterator
@@ -24,9 +25,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import yt_dlp
+from yt_dlp.networking.exceptions import HTTPError
 from yt_dlp.utils import bug_reports_message
 from yt_dlp.version import __version__
 
+from ..errors import asked_wait_s
 from .failures import Failure, Link, unfit
 
 RUNTIMES = ("deno", "node", "bun", "quickjs")
@@ -195,8 +198,8 @@ def _facts(found: Json, signed_in: bool) -> Json:
         del found["formats"]
     sound = [each for each in formats if each.get("acodec") != "none"]
     return {
-        "live_status": found.get("live_status") or ("is_live" if found.get("is_live") else ""),
-        "availability": found.get("availability") or "",
+        "live_status": str(found.get("live_status") or ("is_live" * bool(found.get("is_live")))),
+        "availability": str(found.get("availability") or ""),
         "has_drm": bool(formats) and all(each.get("has_drm") is True for each in formats),
         "elsewhere": found.get("_type", "video") != "video",
         "audio_formats": len(sound),
@@ -219,7 +222,8 @@ def _describe(chosen: Json) -> str:
 
 def _headers(site: yt_dlp.YoutubeDL, chosen: Json) -> dict[str, str]:
     cookie = site.cookiejar.get_cookie_header(chosen["url"])
-    return dict(chosen.get("http_headers") or {}) | ({"Cookie": cookie} if cookie else {})
+    headers = {str(name): str(value) for name, value in (chosen.get("http_headers") or {}).items()}
+    return headers | ({"Cookie": cookie} if cookie else {})
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -239,12 +243,21 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _link(error: BaseException) -> Link:
     kinds = [kind.__name__ for kind in type(error).__mro__[:-2]]
     status, number = getattr(error, "status", 0), getattr(error, "errno", 0)
+    answer = error.response if isinstance(error, HTTPError) else None
     return Link(
         kinds=tuple(kinds) or (type(error).__name__,),
         message=_plain(getattr(error, "orig_msg", None) or str(error)),
         status=status if isinstance(status, int) else 0,
         errno=number if isinstance(number, int) else 0,
+        wait_s=asked_wait_s(answer.headers.get("Retry-After")) if answer else 0.0,
+        ours=_raised_in(error) == __file__,
     )
+
+
+def _raised_in(error: BaseException) -> str:
+    """Return the file of the line that raised an error, '' if it was never raised."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return frames[-1][0].f_code.co_filename if frames else ""
 
 
 def _plain(message: str) -> str:

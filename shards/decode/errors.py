@@ -11,6 +11,13 @@ class BadAudio(ClipError):
     slug = "bad_audio"
 
 
+class DecoderStopped(ClipError):
+    """ffmpeg was killed or took too long; that says nothing about the sound in the file."""
+
+    slug = "decoder"
+    retry_after = timedelta(hours=1)
+
+
 class Unreadable(ClipError):
     """The file cannot be opened; that says nothing about the sound in it."""
 
