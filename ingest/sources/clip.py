@@ -45,6 +45,8 @@ class Clip:
     """Strong labels: which sound lasts from when to when."""
     part: tuple[int, int] | None = None
     """First byte and length of the audio inside `path`, if that is an archive."""
+    archive_bytes: int | None = None
+    """Size of the archive or table when it was listed; None if it is not behind HTTP."""
     row: RowOfTable | None = None
     """Row whose `audio` is the clip, if `path` is a Parquet table."""
     video: bool = False

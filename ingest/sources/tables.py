@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -12,6 +11,7 @@ from audio_barlow_twins.shards.base.cli import Positional
 from audio_barlow_twins.shards.base.errors import UserError, first_line
 
 from .clip import Clip, RowOfTable, as_labels, clip_keys
+from .remote.open import listed_size, opened_to_list
 from .source import NamedSource
 from .urls import find_urls, short_names
 
@@ -65,6 +65,7 @@ def table_clips(urls: tuple[str, ...], key_field: str, label_field: str) -> list
             origin=origin,
             labels=row.labels,
             row=row.row,
+            archive_bytes=listed_size(row.url),
         )
         for key, row, origin in zip(clip_keys(origins, names), listed, origins, strict=True)
     ]
@@ -73,7 +74,7 @@ def table_clips(urls: tuple[str, ...], key_field: str, label_field: str) -> list
 def _rows(url: str, key_field: str, label_field: str) -> Iterator[_Listed]:
     """Read the small columns of a table."""
     try:
-        with fsspec.open(url, "rb") as file:
+        with opened_to_list(url) as file:
             table = pq.ParquetFile(file)
             _check_columns(url, table.schema_arrow, key_field, label_field)
             columns = ["audio.path", *filter(None, (key_field, label_field))]

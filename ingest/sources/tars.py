@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-import fsspec
-
 from audio_barlow_twins.shards.base.cli import Positional
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.decode.files import ENDINGS
 
 from .clip import Clip, as_labels, clip_keys
 from .folder import read_labels
+from .remote.open import listed_size, opened_to_list
 from .source import NamedSource
 from .urls import find_urls, short_names
 
@@ -73,6 +72,7 @@ def archive_clips(urls: tuple[str, ...], label_field: str, labels: Path | None) 
             origin=origin,
             labels=known.get(sample.name, sample.labels),
             part=(member.offset_data, member.size),
+            archive_bytes=listed_size(url),
         )
         for key, (url, sample), origin, member in zip(
             clip_keys(origins, names), samples, origins, members, strict=True
@@ -84,7 +84,7 @@ def _samples(url: str, label_field: str) -> Iterator[_Sample]:
     """Read the headers of a tar and its JSON members, but not the audio."""
     samples: dict[str, _Sample] = {}
     try:
-        with fsspec.open(url, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with opened_to_list(url) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 if not member.isfile():
                     continue

@@ -4,7 +4,12 @@ from pathlib import PurePosixPath
 
 import fsspec
 
-from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.errors import UserError, first_line
+from audio_barlow_twins.shards.base.place import client_errors
+
+from ..errors import NetworkTrouble, Unreadable
+from .remote.client import is_http
+from .remote.listing import list_http
 
 
 def find_urls(urls: tuple[str, ...], ending: str) -> list[str]:
@@ -15,13 +20,20 @@ def find_urls(urls: tuple[str, ...], ending: str) -> list[str]:
     """
     found: list[str] = []
     for url in urls:
-        system, path = fsspec.core.url_to_fs(url)
-        pattern = f"{path.rstrip('/')}/*.{ending}" if system.isdir(path) else path
-        paths = sorted(system.glob(pattern))
+        try:
+            paths = list_http(url, ending) if is_http(url) else _list(url, ending)
+        except (NetworkTrouble, Unreadable, ValueError, *client_errors()) as error:
+            raise UserError(f"{url} cannot be listed: {first_line(error)}") from error
         if not paths:
             raise UserError(f"{url}: no such {ending} file, nor a folder of them")
-        found += [system.unstrip_protocol(each) for each in paths]
+        found += paths
     return list(dict.fromkeys(found))
+
+
+def _list(url: str, ending: str) -> list[str]:
+    system, path = fsspec.core.url_to_fs(url)
+    pattern = f"{path.rstrip('/')}/*.{ending}" if system.isdir(path) else path
+    return [system.unstrip_protocol(each) for each in sorted(system.glob(pattern))]
 
 
 def short_names(urls: list[str]) -> dict[str, str]:

@@ -76,7 +76,7 @@ def reaching(where: Path) -> Iterator[None]:
         return
     try:
         yield
-    except _client_errors() as error:
+    except client_errors() as error:
         reason = first_line(error)
         raise UserError(
             f"{where} cannot be used ({reason}); check the bucket, the credentials and "
@@ -84,7 +84,8 @@ def reaching(where: Path) -> Iterator[None]:
         ) from error
 
 
-def _client_errors() -> tuple[type[Exception], ...]:
+def client_errors() -> tuple[type[Exception], ...]:
+    """Return what the client of a remote place raises after its own retries."""
     try:
         from botocore.exceptions import BotoCoreError
     except ImportError:
