@@ -33,7 +33,6 @@ from audio_barlow_twins.shards.decode.errors import BadAudio as BadAudio
 from audio_barlow_twins.shards.decode.errors import DecoderStopped as DecoderStopped
 from audio_barlow_twins.shards.decode.errors import Unreadable as Unreadable
 
-
 LONGEST_WAIT_S = 86400.0
 """Longest wait that a server may ask for, s."""
 

@@ -5,11 +5,11 @@ from pathlib import PurePosixPath
 import fsspec
 
 from audio_barlow_twins.shards.base.errors import UserError, first_line
-from audio_barlow_twins.shards.base.place import client_errors
 
 from ..errors import NetworkTrouble, Unreadable
 from .remote.client import is_http
 from .remote.listing import list_http
+from .remote.open import own_errors
 
 
 def find_urls(urls: tuple[str, ...], ending: str) -> list[str]:
@@ -21,8 +21,9 @@ def find_urls(urls: tuple[str, ...], ending: str) -> list[str]:
     found: list[str] = []
     for url in urls:
         try:
-            paths = list_http(url, ending) if is_http(url) else _list(url, ending)
-        except (NetworkTrouble, Unreadable, ValueError, *client_errors()) as error:
+            with own_errors(url):
+                paths = list_http(url, ending) if is_http(url) else _list(url, ending)
+        except (NetworkTrouble, Unreadable, OSError, ValueError) as error:
             raise UserError(f"{url} cannot be listed: {first_line(error)}") from error
         if not paths:
             raise UserError(f"{url}: no such {ending} file, nor a folder of them")

@@ -32,7 +32,7 @@ Answer = TypeVar("Answer")
 log = logging.getLogger(__name__)
 
 LONGEST_BACKOFF_S = 600.0
-"""Longest pause before a clip is tried again, s, whatever the site asks for; `retry` comes later."""
+"""Longest pause before a clip is tried again, s, whatever the site asks; `retry` comes later."""
 
 
 class Governing(Protocol):

@@ -71,8 +71,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer with a part, or all, of a file.
 
         `fault` is a status and perhaps a Retry-After; `to URL`, a redirect; `hang up`; `cut`, half
-        of what is announced; `drip`, all of it, a byte at a time. Of a part alone: `short` and `long`, a body of another length; `shifted`,
-        another part, as the header says; `unsaid`, no header.
+        of what is announced; `drip`, all of it, a byte at a time. Of a part alone: `short` and
+        `long`, a body of another length; `shifted`, another part, as the header says; `unsaid`, no
+        header.
         """
         if fault[:3].isdecimal():
             status, _, wait = fault.partition(" ")

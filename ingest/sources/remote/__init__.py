@@ -1,1 +1,1 @@
-"""Files behind URLs in, their bytes out: every answer is checked, every passing failure tried again."""
+"""Files behind URLs in, their bytes out: answers are checked, and what passes is tried again."""

@@ -2,7 +2,7 @@
 
 import io
 import re
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from ...errors import NetworkTrouble, Unreadable
@@ -75,7 +75,7 @@ class Archive:
         return end
 
 
-@lru_cache(maxsize=None)
+@cache
 def archive_of(url: str, size: int | None) -> Archive:
     """Return a file that many clips are read from; what is learnt of its server is kept."""
     return Archive(url, size)

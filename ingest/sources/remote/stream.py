@@ -1,4 +1,4 @@
-"""A file from a server without ranges: it arrives once, in order, and is kept on disk for a while."""
+"""A file from a server without ranges: it arrives once, in order, and stays on disk for a while."""
 
 import io
 import tempfile
@@ -52,7 +52,7 @@ class Stream:
 
     def _begin_anew(self, check_size: Callable[[int], None]) -> None:
         self._hang_up()
-        self._copy = self._open.enter_context(tempfile.TemporaryFile())
+        self._copy = self._open.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
         response = self._open.enter_context(answered(self.url))
         if (length := response.headers.get("Content-Length", "")).isdecimal():
             check_size(int(length))

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from audio_barlow_twins.ingest.sources.audioset import audioset_clips, with_events
+from audio_barlow_twins.ingest.sources.lists.annotations import with_events
+from audio_barlow_twins.ingest.sources.lists.audioset import audioset_clips
 from audio_barlow_twins.shards.base.errors import UserError
 
 ROWS = [
@@ -116,7 +117,7 @@ def test_strong_labels_become_events_in_the_order_of_the_table(table: Path, tmp_
     [
         ("segment_id\t", "id\t", "lacks the columns"),
         ("2.500", "x", "cannot be read as strong labels"),
-        ("0.000\t2.500", "3.0\t2.5", "line 2: an event ends before"),
+        ("0.000\t2.500", "3.0\t2.5", "line 2: an event lasts from 3 s to 2.5 s"),
         ("_30000", "_1", "line 3"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Mirrors behind HTTP: what passes is tried again, what stays is one reason, nothing is believed."""
+"""Mirrors behind HTTP: what passes is tried again, what stays is a reason, nothing is believed."""
 
 import io
 import random
@@ -30,6 +30,8 @@ from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.sidecar import Row, read_rows
 
 CLIPS = 12
+LONG = f"http://{'a' * 70}"
+"""A name that no host can have."""
 PASSING = ["503", "429", "500", "408", "hang up", "cut", "short", "long", "shifted", "unsaid"]
 """Faults that a second request may not meet."""
 
@@ -138,8 +140,8 @@ def test_an_archive_that_is_closed_is_the_reason_of_its_clips_and_asked_for_once
 
 @pytest.mark.parametrize(
     "target",
-    ["/m/a.tar", "file:///etc/passwd", "ftp://x/", "http://[::1", "http://x:99999/", "http://" + "a" * 70],
-)  # fmt: skip
+    ["/m/a.tar", "file:///etc/passwd", "ftp://x/", "http://[::1", "http://x:99999/", LONG],
+)
 def test_a_redirect_that_leads_nowhere_is_a_reason(
     mirror: Mirror, tmp_path: Path, target: str
 ) -> None:
@@ -281,6 +283,7 @@ def test_patterns_and_names_find_the_files_of_folders(mirror: Mirror, tar: bytes
     names = ["x%201/b.tar", "x%201/c.tar", "y/d.tar?token=1&x=2"]
     for name in names:
         mirror.files[f"/w/{name.split('?')[0]}"] = tar
+
     def found(url: str) -> list[str]:
         clips = archive_clips((f"{mirror.url}/w/{url}",), "labels", None)
         return list(dict.fromkeys(clip.path.removeprefix(f"{mirror.url}/w/") for clip in clips))
