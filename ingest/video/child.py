@@ -53,12 +53,33 @@ class NoFile(Exception):
     """yt-dlp ended without an error and without a file."""
 
 
+class _Site(yt_dlp.YoutubeDL):
+    """A yt-dlp that notes how long a site asks to wait: its own errors may not say so."""
+
+    def urlopen(self, request: Any) -> Any:
+        """Send a request."""
+        try:
+            return super().urlopen(request)
+        except HTTPError as error:
+            asked_s = asked_wait_s(error.response.headers.get("Retry-After"))
+            log = self.params["logger"]
+            log.wait_s = max(log.wait_s, asked_s)
+            raise
+
+
 class _Log:
     """yt-dlp's messages during one request."""
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=50)
         self.warnings: deque[str] = deque(maxlen=20)
+        self.wait_s = 0.0
+
+    def clear(self) -> None:
+        """Begin another request."""
+        self.lines.clear()
+        self.warnings.clear()
+        self.wait_s = 0.0
 
     def debug(self, message: str) -> None:
         self.lines.append(message)
@@ -102,7 +123,7 @@ class _Task:
     def failure(self, error: BaseException | None) -> Json:
         chain = [asdict(_link(each)) for each in _chain(error)] if error else []
         about = {"step": self.step, "chain": chain, "warnings": list(self.log.warnings)}
-        return {"failure": self.facts | about}
+        return {"failure": self.facts | about | {"wait_s": self.log.wait_s}}
 
     def _site(self) -> yt_dlp.YoutubeDL:
         """Return the yt-dlp of this identity, which keeps its cookies and its scripts."""
@@ -111,8 +132,7 @@ class _Task:
             self.sites[identity] = _open_site(self.request, self.log)
         site = self.sites[identity]
         self.log = site.params["logger"]
-        self.log.lines.clear()
-        self.log.warnings.clear()
+        self.log.clear()
         return site
 
     def _wants_section(self, chosen: Json, size: int) -> bool:
@@ -149,7 +169,7 @@ def _check_size(max_bytes: int, progress: Json) -> None:
 def _open_site(request: Json, log: _Log) -> yt_dlp.YoutubeDL:
     """Return a yt-dlp for one identity: audio only, with hardly any retries."""
     cookies = io.StringIO(Path(request["cookies"]).read_text()) if request["cookies"] else None
-    site = yt_dlp.YoutubeDL(
+    site = _Site(
         {
             "logger": log,
             "quiet": True,
@@ -243,13 +263,11 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _link(error: BaseException) -> Link:
     kinds = [kind.__name__ for kind in type(error).__mro__[:-2]]
     status, number = getattr(error, "status", 0), getattr(error, "errno", 0)
-    answer = error.response if isinstance(error, HTTPError) else None
     return Link(
         kinds=tuple(kinds) or (type(error).__name__,),
         message=_plain(getattr(error, "orig_msg", None) or str(error)),
         status=status if isinstance(status, int) else 0,
         errno=number if isinstance(number, int) else 0,
-        wait_s=asked_wait_s(answer.headers.get("Retry-After")) if answer else 0.0,
         ours=_raised_in(error) == __file__,
     )
 

@@ -97,8 +97,6 @@ class Link:
     """HTTP status; 0 for none."""
     errno: int = 0
     """The system's error number; 0 for none."""
-    wait_s: float = 0.0
-    """How long the site asks to wait (Retry-After), s."""
     ours: bool = False
     """Raised by a line of our own, not by yt-dlp or one of its libraries."""
 
@@ -112,6 +110,8 @@ class Failure:
     chain: tuple[Link, ...] = ()
     """The exceptions, outermost first; none: the page itself says why not."""
     warnings: tuple[str, ...] = ()
+    wait_s: float = 0.0
+    """How long the site asked to wait (Retry-After), s; 0 if it did not."""
     live_status: str = ""
     availability: str = ""
     has_drm: bool = False
@@ -173,7 +173,7 @@ def classify(failure: Failure, folder: str = "the download") -> Exception:
             return kind(tidy(message, MESSAGE_LENGTH - len(advice)) + advice)
         fault = kind(tidy(message))
         if isinstance(fault, RateLimited | NetworkTrouble):
-            fault.wait_s = max(link.wait_s for link in links)
+            fault.wait_s = failure.wait_s
         return fault
     return _unknown(failure)
 

@@ -68,7 +68,7 @@ def _place(field: str, header: list[str]) -> int:
 
 
 LAYOUTS: Mapping[Name, Layout] = {
-    # Chen et al., 2020, data/vggsound.csv: id, start, label, split, without a header.
+    # Chen et al., 2020, data/vggsound.csv of github.com/hche11/VGGSound: id, start, label, split, without a header.
     "vggsound": Layout(
         id_field="1",
         start_field="2",
@@ -77,7 +77,8 @@ LAYOUTS: Mapping[Name, Layout] = {
         label_separator="",
         split_field="4",
     ),
-    # Agostinelli et al., 2023, musiccaps-public.csv, whose labels are mids of AudioSet.
+    # Agostinelli et al., 2023, musiccaps-public.csv of kaggle.com/datasets/googleai/musiccaps; its
+    # labels are mids of AudioSet.
     "musiccaps": Layout(
         id_field="ytid",
         start_field="start_s",
@@ -85,7 +86,8 @@ LAYOUTS: Mapping[Name, Layout] = {
         label_field="audioset_positive_labels",
         label_separator=",",
     ),
-    # Kim et al., 2019, dataset/{train,val,test}.csv and those of version 2.0: a row a caption.
+    # Kim et al., 2019, dataset/{train,val,test}.csv of github.com/cdjkim/audiocaps, and those of
+    # dataset2.0: a row a caption.
     "audiocaps": Layout(
         id_field="youtube_id",
         start_field="start_time",
