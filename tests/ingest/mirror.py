@@ -14,6 +14,8 @@ class Mirror:
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         """By path; a path that ends with a slash is the page of a folder."""
+        self.pages: set[str] = set()
+        """Further pages."""
         self.faults: list[str] = []
         """What the next answers do instead; see `_Handler.answer`."""
         self.always = ""
@@ -110,7 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _head(self, status: int, length: int, more: dict[str, str]) -> None:
         self.send_response(status)
-        is_page = self.path.endswith("/")
+        path = self.path.split("?")[0]
+        is_page = path.endswith("/") or path in self.server.mirror.pages
         self.send_header("Content-Type", "text/html" if is_page else "application/x-tar")
         self.send_header("Content-Length", str(length))
         for name, value in more.items():

@@ -68,7 +68,8 @@ def _place(field: str, header: list[str]) -> int:
 
 
 LAYOUTS: Mapping[Name, Layout] = {
-    # Chen et al., 2020, data/vggsound.csv of github.com/hche11/VGGSound: id, start, label, split, without a header.
+    # Chen et al., 2020, data/vggsound.csv of github.com/hche11/VGGSound: id, start, label, split,
+    # without a header.
     "vggsound": Layout(
         id_field="1",
         start_field="2",

@@ -3,6 +3,7 @@
 NetworkTrouble is what may pass by itself; Unreadable is what the server has decided.
 """
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ import requests
 import urllib3
 
 from ...errors import NetworkTrouble, Unreadable, asked_wait_s
+
+log = logging.getLogger(__name__)
 
 TRIES = 6
 """With the pauses between them they outlast half a minute, in which a server can start anew."""
@@ -55,8 +58,10 @@ def trying(ask: Callable[[], Result], url: str) -> Result:
             tries += 1
             if tries == TRIES:
                 raise NetworkTrouble(f"{error} (tried {TRIES} times)") from error
-            until = time.monotonic() + min(error.wait_s, LONGEST_PAUSE_S)
-            _not_before[host] = max(_not_before.get(host, 0.0), until)
+            asked_s = min(error.wait_s, LONGEST_PAUSE_S)
+            if asked_s > PAUSE_S * 2**TRIES:
+                log.warning("%s asks to wait %.0f s (%s)", host, asked_s, error)
+            _not_before[host] = max(_not_before.get(host, 0.0), time.monotonic() + asked_s)
             time.sleep(PAUSE_S * 2 ** (tries - 1) * random.uniform(0.5, 1.5))
 
 

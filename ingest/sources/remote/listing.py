@@ -56,9 +56,17 @@ def _links(url: str) -> set[str] | None:
     if found is None:
         return None
     address, page = found
-    folder = re.sub(r"(\?.*|[^/]*\.html?(\?.*)?|/)?$", "", address, count=1) + "/"
+    folder = _folder(address)
     links = {urldefrag(urljoin(folder, unescape(href))).url for href in _ANCHOR.findall(page)}
     return {each for each in links if re.fullmatch(r"[^/?]+/?(\?.*)?", each.removeprefix(folder))}
+
+
+def _folder(address: str) -> str:
+    """Return the folder of a page, whose own address may lack the last slash."""
+    path, _, query = address.partition("?")
+    if query or path.endswith((".html", ".htm")):
+        path = path.rpartition("/")[0]
+    return path.rstrip("/") + "/"
 
 
 def _text(response: requests.Response) -> str:

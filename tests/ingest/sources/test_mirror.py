@@ -296,6 +296,14 @@ def test_patterns_and_names_find_the_files_of_folders(mirror: Mirror, tar: bytes
         found("z*/*.tar")
 
 
+@pytest.mark.parametrize("page", ["/p", "/p/", "/p/index.html", "/p/list?sort=name"])
+def test_a_page_names_the_files_of_its_folder(mirror: Mirror, tar: bytes, page: str) -> None:
+    mirror.files |= {page.split("?")[0]: b'<a href="b.tar">b</a>', "/p/b.tar": tar}
+    mirror.pages = {page.split("?")[0]}
+    clips = archive_clips((mirror.url + page,), "labels", None)
+    assert {clip.path for clip in clips} == {f"{mirror.url}/p/b.tar"}
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 def test_an_answer_that_drips_is_given_up(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch, ranges: bool
