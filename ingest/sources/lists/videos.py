@@ -121,6 +121,7 @@ def _read(lists: Sequence[Path], layout: Layout, page: str, split: str) -> pa.Ta
     odd = [name for name in names if name is not None]
     keys = iter(clip_keys(odd, [f"{name}.video" for name in odd]))
     column = pa.array([None if name is None else next(keys) for name in names], pa.string())
+    pa.default_memory_pool().release_unused()  # the merge's scratch memory
     return table.drop_columns(["name"]).append_column("key", column)
 
 
