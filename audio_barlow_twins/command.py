@@ -34,8 +34,8 @@ STAGES = {
 """The extras of this package that each command needs."""
 PACKAGES = {
     **dict.fromkeys(("ray", "webdataset"), ("shards", "ingest")),
-    **dict.fromkeys(("fsspec", "yt_dlp", "ffmpeg", "imageio_ffmpeg"), ("ingest",)),
-    "soxr": ("ingest", "eval"),
+    **dict.fromkeys(("fsspec", "yt_dlp"), ("ingest",)),
+    **dict.fromkeys(("ffmpeg", "imageio_ffmpeg", "soxr"), ("ingest", "eval")),
     **dict.fromkeys(("s3fs", "upath"), ("s3",)),
     **dict.fromkeys(("matplotlib", "tensorboard"), ("train",)),
     **dict.fromkeys(("soundfile", "scipy"), ("eval",)),

@@ -9,7 +9,7 @@ from audio_barlow_twins.shards.base.cli import OmitArgPrefixes, parse, say
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import make_folder
 from audio_barlow_twins.shards.base.place import place
-from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits
+from audio_barlow_twins.shards.decode.sound import DecodeLimits
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.shardset import open_shards
 

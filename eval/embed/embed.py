@@ -16,6 +16,7 @@ from audio_barlow_twins.model.embedder import checkpoint_facts, frozen, read_che
 from audio_barlow_twins.shards.base.cli import Positional
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
+from audio_barlow_twins.shards.decode.files import shown
 
 from ..sound.audio import find_audio
 from .files import Failed, FileEmbedding, embed_files
@@ -100,7 +101,7 @@ def _record_batch(group: Sequence[FileEmbedding], schema: pa.Schema) -> pa.Recor
     width = schema.field("embedding").type.list_size
     return pa.record_batch(
         [
-            pa.array([str(row.file) for row in group]),
+            pa.array([shown(row.file) for row in group]),
             pa.array([row.duration_s for row in group]),
             pa.FixedSizeListArray.from_arrays(values, width),
         ],
@@ -113,7 +114,7 @@ def write_failed(failed: Sequence[Failed], out: Path) -> None:
     if not failed:
         out.unlink(missing_ok=True)
         return
-    lines = (json.dumps({"file": str(row.file), "reason": row.reason}) for row in failed)
+    lines = (json.dumps({"file": shown(row.file), "reason": row.reason}) for row in failed)
     with replacing(out) as scratch:
         scratch.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 

@@ -19,11 +19,13 @@ from torch.nn import functional as F
 from audio_barlow_twins.model.embedder import Embedder
 from audio_barlow_twins.shards.base.ahead import MOST_THREADS, ahead
 from audio_barlow_twins.shards.base.transfer import HostCopy, one_late, to_device
+from audio_barlow_twins.shards.decode.files import shown
 
 from ..sound.audio import AudioError, read_audio
 from .batches import buckets
 
 MAX_DURATION_S = 600
+"""Longest file that is embedded as a whole."""
 READ_AHEAD = 32
 """Files to prefetch; at most 1.2 GB of samples."""
 FRAMES_WAITING = 4 * 128 * 96
@@ -65,7 +67,7 @@ def embed_files(
     """Embed sound files, each as a whole.
 
     Args:
-        files: of any format that libsndfile reads, any rate and number of channels.
+        files: of any format that ffmpeg reads, any rate and number of channels.
         on_bad: called with each file that cannot be used, which is skipped; without it, the first
             one raises.
 
@@ -99,25 +101,14 @@ def read_ahead(
     files: Iterable[Path], sample_rate: int, on_bad: OnBad | None = None, threads: int = 1
 ) -> Iterator[Sound]:
     """Prefetch files in threads and yield them in order; see `embed_files` for `on_bad`."""
-    read = partial(read_clip, sample_rate=sample_rate)
+    read = partial(read_audio, sample_rate=sample_rate, max_s=MAX_DURATION_S)
     for file, wave in ahead(read, map(Path, files), threads, READ_AHEAD):
         try:
             yield Sound(file, wave.result())
         except AudioError as error:
             if on_bad is None:
                 raise
-            on_bad(Failed(file, str(error).removeprefix(f"{file}: ")))
-
-
-def read_clip(file: Path, sample_rate: int) -> np.ndarray:
-    """Read a file, float32 [samples]; refuse one longer than `MAX_DURATION_S`."""
-    wave = read_audio(file, sample_rate)
-    if (duration_s := len(wave) / sample_rate) > MAX_DURATION_S:
-        raise AudioError(
-            f"{file}: lasts {duration_s:.0f} s, but a clip is embedded as a whole, up to "
-            f"{MAX_DURATION_S} s; cut it"
-        )
-    return wave
+            on_bad(Failed(file, str(error).removeprefix(f"{shown(file)}: ")))
 
 
 def passes(sounds: Iterable[Sound], model: Embedder) -> Iterator[Pass]:

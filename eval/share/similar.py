@@ -15,6 +15,7 @@ from audio_barlow_twins.model.embedder import Embedder, checkpoint_facts, frozen
 from audio_barlow_twins.shards.base.cli import Positional, arg, say
 from audio_barlow_twins.shards.base.errors import UserError, first_line
 from audio_barlow_twins.shards.base.files import replacing
+from audio_barlow_twins.shards.decode.files import shown
 from audio_barlow_twins.shards.html.card import Card, card_of, sound_page
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.logmel import LogMel
@@ -28,8 +29,8 @@ CLAIM = "checkpoint_sha256"
 """Key of a Parquet file's metadata that identifies the model of its embeddings."""
 PLAYED_S = 20
 """Start of each sound that a page plays, s."""
-Known = dict[Path, tuple[tuple[int, int], np.ndarray]]
-"""Size and mtime (ns), and embedding, float32 [D], of files."""
+Known = dict[str, tuple[tuple[int, int], np.ndarray]]
+"""Size and mtime (ns), and embedding, float32 [D], of files; see `known_as`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,17 +70,17 @@ class Similar:
         if self.collection.is_dir():
             files = find_audio([self.collection])
             known = embedded_once([self.clip, *files], self.cache_file, claim, load)
-            others = [(file, known[at]) for file in files if (at := file.resolve()) in known]
+            others = [(file, known[at]) for file in files if (at := known_as(file)) in known]
         else:
             known = embedded_once([self.clip], self.cache_file, claim, load)
             others = read_table(self.collection, claim)
-        clip = self.clip.resolve()
+        clip = known_as(self.clip)
         if clip not in known:
-            raise AudioError(f"{self.clip}: cannot be used, see above; name another clip")
-        nearest = rank(known[clip], [pair for pair in others if pair[0].resolve() != clip], self.k)
+            raise AudioError(f"{shown(self.clip)}: cannot be used, see above; name another clip")
+        nearest = rank(known[clip], [pair for pair in others if known_as(pair[0]) != clip], self.k)
         say("cosine  file")
         for file, cosine in nearest:
-            say(f"{cosine:6.4f}  {file}")
+            say(f"{cosine:6.4f}  {shown(file)}")
         if self.html:
             front_end = FrontEnd.from_parameters(checkpoint.front_end)
             text = listening_page(self.clip, nearest, front_end, self.collection)
@@ -112,13 +113,13 @@ def listening_page(
     Spectrograms are made with the model's front-end; files below `folder` have relative names.
     """
     log_mel = LogMel(front_end)
-    looked_for = _card(clip.name, str(clip.parent), clip, log_mel)
+    looked_for = _card(shown(clip.name), shown(clip.parent), clip, log_mel)
     cards = []
     for file, cosine in nearest:
         seen = file.relative_to(folder) if file.is_relative_to(folder) else file
-        cards.append(_card(str(seen), f"cosine {cosine:.4f}", file, log_mel))
+        cards.append(_card(shown(seen), f"cosine {cosine:.4f}", file, log_mel))
     groups = [("Looked for", "", [looked_for]), ("Nearest first", "", cards)]
-    return sound_page("Similar sounds", f"{clip.name} among {folder}", groups)
+    return sound_page("Similar sounds", f"{shown(clip.name)} among {shown(folder)}", groups)
 
 
 def _card(title: str, about: str, file: Path, log_mel: LogMel) -> Card:
@@ -132,7 +133,7 @@ def _card(title: str, about: str, file: Path, log_mel: LogMel) -> Card:
 
 def embedded_once(
     files: Sequence[Path], cache: Path, claim: str, load: Callable[[], Embedder]
-) -> dict[Path, np.ndarray]:
+) -> dict[str, np.ndarray]:
     """Return embeddings from a cache, after embedding files that are new or have changed.
 
     Args:
@@ -143,33 +144,43 @@ def embedded_once(
         load: returns the model; called if there is something to embed.
 
     Returns:
-        Embeddings, float32 [D], by resolved path.
+        Embeddings, float32 [D]; see `known_as`.
     """
-    states = {file.resolve(): _state(file) for file in files}
+    states = {known_as(file): _state(file) for file in files}
     known = _read_cache(cache, claim)
-    lacking = [at for at, state in states.items() if at not in known or known[at][0] != state]
+    lacking = {
+        at: file
+        for file in files
+        if (at := known_as(file)) not in known or known[at][0] != states[at]
+    }
     log.info("%d files, %d to embed", len(states), len(lacking))
     for at in lacking:
         known.pop(at, None)
     if lacking:
         try:
             with tqdm(total=len(lacking), desc="embedding", unit="file", disable=None) as bar:
-                for row in embed_files(lacking, load(), _leave_out):
-                    known[row.file] = states[row.file], row.embedding
+                for row in embed_files(lacking.values(), load(), _leave_out):
+                    at = known_as(row.file)
+                    known[at] = states[at], row.embedding
                     bar.update()
         finally:
             _write_cache(cache, claim, known)
     return {at: known[at][1] for at in states if at in known}
 
 
+def known_as(file: Path) -> str:
+    """Return the name of a file in a cache: its resolved path as it is shown."""
+    return shown(file.resolve())
+
+
 def _leave_out(bad: Failed) -> None:
-    log.warning("%s: left out: %s", bad.file, bad.reason)
+    log.warning("%s: left out: %s", shown(bad.file), bad.reason)
 
 
 def _state(file: Path) -> tuple[int, int]:
     """Return size and mtime (ns); with another size or mtime, a cached embedding is stale."""
     if not file.is_file():
-        raise AudioError(f"{file}: no such file; check the path")
+        raise AudioError(f"{shown(file)}: no such file; check the path")
     status = file.stat()
     return status.st_size, status.st_mtime_ns
 
@@ -183,7 +194,7 @@ def _read_cache(cache: Path, claim: str) -> Known:
         return {}
     columns = [stored[name].to_pylist() for name in ("file", "size", "mtime_ns")]
     return {
-        Path(file): ((size, mtime_ns), embedding)
+        file: ((size, mtime_ns), embedding)
         for file, size, mtime_ns, embedding in zip(*columns, _embeddings(stored), strict=True)
     }
 
@@ -193,7 +204,7 @@ def _write_cache(cache: Path, claim: str, known: Known) -> None:
         return
     embeddings = np.stack([embedding for _, embedding in known.values()])
     columns = {
-        "file": pa.array([str(at) for at in known]),
+        "file": pa.array(list(known)),
         "size": pa.array([size for (size, _), _ in known.values()]),
         "mtime_ns": pa.array([mtime_ns for (_, mtime_ns), _ in known.values()]),
         "embedding": pa.FixedSizeListArray.from_arrays(embeddings.ravel(), embeddings.shape[1]),

@@ -1,37 +1,42 @@
-"""Read sound files as float waveforms at a model's sample rate."""
+"""Sound files as float waveforms at a model's sample rate.
+
+Any file is decoded as an ingest decodes it. The clips of a HEAR task are read as HEAR reads them:
+by libsndfile, at the rate that their folder says, and never clipped.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
-from audio_barlow_twins.shards.base.errors import UserError
-
-ENDINGS = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".w64", ".wav")
+from audio_barlow_twins.shards.base.errors import ClipError, UserError
+from audio_barlow_twins.shards.decode import files
+from audio_barlow_twins.shards.decode.sound import DecodeLimits, decode_float
 
 
 class AudioError(UserError):
     """A sound file is missing, unreadable or unusable."""
 
 
-def read_audio(path: Path, sample_rate: int) -> np.ndarray:
-    """Read a sound file, average its channels, and resample it with soxr to `sample_rate` (Hz).
+def read_audio(path: Path, sample_rate: int, max_s: float = DecodeLimits.max_s) -> np.ndarray:
+    """Decode a sound file, mix its channels to mono, and resample it to `sample_rate` (Hz).
 
     Args:
-        path: a file in any format that libsndfile reads.
+        path: a file in any format that ffmpeg reads.
+        max_s: longest file, s.
 
     Returns:
-        float32 [samples], finite, at least one sample.
+        float32 [samples] in [-1, 1), at least one sample.
     """
-    wave, rate = read_samples(path)
-    mono = mono_of(wave)
-    return usable(mono if rate == sample_rate else soxr.resample(mono, rate, sample_rate), path)
+    try:
+        return decode_float(str(path), sample_rate, DecodeLimits(max_s=max_s))
+    except ClipError as error:
+        raise AudioError(f"{files.shown(path)}: {error}") from error
 
 
 def read_at_rate(path: Path, sample_rate: int) -> np.ndarray:
-    """Read a sound file as `read_audio` does, but require it to be at `sample_rate` (Hz)."""
+    """Read a clip of a task, float32 [samples]; it must be at `sample_rate` (Hz)."""
     wave, rate = read_samples(path)
     if rate != sample_rate:
         raise AudioError(f"{path}: is at {rate} Hz; wanted {sample_rate} Hz, as its folder says")
@@ -64,15 +69,18 @@ def read_samples(path: Path) -> tuple[np.ndarray, int]:
 
 
 def find_audio(paths: Iterable[Path]) -> list[Path]:
-    """List files; a folder stands for the sound files below it, by ending, sorted."""
-    files: list[Path] = []
+    """List files; a folder stands for the sound files below it, by ending, sorted.
+
+    What is left out in a folder is counted and logged.
+    """
+    found: list[Path] = []
     for path in paths:
         if not path.is_dir():
-            files.append(path)
+            found.append(path)
             continue
-        inside = (file for file in path.rglob("*") if file.is_file())
-        found = sorted(file for file in inside if file.suffix.lower() in ENDINGS)
-        if not found:
-            raise AudioError(f"{path}: holds no audio ({', '.join(ENDINGS)})")
-        files += found
-    return files
+        inside = files.find_audio(path)
+        if not inside.audio:
+            raise AudioError(f"{path}: holds no audio ({' '.join(sorted(files.ENDINGS))})")
+        inside.log_left_out(path)
+        found += inside.audio
+    return found

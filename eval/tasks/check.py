@@ -14,7 +14,7 @@ import soundfile
 
 from audio_barlow_twins.shards.base.ahead import ahead, all_threads
 
-from ..sound.audio import AudioError, read_audio
+from ..sound.audio import AudioError, read_at_rate
 from .metadata import TaskError, TaskMetadata, parse_metadata
 from .resampled import rates_of
 from .suite import differences
@@ -187,7 +187,7 @@ def check_sound(file: Path, duration_s: float | None, rate: int, decode: bool) -
         )
     if decode and not problems:
         try:
-            read_audio(file, rate)
+            read_at_rate(file, rate)
         except AudioError as error:
             problems.append(Problem(str(error)))
     return SoundCheck(about.duration, tuple(problems))

@@ -39,10 +39,7 @@ def folder_clips(root: Path, labels: Path | None = None) -> list[Clip]:
     if not root.is_dir():
         raise UserError(f"{root} is not a folder; name the one that holds your audio files")
     found = find_audio(root)
-    for link in found.links:
-        log.warning("%s is a link to a folder and is not followed", shown(link))
-    if left_out := found.left_out():
-        log.info("%d files below %s are left out (%s)", found.other.total(), root, left_out)
+    found.log_left_out(root)
     if not found.audio:
         raise UserError(f"no audio file below {root}; known endings: {' '.join(sorted(ENDINGS))}")
     origins = [shown(path.relative_to(root)) for path in found.audio]

@@ -13,7 +13,8 @@ import numpy as np
 
 from audio_barlow_twins.shards.base.files import remove_scratch
 from audio_barlow_twins.shards.cluster.fan_out import Shared, cluster, fan_out, host, node_address
-from audio_barlow_twins.shards.decode.ffmpeg import SAMPLE_RATE, DecodeLimits
+from audio_barlow_twins.shards.decode.sound import DecodeLimits
+from audio_barlow_twins.shards.decode.track import SAMPLE_RATE
 from audio_barlow_twins.shards.stored.form import Form, logmel_form, wave_form
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.sidecar import Row, now

@@ -10,14 +10,9 @@ import numpy as np
 from audio_barlow_twins.shards.base.ahead import ahead
 from audio_barlow_twins.shards.base.errors import ClipError
 from audio_barlow_twins.shards.decode.errors import BadAudio, DecoderStopped
-from audio_barlow_twins.shards.decode.ffmpeg import (
-    SAMPLE_RATE,
-    Cut,
-    DecodeLimits,
-    Stream,
-    decode,
-    decoder_version,
-)
+from audio_barlow_twins.shards.decode.ffmpeg import Stream, decoder_version
+from audio_barlow_twins.shards.decode.sound import Cut, DecodeLimits, decode
+from audio_barlow_twins.shards.decode.track import SAMPLE_RATE
 from audio_barlow_twins.shards.stored.sidecar import Row, now
 
 from ..errors import BadEntry

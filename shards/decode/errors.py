@@ -11,11 +11,8 @@ class BadAudio(ClipError):
     slug = "bad_audio"
 
 
-class DecoderStopped(ClipError):
-    """ffmpeg was killed or took too long; that says nothing about the sound in the file."""
-
-    slug = "decoder"
-    retry_after = timedelta(hours=1)
+class NotBegun(BadAudio):
+    """ffmpeg failed before the first sample."""
 
 
 class Unreadable(ClipError):
@@ -23,3 +20,10 @@ class Unreadable(ClipError):
 
     slug = "unreadable"
     retry_after = timedelta(0)
+
+
+class DecoderStopped(ClipError):
+    """ffmpeg was killed or took too long; that says nothing about the sound in the file."""
+
+    slug = "decoder"
+    retry_after = timedelta(hours=1)

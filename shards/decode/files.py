@@ -1,5 +1,6 @@
 """Which files are sound, by their names, and how a name is shown."""
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..base.errors import UserError
+
+log = logging.getLogger(__name__)
 
 _ENDINGS = """
 .3gp .aac .ac3 .aif .aiff .amr .ape .au .avi .caf .flac .flv .m4a .m4b .mka .mkv .mov .mp2 .mp3
@@ -38,11 +41,16 @@ class Found:
     links: list[Path] = field(default_factory=list)
     """Links to folders, which are not followed."""
 
-    def left_out(self) -> str:
-        """Say what is left out, the most frequent ending first; '' if nothing is."""
+    def log_left_out(self, root: Path) -> None:
+        """Log what is left out below `root`, if anything is: the most frequent endings first."""
+        for link in self.links:
+            log.warning("%s is a link to a folder and is not followed", shown(link))
+        if not self.other:
+            return
         kinds = ", ".join(f"{n} {ending}" for ending, n in self.other.most_common(5))
         more = len(self.other) - 5
-        return kinds + (f" and {more} more endings" if more > 0 else "")
+        kinds += f" and {more} more endings" if more > 0 else ""
+        log.info("%d files below %s are left out (%s)", self.other.total(), shown(root), kinds)
 
 
 def find_audio(root: Path) -> Found:

@@ -2,12 +2,13 @@
 
 import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Generator, Iterator
 from selectors import EVENT_READ, PollSelector
 
-from .errors import BadAudio
+from .errors import BadAudio, DecoderStopped
 
 _READ = 2**16
 
@@ -16,7 +17,8 @@ def output_of(command: list[str], timeout_s: float) -> Generator[bytes, None, No
     """Run a command and yield its output; closing the generator kills it.
 
     Raises:
-        BadAudio: it printed an error, failed, or took too long.
+        BadAudio: it printed an error, or failed.
+        DecoderStopped: it was killed, or took too long.
     """
     until = time.monotonic() + timeout_s
     with (
@@ -33,9 +35,12 @@ def output_of(command: list[str], timeout_s: float) -> Generator[bytes, None, No
             yield from _blocks(child, selector, until)
             child.wait(max(until - time.monotonic(), 0))
         except (subprocess.TimeoutExpired, TimeoutError):
-            raise BadAudio(f"ffmpeg took longer than {timeout_s:g} s") from None
+            raise DecoderStopped(f"ffmpeg took longer than {timeout_s:g} s") from None
         finally:
             child.kill()
+        if child.returncode < 0:
+            name = signal.Signals(-child.returncode).name
+            raise DecoderStopped(f"ffmpeg was ended by {name}; perhaps memory ran out")
         if child.returncode:
             raise BadAudio(f"ffmpeg cannot decode it: {_reason(b'')}")
 

@@ -22,7 +22,8 @@ from audio_barlow_twins.ingest.stage.plan import Plan
 from audio_barlow_twins.ingest.stage.stage import Job, ingest
 from audio_barlow_twins.shards.base.cli import run_command, say
 from audio_barlow_twins.shards.cluster.fan_out import cluster
-from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits, decoder_version, ffmpeg_path
+from audio_barlow_twins.shards.decode.ffmpeg import decoder_version, ffmpeg_path
+from audio_barlow_twins.shards.decode.sound import DecodeLimits
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
 SECONDS = 10

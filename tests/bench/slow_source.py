@@ -13,7 +13,7 @@ from pathlib import Path
 from audio_barlow_twins.ingest.sources.tars import archive_clips
 from audio_barlow_twins.ingest.stage.plan import Plan
 from audio_barlow_twins.ingest.stage.stage import Job, ingest
-from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits
+from audio_barlow_twins.shards.decode.sound import DecodeLimits
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
 CLIPS_PER_DOWNLOAD = 6

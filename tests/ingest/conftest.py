@@ -17,7 +17,7 @@ from waiting import HANG_S
 from audio_barlow_twins.ingest.sources.demo.corpus import HERE
 from audio_barlow_twins.ingest.sources.folder import folder_clips
 from audio_barlow_twins.ingest.stage.plan import Plan
-from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits
+from audio_barlow_twins.shards.decode.sound import DecodeLimits
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
 ROOT = Path(__file__).parents[2]

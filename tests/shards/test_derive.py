@@ -17,7 +17,7 @@ from audio_barlow_twins.ingest.sources.folder import folder_clips
 from audio_barlow_twins.ingest.stage.plan import Plan
 from audio_barlow_twins.ingest.stage.stage import Job, ingest_shard
 from audio_barlow_twins.shards.base.errors import UserError
-from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits
+from audio_barlow_twins.shards.decode.sound import DecodeLimits
 from audio_barlow_twins.shards.derive import Derivation, derive_logmel, derive_shard
 from audio_barlow_twins.shards.look import Ls, Stats
 from audio_barlow_twins.shards.stored.form import wave_form

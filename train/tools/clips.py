@@ -25,7 +25,7 @@ def find_wave(name: str, shard_set: ShardSet) -> Tensor:
 
 def read_file(path: Path) -> Tensor:
     """Read the waveform of a sound file, float32 [samples] at 16 kHz."""
-    # Needs libsndfile, which training does not.
+    # Needs ffmpeg, which training does not.
     from audio_barlow_twins.eval.sound.audio import read_audio
 
     return torch.from_numpy(read_audio(path, FrontEnd().sample_rate))

@@ -1,4 +1,7 @@
 import json
+import logging
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from audio_barlow_twins.eval.embed.files import (
 )
 from audio_barlow_twins.eval.hear import get_scene_embeddings
 from audio_barlow_twins.eval.sound.audio import AudioError, read_audio
+from audio_barlow_twins.ingest.sources.folder import folder_clips
 from audio_barlow_twins.model.embedder import Embedder
 from audio_barlow_twins.shards.base.transfer import HostCopy
 
@@ -141,7 +145,7 @@ def test_files_are_read_a_bounded_number_ahead(
 def test_without_leave_the_first_bad_file_raises(
     files: list[Path], hear_model: Embedder, broken: Path
 ) -> None:
-    with pytest.raises(AudioError, match=r"broken\.wav: cannot be read as audio"):
+    with pytest.raises(AudioError, match=r"broken\.wav: ffmpeg cannot decode it"):
         list(embed_files([*files[:2], broken, files[2]], hear_model))
 
 
@@ -153,7 +157,7 @@ def test_with_leave_bad_files_are_told_and_left_out(
     rows: list[FileEmbedding] = list(embed_files(given, hear_model, told.append))
     assert [row.file for row in rows] == files[:2]
     assert [failed.file.name for failed in told] == ["broken.wav", "missing.wav", "broken.wav"]
-    assert told[1].reason == "no such file; check the path"
+    assert told[1].reason == "cannot be opened: No such file or directory"
 
 
 @pytest.fixture
@@ -184,7 +188,30 @@ def test_skipped_files_are_rows_of_a_list_beside_the_table(
     (line,) = out.with_name("embeddings.failed.jsonl").read_text().splitlines()
     row = json.loads(line)
     assert row["file"] == str(broken)
-    assert row["reason"].startswith("cannot be read as audio")
+    assert row["reason"].startswith("ffmpeg cannot decode it")
+
+
+def test_a_folder_is_embedded_with_all_that_an_ingest_would_take(
+    embed: Callable[..., Path], ffmpeg: Callable[..., None], tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    folder = tmp_path / "mixed"
+    (folder / "sub").mkdir(parents=True)
+    source = sorted(DEMO.glob("*/*.opus"))[0]
+    for name in ("a.wav", "b.m4a", "c.webm", "sub/d.mp3", "e.mka", "f.mp4"):
+        ffmpeg("-i", source, folder / name)
+    (folder / "._a.wav").write_bytes(b"\0\5\x16\7")
+    (folder / "notes.txt").write_text("none")
+    shutil.copy(folder / "a.wav", os.fsencode(folder) + b"/caf\xe9.wav")
+    caplog.set_level(logging.INFO)
+    stored = pq.read_table(embed(folder, skip_bad=False))
+    names = [str(Path(name).relative_to(folder)) for name in stored["file"].to_pylist()]
+    taken = [clip.origin for clip in folder_clips(folder)]
+    assert sorted(names) == sorted(taken)
+    assert "caf\\xe9.wav" in names
+    assert len(names) == 7
+    assert "2 files below" in caplog.text
+    assert "1 hidden" in caplog.text
 
 
 def test_the_list_goes_when_nothing_is_bad_any_more(

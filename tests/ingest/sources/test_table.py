@@ -15,7 +15,7 @@ from audio_barlow_twins.ingest.stage.part import audio_file
 from audio_barlow_twins.ingest.stage.plan import Plan
 from audio_barlow_twins.ingest.stage.stage import Job, ingest_shard
 from audio_barlow_twins.shards.base.errors import UserError
-from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits, decode
+from audio_barlow_twins.shards.decode.sound import DecodeLimits, decode
 from audio_barlow_twins.shards.stored.form import wave_form
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.sidecar import read_clip, read_rows

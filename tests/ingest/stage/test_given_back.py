@@ -31,7 +31,7 @@ from audio_barlow_twins.ingest.video.identity import Identities
 from audio_barlow_twins.ingest.video.options import Videos
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.cluster.fan_out import fan_out
-from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits
+from audio_barlow_twins.shards.decode.sound import DecodeLimits
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.shardset import sidecar_paths
 from audio_barlow_twins.shards.stored.sidecar import Row, read_rows

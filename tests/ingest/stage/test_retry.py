@@ -20,7 +20,7 @@ from audio_barlow_twins.ingest.stage.runlog import RunLog
 from audio_barlow_twins.ingest.stage.spool import Spool
 from audio_barlow_twins.ingest.stage.stage import Job, ingest_shard
 from audio_barlow_twins.shards.base.errors import UserError
-from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits
+from audio_barlow_twins.shards.decode.sound import DecodeLimits
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.shardset import open_shards
 from audio_barlow_twins.shards.stored.sidecar import Row, now, read_rows

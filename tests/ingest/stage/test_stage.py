@@ -23,7 +23,7 @@ from audio_barlow_twins.ingest.sources.folder import folder_clips
 from audio_barlow_twins.ingest.stage.plan import Plan
 from audio_barlow_twins.ingest.stage.stage import Job, ingest_shard
 from audio_barlow_twins.shards.base.errors import UserError
-from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits
+from audio_barlow_twins.shards.decode.sound import DecodeLimits
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.shardset import open_shards, sidecar_paths
 from audio_barlow_twins.shards.stored.sidecar import Row, read_rows

@@ -27,7 +27,7 @@ from audio_barlow_twins.ingest.video.fetcher import Identity, VideoFetcher
 from audio_barlow_twins.ingest.video.governor import Governor, Pace
 from audio_barlow_twins.ingest.video.options import Videos
 from audio_barlow_twins.shards.base.errors import ClipError
-from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits
+from audio_barlow_twins.shards.decode.sound import DecodeLimits
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.sidecar import Row, read_rows
 

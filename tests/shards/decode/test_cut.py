@@ -11,7 +11,8 @@ import pytest
 import soundfile
 
 from audio_barlow_twins.shards.decode.errors import BadAudio
-from audio_barlow_twins.shards.decode.ffmpeg import Cut, DecodeLimits, Stream, decode
+from audio_barlow_twins.shards.decode.ffmpeg import Stream
+from audio_barlow_twins.shards.decode.sound import Cut, DecodeLimits, decode
 
 LIMITS = DecodeLimits()
 SECONDS = 60

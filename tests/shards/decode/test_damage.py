@@ -1,5 +1,8 @@
 """Bad and damaged files: refused with a reason, or cut where the file is cut; never patched."""
 
+import errno
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,8 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from audio_barlow_twins.shards.decode.errors import BadAudio, Unreadable
-from audio_barlow_twins.shards.decode.ffmpeg import DecodeLimits, decode
+from audio_barlow_twins.ingest.errors import retry_after
+from audio_barlow_twins.shards.decode.errors import BadAudio, DecoderStopped, Unreadable
+from audio_barlow_twins.shards.decode.ffmpeg import ffmpeg_path
+from audio_barlow_twins.shards.decode.sound import DecodeLimits, decode
 
 LIMITS = DecodeLimits()
 SECONDS = 6
@@ -149,10 +154,33 @@ def test_a_file_that_is_gone_says_nothing_about_its_sound(tmp_path: Path) -> Non
         decode(str(tmp_path / "gone.wav"), LIMITS)
 
 
-def test_trouble_with_the_disk_stops_the_job(tmp_path: Path) -> None:
+def test_a_link_to_itself_says_nothing_about_a_sound(tmp_path: Path) -> None:
     (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
-    with pytest.raises(OSError, match="symbolic links"):
+    with pytest.raises(Unreadable, match="symbolic links"):
         decode(str(tmp_path / "loop.wav"), LIMITS)
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "folder.wav").mkdir()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket.wav"))
+        for name in ("pipe.wav", "folder.wav", "socket.wav"):
+            with pytest.raises(BadAudio, match="and no file"):
+                decode(str(tmp_path / name), LIMITS)
+
+
+def test_trouble_with_the_disk_stops_the_job(
+    tmp_path: Path, tone: Tone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(1), 16000)
+
+    def broken(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("builtins.open", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        decode(str(tmp_path / "a.wav"), LIMITS)
 
 
 def test_a_video_without_sound_is_refused(tmp_path: Path, ffmpeg: Callable[..., None]) -> None:
@@ -189,7 +217,36 @@ def test_the_limits_themselves_are_allowed(tmp_path: Path, n_samples: int) -> No
     assert len(decode(str(tmp_path / "a.wav"), DecodeLimits(max_s=2))) == n_samples
 
 
-def test_a_file_that_takes_too_long_is_refused(tmp_path: Path, tone: Tone) -> None:
-    soundfile.write(tmp_path / "a.wav", tone(30), 16000)
-    with pytest.raises(BadAudio, match=r"ffmpeg took longer than 0\.001 s"):
-        decode(str(tmp_path / "a.wav"), DecodeLimits(timeout_s=0.001))
+class TestStopped:
+    """A decoder that is stopped says nothing about the sound."""
+
+    def test_too_long(self, tmp_path: Path, tone: Tone) -> None:
+        soundfile.write(tmp_path / "a.wav", tone(30), 16000)
+        with pytest.raises(DecoderStopped, match=r"ffmpeg took longer than 0\.001 s"):
+            decode(str(tmp_path / "a.wav"), DecodeLimits(timeout_s=0.001))
+
+    @pytest.mark.parametrize("kills", [1, 2])
+    def test_a_killed_ffmpeg_is_tried_again_once(
+        self, tmp_path: Path, tone: Tone, monkeypatch: pytest.MonkeyPatch, kills: int
+    ) -> None:
+        soundfile.write(tmp_path / "a.wav", tone(1), 16000)
+        log = tmp_path / "runs"
+        script = tmp_path / "bin" / "ffmpeg"
+        script.parent.mkdir()
+        script.write_text(
+            f'#!/bin/sh\necho >> "{log}"\n[ "$(wc -l < "{log}")" -le {kills} ] && kill -9 $$\n'
+            f'exec "{ffmpeg_path()}" "$@"\n'
+        )
+        script.chmod(0o755)
+        monkeypatch.setattr(
+            "audio_barlow_twins.shards.decode.ffmpeg.ffmpeg_path", lambda: str(script)
+        )
+        if kills == 1:
+            assert len(decode(str(tmp_path / "a.wav"), LIMITS)) == 16000
+        else:
+            with pytest.raises(DecoderStopped, match="ffmpeg was ended by SIGKILL"):
+                decode(str(tmp_path / "a.wav"), LIMITS)
+        assert log.read_text() == "\n\n"
+
+    def test_its_class_is_one_that_may_pass(self) -> None:
+        assert retry_after(DecoderStopped.slug) is not None

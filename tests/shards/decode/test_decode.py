@@ -14,12 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
-from audio_barlow_twins.shards.decode.ffmpeg import (
-    SAMPLE_RATE,
-    DecodeLimits,
-    decode,
-    decoder_version,
-)
+from audio_barlow_twins.shards.decode.errors import BadAudio
+from audio_barlow_twins.shards.decode.ffmpeg import decoder_version
+from audio_barlow_twins.shards.decode.sound import DecodeLimits, decode
+from audio_barlow_twins.shards.decode.track import SAMPLE_RATE
 
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000)
 LIMITS = DecodeLimits()
@@ -127,6 +125,36 @@ def test_equal_channels_mix_to_one_of_them_not_louder(
     made = decode(str(path), LIMITS)[1000:-1000] / 32768
     expected = np.sqrt(np.mean(one.astype(np.float64) ** 2))
     assert np.sqrt(np.mean(made**2)) == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize("channels", [*range(1, 13), 16, 24, 30, 64])
+@pytest.mark.parametrize("kind", ["WAV", "WAVEX"])
+def test_any_number_of_equal_channels_mixes_to_one_of_them(
+    scratch: Path, tone: Tone, channels: int, kind: str
+) -> None:
+    one = tone(0.2)
+    path = str(scratch / "many.wav")
+    soundfile.write(path, np.stack([one] * channels, 1), 16000, "PCM_16", format=kind)
+    np.testing.assert_allclose(decode(path, LIMITS) / 32768, one, atol=1e-4)
+
+
+def test_channels_that_have_no_place_are_averaged(scratch: Path) -> None:
+    wave = np.random.default_rng(0).uniform(-0.5, 0.5, (4000, 30))
+    soundfile.write(scratch / "thirty.wav", wave, 16000, "FLOAT")
+    made = decode(str(scratch / "thirty.wav"), LIMITS) / 32768
+    np.testing.assert_allclose(made, wave.mean(axis=1), atol=1e-4)
+
+
+def test_channels_that_cancel_are_not_called_silent_alone(scratch: Path, tone: Tone) -> None:
+    one, zero = tone(0.5), np.zeros(8000, np.float32)
+    for name, channels in {
+        "antiphase": (one, -one),
+        "lfe": (zero, zero, zero, one, zero, zero),
+    }.items():
+        path = scratch / f"{name}.wav"
+        soundfile.write(path, np.stack(channels, 1), 16000, "PCM_16", format="WAVEX")
+        with pytest.raises(BadAudio, match=r"silent once it is mixed to mono.*peaks at 0\.5"):
+            decode(str(path), LIMITS)
 
 
 def test_samples_above_full_scale_are_clipped_not_wrapped(scratch: Path, tone: Tone) -> None:
