@@ -12,8 +12,8 @@ from audio_barlow_twins.shards.base.errors import UserError, first_line
 
 from .clip import Clip, RowOfTable, as_labels, clip_keys
 from .remote.open import listed_size, opened_to_list
+from .remote.urls import find_urls, short_names
 from .source import NamedSource
-from .urls import find_urls, short_names
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from audio_barlow_twins.shards.decode.files import ENDINGS
 from .clip import Clip, as_labels, clip_keys
 from .folder import read_labels
 from .remote.open import listed_size, opened_to_list
+from .remote.urls import find_urls, short_names
 from .source import NamedSource
-from .urls import find_urls, short_names
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """Where a shard set is: a local folder, or a URL that fsspec opens."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -85,12 +85,17 @@ def reaching(where: Path) -> Iterator[None]:
 
 
 def client_errors() -> tuple[type[Exception], ...]:
-    """Return what the client of a remote place raises after its own retries."""
-    try:
+    """Return what the clients of remote places raise, those of S3 after their own retries."""
+    kinds: tuple[type[Exception], ...] = (OSError,)
+    with suppress(ImportError):
         from botocore.exceptions import BotoCoreError
-    except ImportError:
-        return (OSError,)
-    return OSError, BotoCoreError
+
+        kinds += (BotoCoreError,)
+    with suppress(ImportError):  # fsspec's client of HTTP, which archives in archives go through
+        from aiohttp import ClientError
+
+        kinds += (ClientError,)
+    return kinds
 
 
 def read_each(read: Callable[[Path], Result], paths: Sequence[Path]) -> Iterator[Result]:

@@ -6,10 +6,10 @@ import fsspec
 
 from audio_barlow_twins.shards.base.errors import UserError, first_line
 
-from ..errors import NetworkTrouble, Unreadable
-from .remote.client import is_http
-from .remote.listing import list_http
-from .remote.open import own_errors
+from ...errors import NetworkTrouble, Unreadable
+from .client import is_http
+from .listing import list_http
+from .open import own_errors
 
 
 def find_urls(urls: tuple[str, ...], ending: str) -> list[str]:
