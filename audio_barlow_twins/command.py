@@ -34,7 +34,7 @@ STAGES = {
 """The extras of this package that each command needs."""
 PACKAGES = {
     **dict.fromkeys(("ray", "webdataset"), ("shards", "ingest")),
-    **dict.fromkeys(("fsspec", "yt_dlp"), ("ingest",)),
+    **dict.fromkeys(("fsspec", "yt_dlp", "requests"), ("ingest",)),
     **dict.fromkeys(("ffmpeg", "imageio_ffmpeg", "soxr"), ("ingest", "eval")),
     **dict.fromkeys(("s3fs", "upath"), ("s3",)),
     **dict.fromkeys(("matplotlib", "tensorboard"), ("train",)),

@@ -7,6 +7,7 @@ from audio_barlow_twins.shards.base.cli import Command, Commands, command
 
 SOURCES = {
     "audioset": "AudioSet from YouTube by its official lists.",
+    "videos": "Any list of videos, such as VGGSound's, MusicCaps' or AudioCaps'.",
     "folder": "A folder of audio files, one clip a file.",
     "webdataset": "WebDataset tars of audio files.",
     "parquet": "Parquet tables of audio, as Hugging Face stores them.",

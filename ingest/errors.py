@@ -2,14 +2,15 @@
 
 ClipError               the clip: it becomes a row of the sidecar, never a crash
 ├── BadAudio            nothing to decode, undecodable, empty, too short, too long, silent
-├── Unreadable          the file is gone, or may not be read
-├── BadEntry            its entry in an archive, table or list cannot be used
+├── DecoderStopped      ffmpeg was killed, or took too long
+├── Unreadable          the file or its archive is gone, changed, or may not be read
+├── BadEntry            its labels, times or place in the source are no such
 ├── Unavailable         private, removed, terminated, copyright
 ├── AgeRestricted       only for accounts of adults
 ├── GeoBlocked          not in the country of this address
 ├── Restricted          for members or payers, or encrypted (DRM)
 ├── NotYet              live, or announced
-├── NetworkTrouble      transport errors, 5xx, cut short, too slow
+├── NetworkTrouble      transport errors, 429 of a mirror, 5xx, cut short, too slow
 ├── Refused             refused as if we asked too often, while another clip was not
 └── NotExtracted        yt-dlp cannot read this page, while it reads another
 IdentityFault           an address, proxy or cookie jar: stops or pauses, no clip is marked
@@ -23,16 +24,21 @@ Some faults of one clip look like a fault of the identity or the environment. A 
 to be good is then tried: if that works, the clip alone is to blame, and `if_clip` is raised.
 """
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import ClassVar
 
 from audio_barlow_twins.shards.base.errors import ClipError
 from audio_barlow_twins.shards.decode.errors import BadAudio as BadAudio
+from audio_barlow_twins.shards.decode.errors import DecoderStopped as DecoderStopped
 from audio_barlow_twins.shards.decode.errors import Unreadable as Unreadable
+
+LONGEST_WAIT_S = 86400.0
+"""Longest wait that a server may ask for, s."""
 
 
 class BadEntry(ClipError):
-    """The entry in an archive, table or list cannot be used: odd labels, or a link to nothing."""
+    """The entry in an archive, table or list cannot be used: odd labels, times or place."""
 
     slug = "bad_entry"
 
@@ -73,6 +79,8 @@ class NetworkTrouble(ClipError):
 
     slug = "network"
     retry_after = timedelta(hours=1)
+    wait_s = 0.0
+    """How long the server asks to wait before the next request, s."""
 
 
 class Refused(ClipError):
@@ -100,6 +108,8 @@ class RateLimited(IdentityFault):
     """The site wants this address, proxy or cookie jar to pause."""
 
     if_clip = Refused
+    wait_s = 0.0
+    """How long the site asks to wait, s; 0 if it does not say."""
 
 
 class BotCheck(IdentityFault):
@@ -121,6 +131,19 @@ class DiskFull(EnvironmentFault):
     """There is no room on a disk; the message says which."""
 
     if_clip = None
+
+
+def asked_wait_s(header: str | None) -> float:
+    """Return how long the header Retry-After asks to wait, s; 0 if it asks for nothing clear."""
+    text = (header or "").strip()
+    if text.isdecimal():
+        return min(float(text), LONGEST_WAIT_S)
+    try:
+        until = parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    until = until if until.tzinfo else until.replace(tzinfo=UTC)
+    return min(max((until - datetime.now(UTC)).total_seconds(), 0.0), LONGEST_WAIT_S)
 
 
 def retry_after(slug: str) -> timedelta | None:

@@ -15,12 +15,13 @@ from audio_barlow_twins.shards.stored.shardset import open_shards
 
 from .errors import EnvironmentFault
 from .report.report import write_report
-from .sources.audioset import Audioset
 from .sources.clip import Clip
 from .sources.demo.corpus import Demo
 from .sources.fill import compose
 from .sources.folder import Folder
 from .sources.fsd50k import Fsd50k
+from .sources.lists.audioset import Audioset
+from .sources.lists.videos import VideoList
 from .sources.source import Source
 from .sources.tables import Parquet
 from .sources.tars import Webdataset
@@ -33,7 +34,7 @@ from .video.identity import read_identities
 from .video.options import Videos
 
 SOURCES: dict[str, type[Source]] = {
-    kind.name: kind for kind in (Audioset, Folder, Webdataset, Parquet, Fsd50k, Demo)
+    kind.name: kind for kind in (Audioset, VideoList, Folder, Webdataset, Parquet, Fsd50k, Demo)
 }
 
 

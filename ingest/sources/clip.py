@@ -51,10 +51,10 @@ class Clip:
     """Strong labels: which sound lasts from when to when."""
     part: tuple[int, int] | None = None
     """First byte and length of the audio inside `path`, if that is an archive."""
+    archive_bytes: int | None = None
+    """Size of the archive or table when it was listed; None if it is not behind HTTP."""
     row: RowOfTable | None = None
     """Row that holds the audio, if `path` is a Parquet table."""
-    refused: str = ""
-    """Why this entry cannot be used, found while listing."""
     video: bool = False
     """`path` is a page that yt-dlp reads."""
     start_s: float | None = None
@@ -63,6 +63,8 @@ class Clip:
     cut: Literal["done", "needed", "perhaps"] = "done"
     """Whether the audio is the whole recording, to be cut from start_s to end_s; `perhaps`: only
     if it is longer than the clip."""
+    refused: str = ""
+    """Why this entry cannot be used, found while it was listed; '' if it can."""
     others: tuple["Clip", ...] = ()
     """The same clip in other sources, tried in turn if this one fails."""
 

@@ -15,8 +15,9 @@ from audio_barlow_twins.shards.decode.files import shown
 
 from .clip import Clip, RowOfTable, as_text, clip_keys
 from .labels import BadLabels, as_labels, head_of, value_at
+from .remote.open import listed_size, opened_to_list
+from .remote.urls import find_urls, short_names
 from .source import NamedSource
-from .urls import find_urls, open_url, short_names
 
 log = logging.getLogger(__name__)
 Steps = tuple[str, ...]
@@ -86,6 +87,7 @@ def table_clips(
             labels=row.labels,
             row=row.row,
             refused=row.refused,
+            archive_bytes=listed_size(row.url),
         )
         for key, row, origin in zip(clip_keys(origins, names), listed, origins, strict=True)
     ]
@@ -94,7 +96,7 @@ def table_clips(
 def _rows(url: str, key_field: str, label_field: str, audio_field: str) -> Iterator[_Listed]:
     """Read the small columns of a table."""
     try:
-        with open_url(url) as file:
+        with opened_to_list(url) as file:
             table = pq.ParquetFile(file)
             columns = _Columns(url, table.schema_arrow, key_field, label_field, audio_field)
             leaves = columns.leaves(table.schema)

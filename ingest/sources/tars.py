@@ -17,8 +17,9 @@ from audio_barlow_twins.shards.decode.files import ENDINGS, HIDDEN, Found, is_hi
 
 from .clip import Clip, as_text, clip_keys, normal_name, told_apart
 from .labels import BadLabels, as_labels, read_labels, value_at
+from .remote.open import listed_size, opened_to_list
+from .remote.urls import find_urls, short_names
 from .source import NamedSource
-from .urls import find_urls, open_url, short_names
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +136,7 @@ def archive_clips(urls: tuple[str, ...], label_field: str, labels: Path | None) 
             labels=sound.labels,
             part=sound.part,
             refused=as_text(sound.refused),
+            archive_bytes=listed_size(path),
         )
         for key, origin, (path, sound) in zip(keys, origins, sounds, strict=True)
     ]
@@ -171,7 +173,7 @@ def _read(url: str, label_field: str) -> "_Tar":
     """Read the headers of a tar and its JSON members, but not the audio."""
     contents = _Tar(label_field)
     try:
-        with open_url(url) as file:
+        with opened_to_list(url) as file:
             for tar, member in _members(file, url):
                 contents.add(tar, member)
     except (tarfile.TarError, OSError, ValueError, RecursionError) as error:

@@ -12,10 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from audio_barlow_twins.shards.base.errors import first_line
-from audio_barlow_twins.shards.decode.errors import BadAudio
+from audio_barlow_twins.shards.decode.errors import BadAudio, Unreadable
 
+from ..errors import NetworkTrouble
 from ..sources.clip import Clip, RowOfTable
-from ..sources.urls import open_url
+from ..sources.remote.open import is_elsewhere, opened, read_part
 
 LARGEST_PART = 1 << 30
 """Largest audio file inside an archive, bytes."""
@@ -31,7 +32,9 @@ def audio_file(clip: Clip) -> Iterator[str]:
 
     Raises:
         BadAudio: the archive or table holds no audio for the clip, or far too much.
-        OSError: it cannot be read, which is not the clip's fault.
+        Unreadable: an archive or table behind a URL is gone, closed or has changed.
+        NetworkTrouble: it cannot be reached now.
+        OSError: a file of this machine cannot be read, which is not the clip's fault.
     """
     if clip.part is not None:
         content = _of_archive(clip, *clip.part)
@@ -50,25 +53,24 @@ def audio_file(clip: Clip) -> Iterator[str]:
 def _of_archive(clip: Clip, offset: int, size: int) -> bytes:
     if size > LARGEST_PART:
         raise BadAudio(f"{size} bytes inside its archive, more than {LARGEST_PART}")
-    with open_url(clip.path) as archive:
-        archive.seek(offset)
-        content = archive.read(size)
+    content = read_part(clip.path, offset, size, clip.archive_bytes)
     if len(content) != size:
-        raise OSError(f"{clip.path} has changed: it ends inside {clip.origin}")
+        changed = Unreadable if is_elsewhere(clip.path) else OSError
+        raise changed(f"{clip.path} has changed: it ends inside {clip.origin}")
     return content
 
 
 def _of_table(clip: Clip, row: RowOfTable) -> bytes:
-    content = _group(clip.path, row.group, row.audio).audio(row.number)
+    content = _group(clip.path, row.group, row.audio, clip.archive_bytes).audio(row.number)
     if not content:
         raise BadAudio("the table holds no bytes for it")
     return content
 
 
 @lru_cache(maxsize=2)
-def _group(url: str, group: int, audio: tuple[str, ...]) -> "_Group":
+def _group(url: str, group: int, audio: tuple[str, ...], listed: int | None) -> "_Group":
     """Return a row group; clips come in order, and at its end threads are in two."""
-    return _Group(url, group, audio)
+    return _Group(url, group, audio, listed)
 
 
 class _Group:
@@ -77,8 +79,8 @@ class _Group:
     Safe to use from several threads.
     """
 
-    def __init__(self, url: str, group: int, audio: tuple[str, ...]) -> None:
-        self._url, self._group, self._column = url, group, audio
+    def __init__(self, url: str, group: int, audio: tuple[str, ...], listed: int | None) -> None:
+        self._url, self._group, self._column, self._listed = url, group, audio, listed
         self._lock = Lock()
         self._rewind()
 
@@ -89,7 +91,7 @@ class _Group:
 
     def _read(self) -> Generator[pa.Scalar]:
         column, *fields = self._column
-        with open_url(self._url) as file:
+        with opened(self._url, self._listed) as file:
             # So a column is read piece by piece, and not as a whole.
             table = pq.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
             self._n_rows = table.metadata.row_group(self._group).num_rows
@@ -120,6 +122,9 @@ class _Group:
             return None
         try:
             row = next(self._rows)
+        except (NetworkTrouble, Unreadable):
+            self._rewind()
+            raise
         except (pa.ArrowInvalid, OSError) as error:
             if isinstance(error, OSError) and not _is_damage(error):
                 self._rewind()

@@ -10,7 +10,7 @@ import numpy as np
 from audio_barlow_twins.shards.base.ahead import ahead
 from audio_barlow_twins.shards.base.errors import ClipError
 from audio_barlow_twins.shards.decode.cut import Cut, DecodeLimits
-from audio_barlow_twins.shards.decode.errors import BadAudio
+from audio_barlow_twins.shards.decode.errors import BadAudio, DecoderStopped
 from audio_barlow_twins.shards.decode.ffmpeg import Stream, decoder_version
 from audio_barlow_twins.shards.decode.sound import decode
 from audio_barlow_twins.shards.decode.track import SAMPLE_RATE
@@ -57,14 +57,14 @@ class Taker:
 
     def _samples(self, clip: Clip, trail: Trail) -> tuple[np.ndarray, str]:
         """Return int16 [samples] and the versions of the tools that made them."""
+        if clip.refused:
+            raise BadEntry(clip.refused)
         cut = None
         if clip.cut != "done" and clip.start_s is not None and clip.end_s is not None:
             cut = Cut(clip.start_s, clip.end_s, perhaps_done=clip.cut == "perhaps")
         if clip.video:
             return self._samples_of_video(clip, cut, trail)
         trail.attempts += 1
-        if clip.refused:
-            raise BadEntry(clip.refused)
         with audio_file(clip) as path:
             return decode(path, self.limits, cut), decoder_version()
 
@@ -77,9 +77,11 @@ class Taker:
             media = self.downloader.get(clip, Path(folder), trail, whole=cut is None)
             if media.url:
                 proxy = self.downloader.identities[trail.identity].proxy
+                timeout_s = min(self.limits.timeout_s, self.downloader.videos.timeout_s)
+                limits = replace(self.limits, timeout_s=timeout_s)
                 try:
-                    samples = decode(Stream(media.url, media.headers, proxy), self.limits, cut)
-                except BadAudio:  # no range requests, or a damaged section: take it all
+                    samples = decode(Stream(media.url, media.headers, proxy), limits, cut)
+                except (BadAudio, DecoderStopped):  # no ranges, damaged or too slow: take it all
                     media = self.downloader.get(clip, Path(folder), trail, whole=True)
             if not media.url:
                 samples = decode(media.path, self.limits, cut)

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import uuid
 from collections import deque
 from collections.abc import Iterator
@@ -24,9 +25,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import yt_dlp
+from yt_dlp.networking.exceptions import HTTPError
 from yt_dlp.utils import bug_reports_message
 from yt_dlp.version import __version__
 
+from ..errors import asked_wait_s
 from .failures import Failure, Link, unfit
 
 RUNTIMES = ("deno", "node", "bun", "quickjs")
@@ -50,12 +53,33 @@ class NoFile(Exception):
     """yt-dlp ended without an error and without a file."""
 
 
+class _Site(yt_dlp.YoutubeDL):
+    """A yt-dlp that notes how long a site asks to wait: its own errors may not say so."""
+
+    def urlopen(self, request: Any) -> Any:
+        """Send a request."""
+        try:
+            return super().urlopen(request)
+        except HTTPError as error:
+            asked_s = asked_wait_s(error.response.headers.get("Retry-After"))
+            log = self.params["logger"]
+            log.wait_s = max(log.wait_s, asked_s)
+            raise
+
+
 class _Log:
     """yt-dlp's messages during one request."""
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=50)
         self.warnings: deque[str] = deque(maxlen=20)
+        self.wait_s = 0.0
+
+    def clear(self) -> None:
+        """Begin another request."""
+        self.lines.clear()
+        self.warnings.clear()
+        self.wait_s = 0.0
 
     def debug(self, message: str) -> None:
         self.lines.append(message)
@@ -99,7 +123,7 @@ class _Task:
     def failure(self, error: BaseException | None) -> Json:
         chain = [asdict(_link(each)) for each in _chain(error)] if error else []
         about = {"step": self.step, "chain": chain, "warnings": list(self.log.warnings)}
-        return {"failure": self.facts | about}
+        return {"failure": self.facts | about | {"wait_s": self.log.wait_s}}
 
     def _site(self) -> yt_dlp.YoutubeDL:
         """Return the yt-dlp of this identity, which keeps its cookies and its scripts."""
@@ -108,8 +132,7 @@ class _Task:
             self.sites[identity] = _open_site(self.request, self.log)
         site = self.sites[identity]
         self.log = site.params["logger"]
-        self.log.lines.clear()
-        self.log.warnings.clear()
+        self.log.clear()
         return site
 
     def _wants_section(self, chosen: Json, size: int) -> bool:
@@ -146,7 +169,7 @@ def _check_size(max_bytes: int, progress: Json) -> None:
 def _open_site(request: Json, log: _Log) -> yt_dlp.YoutubeDL:
     """Return a yt-dlp for one identity: audio only, with hardly any retries."""
     cookies = io.StringIO(Path(request["cookies"]).read_text()) if request["cookies"] else None
-    site = yt_dlp.YoutubeDL(
+    site = _Site(
         {
             "logger": log,
             "quiet": True,
@@ -195,8 +218,8 @@ def _facts(found: Json, signed_in: bool) -> Json:
         del found["formats"]
     sound = [each for each in formats if each.get("acodec") != "none"]
     return {
-        "live_status": found.get("live_status") or ("is_live" if found.get("is_live") else ""),
-        "availability": found.get("availability") or "",
+        "live_status": str(found.get("live_status") or ("is_live" * bool(found.get("is_live")))),
+        "availability": str(found.get("availability") or ""),
         "has_drm": bool(formats) and all(each.get("has_drm") is True for each in formats),
         "elsewhere": found.get("_type", "video") != "video",
         "audio_formats": len(sound),
@@ -219,7 +242,8 @@ def _describe(chosen: Json) -> str:
 
 def _headers(site: yt_dlp.YoutubeDL, chosen: Json) -> dict[str, str]:
     cookie = site.cookiejar.get_cookie_header(chosen["url"])
-    return dict(chosen.get("http_headers") or {}) | ({"Cookie": cookie} if cookie else {})
+    headers = {str(name): str(value) for name, value in (chosen.get("http_headers") or {}).items()}
+    return headers | ({"Cookie": cookie} if cookie else {})
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -244,7 +268,14 @@ def _link(error: BaseException) -> Link:
         message=_plain(getattr(error, "orig_msg", None) or str(error)),
         status=status if isinstance(status, int) else 0,
         errno=number if isinstance(number, int) else 0,
+        ours=_raised_in(error) == __file__,
     )
+
+
+def _raised_in(error: BaseException) -> str:
+    """Return the file of the line that raised an error, '' if it was never raised."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return frames[-1][0].f_code.co_filename if frames else ""
 
 
 def _plain(message: str) -> str:

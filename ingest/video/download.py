@@ -13,7 +13,14 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from audio_barlow_twins.shards.base.errors import ClipError, UserError
 
-from ..errors import BotCheck, Elsewhere, EnvironmentFault, IdentityFault, NetworkTrouble
+from ..errors import (
+    BotCheck,
+    Elsewhere,
+    EnvironmentFault,
+    IdentityFault,
+    NetworkTrouble,
+    RateLimited,
+)
 from ..sources.clip import Clip
 from .fetcher import Identity, Media, VideoFetcher
 from .governor import Blame, Governor
@@ -23,6 +30,9 @@ P = ParamSpec("P")
 Answer = TypeVar("Answer")
 
 log = logging.getLogger(__name__)
+
+LONGEST_BACKOFF_S = 600.0
+"""Longest pause before a clip is tried again, s, whatever the site asks; `retry` comes later."""
 
 
 class Governing(Protocol):
@@ -85,11 +95,11 @@ class Downloader:
             with self._fetcher() as fetcher:
                 try:
                     media = fetcher.fetch(clip.path, identity, folder, whole)
-                except NetworkTrouble:
+                except NetworkTrouble as error:
                     trouble += 1
                     self.governor.call(Governor.answered, identity.name, NetworkTrouble.slug)
                     if trouble < self.videos.tries:
-                        self.ended.wait(self._backoff(trouble))
+                        self.ended.wait(self._backoff(trouble, error.wait_s))
                     elif self._is_reachable(identity, fetcher):
                         raise
                     else:
@@ -130,10 +140,12 @@ class Downloader:
         elif isinstance(fault, EnvironmentFault) and not fault.if_clip:
             self.governor.call(Governor.report_test, identity.name, Blame.ENVIRONMENT, message)
         elif self.governor.call(Governor.should_test, identity.name):
-            blame, said = self._test(identity, fetcher)
+            blame, said, wait_s = self._test(identity, fetcher)
             if blame is Blame.ENVIRONMENT and isinstance(fault, IdentityFault):
                 blame = Blame.LIMITED  # the site refused first
-            self.governor.call(Governor.report_test, identity.name, blame, said)
+            if isinstance(fault, RateLimited):
+                wait_s = max(wait_s, fault.wait_s)
+            self.governor.call(Governor.report_test, identity.name, blame, said, wait_s)
             if blame is Blame.CLIP and fault.if_clip:
                 raise fault.if_clip(message)
             log.warning("%s: %s (%s)", identity.name, said or message, blame.value)
@@ -142,29 +154,31 @@ class Downloader:
         """Tell whether the network fails for one clip alone."""
         if not self.governor.call(Governor.should_test, identity.name):
             return False
-        blame, said = self._test(identity, fetcher)
-        self.governor.call(Governor.report_test, identity.name, blame, said)
+        blame, said, wait_s = self._test(identity, fetcher)
+        self.governor.call(Governor.report_test, identity.name, blame, said, wait_s)
         return blame is Blame.CLIP
 
-    def _test(self, identity: Identity, fetcher: VideoFetcher) -> tuple[Blame, str]:
-        """Fetch the good video as `identity`; return what is to blame, and the message."""
+    def _test(self, identity: Identity, fetcher: VideoFetcher) -> tuple[Blame, str, float]:
+        """Fetch the good video as `identity`.
+
+        Returns:
+            What is to blame, the message, and how long the site asks to wait, s.
+        """
         with tempfile.TemporaryDirectory() as folder:
             try:
                 fetcher.fetch(self.videos.canary, identity, Path(folder), whole=True)
             except BotCheck as error:
-                return Blame.REFUSED, str(error)
-            except IdentityFault as error:
-                return Blame.LIMITED, str(error)
+                return Blame.REFUSED, str(error), 0.0
+            except RateLimited as error:
+                return Blame.LIMITED, str(error), error.wait_s
             except NetworkTrouble as error:
-                return Blame.OFFLINE, str(error)
+                return Blame.OFFLINE, str(error), error.wait_s
             except EnvironmentFault as error:
-                return Blame.ENVIRONMENT, str(error)
+                return Blame.ENVIRONMENT, str(error), 0.0
             except ClipError as error:
-                return Blame.ENVIRONMENT, (
-                    f"the known good video {self.videos.canary} cannot be had ({error}); "
-                    "name another one with --canary"
-                )
-        return Blame.CLIP, ""
+                said = f"the known good video {self.videos.canary} cannot be had ({error}); "
+                return Blame.ENVIRONMENT, said + "name another one with --canary", 0.0
+        return Blame.CLIP, "", 0.0
 
     @contextmanager
     def _fetcher(self) -> Iterator[VideoFetcher]:
@@ -178,6 +192,10 @@ class Downloader:
         finally:
             self.idle.put(fetcher)
 
-    def _backoff(self, trouble: int) -> float:
-        """Return a pause that doubles, with jitter so that workers do not retry together."""
-        return self.videos.backoff_s * 2 ** (trouble - 1) * random.uniform(0.5, 1.5)
+    def _backoff(self, trouble: int, asked_s: float) -> float:
+        """Return a pause that doubles, or the one that the site asks for if that is longer.
+
+        Jitter keeps workers from trying again together.
+        """
+        pause_s = self.videos.backoff_s * 2 ** (trouble - 1)
+        return max(pause_s, min(asked_s, LONGEST_BACKOFF_S)) * random.uniform(1, 1.5)

@@ -97,6 +97,8 @@ class Link:
     """HTTP status; 0 for none."""
     errno: int = 0
     """The system's error number; 0 for none."""
+    ours: bool = False
+    """Raised by a line of our own, not by yt-dlp or one of its libraries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,8 @@ class Failure:
     chain: tuple[Link, ...] = ()
     """The exceptions, outermost first; none: the page itself says why not."""
     warnings: tuple[str, ...] = ()
+    wait_s: float = 0.0
+    """How long the site asked to wait (Retry-After), s; 0 if it did not."""
     live_status: str = ""
     availability: str = ""
     has_drm: bool = False
@@ -163,11 +167,14 @@ def classify(failure: Failure, folder: str = "the download") -> Exception:
         return unfit(failure) or RuntimeError(f"a download failed without a reason: {failure}")
     if failure.step not in STATUSES:
         return _unknown(failure)
-    for fault, message in _readings(failure):
-        if issubclass(fault, EnvironmentFault):
+    for kind, message in _readings(failure):
+        if issubclass(kind, EnvironmentFault):
             advice = f"; if no video works: {INSTALL}"
-            return fault(tidy(message, MESSAGE_LENGTH - len(advice)) + advice)
-        return fault(tidy(message))
+            return kind(tidy(message, MESSAGE_LENGTH - len(advice)) + advice)
+        fault = kind(tidy(message))
+        if isinstance(fault, RateLimited | NetworkTrouble):
+            fault.wait_s = failure.wait_s
+        return fault
     return _unknown(failure)
 
 
@@ -195,13 +202,22 @@ def _readings(failure: Failure) -> Iterator[tuple[type[Fault], str]]:
             yield RateLimited, "the file is empty"
         if _says(TRANSPORT_TEXT, link.message):
             yield NetworkTrouble, link.message
-    ours = failure.step == "media" and any("OSError" in link.kinds for link in failure.chain)
-    for link in failure.chain:
-        if failure.step == "page" or ("YoutubeDLError" in link.kinds and not ours):
-            origin, said = failure.chain[-1], tidy(link.message, 100)
-            cause = tidy(origin.message, 100)
-            what = origin.kinds[0] if cause == said else f"{origin.kinds[0]}: {cause}"
-            yield EnvironmentFault, f"yt-dlp failed: {said} ({what})"
+    if failure.step == "page" or not any(_is_ours(link) for link in failure.chain):
+        # Whatever else a site can send; the known good video tells whether it is this clip alone.
+        origin, said = failure.chain[-1], tidy(failure.chain[0].message, 100)
+        cause = tidy(origin.message, 100)
+        what = origin.kinds[0] if cause == said else f"{origin.kinds[0]}: {cause}"
+        yield EnvironmentFault, f"yt-dlp failed: {said} ({what})"
+
+
+def _is_ours(link: Link) -> bool:
+    """Tell a bug of ours, or a folder that cannot be written, from what the site has caused.
+
+    Errors of HTTP libraries are OSErrors, too, but without a number. The site has a say in the
+    name of a file, but not in its folder.
+    """
+    disk = "OSError" in link.kinds and link.errno not in (0, errno.ENAMETOOLONG)
+    return link.ours or disk
 
 
 def _said(failure: Failure) -> Iterator[tuple[type[Fault], str]]:

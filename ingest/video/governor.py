@@ -22,7 +22,7 @@ class Pace:
     gap_s: float = 2.0
     """Least time between the starts of two downloads, s."""
     pause_s: float = 3600.0
-    """Pause of an identity that the site limits, s."""
+    """Pause of an identity that the site limits, s, unless the site says how long (Retry-After)."""
 
     def __post_init__(self) -> None:
         if self.per_hour <= 0 or self.burst < 1 or self.gap_s < 0 or self.pause_s < 0:
@@ -142,18 +142,23 @@ class Governor:
         account.tested_until = now + TEST_S
         return True
 
-    def report_test(self, identity: str, blame: Blame, message: str = "") -> None:
-        """Act on what a test, or the site itself, has shown; `message` is its reason."""
+    def report_test(
+        self, identity: str, blame: Blame, message: str = "", wait_s: float = 0.0
+    ) -> None:
+        """Act on what a test, or the site itself, has shown; `message` is its reason.
+
+        An identity that is limited or offline pauses for `wait_s`, if the site has said how long.
+        """
         account = self._account(identity, self.clock())
         account.tested_until = 0.0
         self._count(account, blame.value)
         account.offline = account.offline + 1 if blame is Blame.OFFLINE else 0
         if blame is Blame.LIMITED:
-            account.paused_until = self.clock() + self.pace.pause_s
+            account.paused_until = self.clock() + (wait_s or self.pace.pause_s)
             account.why = "is limited,"
         elif blame is Blame.OFFLINE:
             pause_s = OFFLINE_S * 2 ** (account.offline - 1)
-            account.paused_until = self.clock() + min(pause_s, self.pace.pause_s)
+            account.paused_until = self.clock() + max(min(pause_s, self.pace.pause_s), wait_s)
             account.why = "does not reach the site,"
         elif blame is Blame.REFUSED:
             account.stopped = message

@@ -31,7 +31,8 @@ class Videos:
     section_mb: float = 32.0
     """Recordings larger than this are read in sections, MB."""
     timeout_s: float = 300.0
-    """Longest time for one video, s; a download that hangs is killed."""
+    """Longest time for one video, s; a download that hangs is killed, and so is the reading of a
+    section, after which the whole recording is tried."""
     tries: int = 4
     """Attempts at a clip when the network fails."""
     backoff_s: float = 2.0

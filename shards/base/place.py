@@ -1,7 +1,7 @@
 """Where a shard set is: a local folder, or a URL that fsspec opens."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -76,7 +76,7 @@ def reaching(where: Path) -> Iterator[None]:
         return
     try:
         yield
-    except _client_errors() as error:
+    except client_errors() as error:
         reason = first_line(error)
         raise UserError(
             f"{where} cannot be used ({reason}); check the bucket, the credentials and "
@@ -84,12 +84,18 @@ def reaching(where: Path) -> Iterator[None]:
         ) from error
 
 
-def _client_errors() -> tuple[type[Exception], ...]:
-    try:
+def client_errors() -> tuple[type[Exception], ...]:
+    """Return what the clients of remote places raise, those of S3 after their own retries."""
+    kinds: tuple[type[Exception], ...] = (OSError,)
+    with suppress(ImportError):
         from botocore.exceptions import BotoCoreError
-    except ImportError:
-        return (OSError,)
-    return OSError, BotoCoreError
+
+        kinds += (BotoCoreError,)
+    with suppress(ImportError):  # fsspec's client of HTTP, which archives in archives go through
+        from aiohttp import ClientError
+
+        kinds += (ClientError,)
+    return kinds
 
 
 def read_each(read: Callable[[Path], Result], paths: Sequence[Path]) -> Iterator[Result]:

@@ -45,12 +45,15 @@ class Found:
         """Log what is left out below `root`, if anything is: the most frequent endings first."""
         for link in self.links:
             log.warning("%s is a link to a folder and is not followed", shown(link))
-        if not self.other:
-            return
+        if self.other:
+            kinds = self.left_out()
+            log.info("%d files below %s are left out (%s)", self.other.total(), shown(root), kinds)
+
+    def left_out(self) -> str:
+        """Return how many files of which ending are left out, the most frequent first."""
         kinds = ", ".join(f"{n} {ending}" for ending, n in self.other.most_common(5))
         more = len(self.other) - 5
-        kinds += f" and {more} more endings" if more > 0 else ""
-        log.info("%d files below %s are left out (%s)", self.other.total(), shown(root), kinds)
+        return kinds + (f" and {more} more endings" if more > 0 else "")
 
 
 def find_audio(root: Path) -> Found:

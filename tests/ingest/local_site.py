@@ -91,7 +91,8 @@ class Video:
 
     kind: str = "good"
     """good; a key of SAID or STATED; no_format, silent (a picture alone), trailer; page_hang,
-    media_hang; empty, truncated, cut, html, drip; page_NNN and media_NNN for an HTTP status."""
+    media_hang; empty, truncated, cut, html, drip; page_NNN and media_NNN for an HTTP status;
+    page_raw and media_raw for what `raw` says."""
     container: str = "m4a"
     ranges: bool = True
     """Answer requests for a range of bytes."""
@@ -104,6 +105,10 @@ class Video:
     warnings: list[str] = field(default_factory=list)
     message: str = ""
     """Replaces the words of SAID."""
+    wait: str = ""
+    """Retry-After beside an HTTP status."""
+    raw: str = ""
+    """Bytes of a whole answer, as Latin-1."""
 
 
 @dataclass
@@ -288,11 +293,13 @@ class _Handler(BaseHTTPRequestHandler):
         site = self.server.site
         refusal = site.visit(video_id, self._identity())
         site.closing.wait(site.rules.delay_s)
-        _, kind = site.behaviour(video_id)
+        video, kind = site.behaviour(video_id)
         if kind == "page_hang":
             site.closing.wait()
+        elif kind == "page_raw":
+            self._raw(video)
         elif kind.startswith("page_"):
-            self.send_error(int(kind.removeprefix("page_")))
+            self._refuse(int(kind.removeprefix("page_")), video)
         else:
             page = json.dumps(site.describe(video_id, refusal)).encode()
             self._send(page, "application/json", more={"Set-Cookie": "visited=yes; Path=/"})
@@ -302,8 +309,10 @@ class _Handler(BaseHTTPRequestHandler):
         content, mime = site.files[video.container].read_bytes(), TYPES[video.container]
         if kind == "media_hang":
             site.closing.wait()
+        elif kind == "media_raw":
+            self._raw(video)
         elif kind.startswith("media_"):
-            self.send_error(int(kind.removeprefix("media_")))
+            self._refuse(int(kind.removeprefix("media_")), video)
         elif kind == "empty":
             self._send(b"", mime)
         elif kind == "truncated":
@@ -315,6 +324,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._trickle(content, kind)
         else:
             self._send(content, mime, video.ranges, video.length_known)
+
+    def _refuse(self, status: int, video: Video) -> None:
+        self._head(status, "text/plain", 0, {"Retry-After": video.wait} if video.wait else {})
+
+    def _raw(self, video: Video) -> None:
+        self.close_connection = True
+        self.wfile.write(video.raw.encode("latin-1"))
 
     def _trickle(self, content: bytes, kind: str) -> None:
         """Send a beginning and hang up, or all of it far too slowly."""

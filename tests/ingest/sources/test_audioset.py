@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from audio_barlow_twins.ingest.sources.audioset import audioset_clips, with_events
+from audio_barlow_twins.ingest.sources.lists.annotations import with_events
+from audio_barlow_twins.ingest.sources.lists.audioset import audioset_clips
 from audio_barlow_twins.shards.base.errors import UserError
 
 ROWS = [
@@ -68,6 +69,9 @@ def test_display_names_replace_the_mids_they_are_known_for(table: Path, tmp_path
         ("num_unique_labels=3", "num_unique_labels=9", "num_unique_labels=9 and holds 3"),
         ("# Segments", "--aaaaaaaaa, 1, 2, x\n# Segments", "line 4"),
         ("30.000", "x", "line 4: wanted YTID"),
+        ("30.000", "inf", "line 4: wanted YTID"),
+        ("40.000", "1e300", "line 4: wanted YTID"),
+        ("40.000", "nan", "line 4: wanted YTID"),
         ("30.000", "50.000", "line 4: '--PJHxphWEs, 50.000, 40.000"),
         ("--ZhevVpy1s", "--PJHxphWEs/..", "is no segment"),
         ('"/m/012xff"', "", "line 5"),
@@ -116,7 +120,7 @@ def test_strong_labels_become_events_in_the_order_of_the_table(table: Path, tmp_
     [
         ("segment_id\t", "id\t", "lacks the columns"),
         ("2.500", "x", "cannot be read as strong labels"),
-        ("0.000\t2.500", "3.0\t2.5", "line 2: an event ends before"),
+        ("0.000\t2.500", "3.0\t2.5", "line 2: an event lasts from 3 s to 2.5 s"),
         ("_30000", "_1", "line 3"),
     ],
 )

@@ -6,7 +6,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from audio_barlow_twins.ingest.sources.urls import find_urls, open_url, short_names
+from audio_barlow_twins.ingest.sources.remote.open import opened
+from audio_barlow_twins.ingest.sources.remote.urls import find_urls, short_names
 from audio_barlow_twins.shards.base.errors import UserError
 
 ODD = [
@@ -40,8 +41,8 @@ def test_a_folder_or_file_that_exists_is_that_path(
     for given in (root / name, root / name / f"{name}.tar"):
         (found,) = find_urls((str(given),), "tar")
         assert found == str(file)
-        with open_url(found) as opened:
-            assert opened.read() == b"content"
+        with opened(found) as content:
+            assert content.read() == b"content"
 
 
 def test_what_does_not_exist_is_a_pattern(tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_a_folder_behind_a_url_is_no_pattern_either() -> None:
     memory.pipe("/odd[1]/a[2].tar", b"one")
     for url in ("memory://odd[1]", "memory://odd[1]/a[2].tar", "memory://odd*/*.tar"):
         (found,) = find_urls((url,), "tar")
-        with open_url(found) as file:
+        with opened(found) as file:
             assert file.read() == b"one"
 
 
@@ -73,7 +74,7 @@ def test_urls_may_be_chained(tmp_path: Path) -> None:
     for url in (f"zip://d/*.tar::{tmp_path}/mirror.zip", "simplecache::memory://chained"):
         (found,) = find_urls((url,), "tar")
         assert found.count("::") == 1
-        with open_url(found) as file:
+        with opened(found) as file:
             assert file.read() == b"inside"
 
 

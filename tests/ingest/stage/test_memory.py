@@ -20,7 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 from ray import cloudpickle
 from audio_barlow_twins.ingest.stage import stage
-from audio_barlow_twins.ingest.sources.audioset import audioset_clips
+from audio_barlow_twins.ingest.sources.lists.audioset import audioset_clips
 from audio_barlow_twins.ingest.run import Output
 from audio_barlow_twins.ingest.stage.plan import Plan
 

@@ -19,7 +19,7 @@ from audio_barlow_twins.ingest.errors import (
     Unavailable,
 )
 from audio_barlow_twins.ingest.sources.clip import Clip
-from audio_barlow_twins.ingest.video.download import Downloader, Trail
+from audio_barlow_twins.ingest.video.download import LONGEST_BACKOFF_S, Downloader, Trail
 from audio_barlow_twins.ingest.video.fetcher import Identity, Media
 from audio_barlow_twins.ingest.video.governor import Blame, Governor, Lease, Pace
 from audio_barlow_twins.ingest.video.options import Videos
@@ -60,7 +60,8 @@ class Run:
         how = Videos(canary=GOOD, backoff_s=0.001, tries=3)
         identities = [Identity(name=name) for name in names]
         self.downloader = Downloader(how, identities, self.governing, lambda _: self)  # type: ignore[arg-type, return-value]
-        self.downloader.ended.wait = lambda seconds=None: False  # type: ignore[method-assign]
+        self.slept: list[float] = []
+        self.downloader.ended.wait = lambda seconds=0.0: bool(self.slept.append(seconds))  # type: ignore[method-assign, func-returns-value, assignment]
         self.trail = Trail()
 
     def fetch(self, page: str, identity: Identity, folder: Path, whole: bool = False) -> Media:
@@ -135,6 +136,38 @@ def test_a_limited_identity_pauses_and_the_clip_is_had_later() -> None:
     assert run.governing.verdicts() == [("a", Blame.LIMITED)]
     assert run.governing.now >= 3600
     assert run.trail.attempts == 1
+
+
+def asking(error: RateLimited | NetworkTrouble, wait_s: float) -> Exception:
+    """Make an error of a site that says how long to wait."""
+    error.wait_s = wait_s
+    return error
+
+
+@pytest.mark.parametrize("wait_s", [20.0, 7200.0])
+def test_a_limited_identity_pauses_for_as_long_as_the_site_asks(wait_s: float) -> None:
+    run = Run(raising(asking(RateLimited("later"), wait_s), 2, good_too=True))
+    assert run.get() == MEDIA
+    assert wait_s <= run.governing.now < wait_s + 10
+
+
+def test_a_clip_is_not_tried_again_before_the_site_wants() -> None:
+    run = Run(raising(asking(NetworkTrouble("503"), 50.0), 2))
+    assert run.get() == MEDIA
+    assert len(run.slept) == 2
+    assert all(50 <= seconds <= 75 for seconds in run.slept)
+
+
+def test_a_site_cannot_hold_a_clip_for_days() -> None:
+    run = Run(raising(asking(NetworkTrouble("503"), 86400.0), 1))
+    assert run.get() == MEDIA
+    assert max(run.slept) <= 1.5 * LONGEST_BACKOFF_S
+
+
+def test_an_identity_that_is_offline_pauses_for_as_long_as_the_site_asks() -> None:
+    run = Run(raising(asking(NetworkTrouble("503"), 500.0), 4, good_too=True))
+    assert run.get() == MEDIA
+    assert run.governing.now >= 500
 
 
 def test_a_limited_identity_leaves_the_clip_to_another_one() -> None:

@@ -1,7 +1,8 @@
 """What yt-dlp's errors mean, by messages as YouTube and yt-dlp word them."""
 
 import errno
-from dataclasses import fields
+import json
+from dataclasses import asdict, fields, replace
 
 import pytest
 from hypothesis import given
@@ -208,6 +209,35 @@ def test_a_crash_of_an_extractor_is_a_fault_of_the_tools() -> None:
     assert 'pip install --upgrade "yt-dlp[default,deno]"' in str(error)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        link("No connection adapters were found for 'file:///'", "InvalidSchema", "OSError"),
+        link("invalid literal for int()", "ValueError", "Exception"),
+        link("label empty or too long", "UnicodeError", "ValueError", "Exception"),
+        link("HTTP Error 302: Found", *HTTP, status=302),
+        link("File name too long", "OSError", number=errno.ENAMETOOLONG),
+        link("'str' object has no attribute 'get'", "AttributeError"),
+    ],
+)
+def test_whatever_else_a_site_sends_is_left_to_the_good_video(error: Link) -> None:
+    told = classify(failure(link("unable to download", *DOWNLOAD), error, step="media"))
+    assert type(told) is EnvironmentFault
+
+
+def test_a_bug_of_our_own_stops_the_job() -> None:
+    bug = Link(kinds=("TypeError", "Exception"), message="NoneType", ours=True)
+    assert type(classify(failure(link("failed", *DOWNLOAD), bug, step="media"))) is RuntimeError
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_how_long_the_site_asks_to_wait_comes_along(status: int) -> None:
+    error = link("HTTP Error", *HTTP, status=status)
+    told = classify(replace(failure(error), wait_s=77.0))
+    assert isinstance(told, RateLimited | NetworkTrouble)
+    assert told.wait_s == 77
+
+
 @pytest.mark.parametrize("step", ["media", "driver"])
 def test_what_nobody_foresaw_stops_the_job_with_the_whole_chain(step: str) -> None:
     denied = link("denied", "PermissionError", "OSError", number=errno.EACCES)
@@ -252,8 +282,9 @@ def test_every_message_becomes_one_short_line_and_an_answer(message: str) -> Non
 
 def test_every_field_survives_the_pipe() -> None:
     told = {each.name: each.default for each in fields(Failure)} | {"step": "page"}
-    told["chain"] = [{"kinds": ["A"], "message": "b", "status": 1, "errno": 2}]
-    assert as_failure(told).chain == (link("b", "A", status=1, number=2),)
+    sent = Link(kinds=("A",), message="b", status=1, errno=2, ours=True)
+    told["chain"] = json.loads(json.dumps([asdict(sent)]))
+    assert as_failure(told).chain == (sent,)
 
 
 @pytest.mark.parametrize("fault", [RateLimited, EnvironmentFault])

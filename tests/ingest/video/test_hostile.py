@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from audio_barlow_twins.shards.decode.cut import Cut, DecodeLimits
-from audio_barlow_twins.shards.decode.errors import BadAudio
+from audio_barlow_twins.shards.decode.errors import BadAudio, DecoderStopped
 from audio_barlow_twins.shards.decode.ffmpeg import ffmpeg_path
 from audio_barlow_twins.shards.decode.sound import decode
 
@@ -261,7 +261,7 @@ def test_an_ffmpeg_that_does_not_end_is_killed(
     (tmp_path / "a.wav").touch()
     slow_ffmpeg(does)
     begin = time.perf_counter()
-    with pytest.raises(BadAudio, match=r"ffmpeg took longer than 0\.4 s"):
+    with pytest.raises(DecoderStopped, match=r"ffmpeg took longer than 0\.4 s"):
         decode(str(tmp_path / "a.wav"), DecodeLimits(timeout_s=0.4))
     assert time.perf_counter() - begin < 20
     with pytest.raises(ProcessLookupError):

@@ -1,23 +1,19 @@
 """Files that a source names by paths, folders, patterns or fsspec URLs."""
 
 import os
-from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.errors import UserError, first_line
 from audio_barlow_twins.shards.decode.files import is_hidden
 
-
-def open_url(url: str) -> AbstractContextManager[IO[bytes]]:
-    """Return a context that opens a file that `find_urls` has found, for reading.
-
-    In a path of this machine `::` and `*` are letters like any others.
-    """
-    return open(url, "rb") if url.startswith("/") else fsspec.open(url, "rb")
+from ...errors import NetworkTrouble, Unreadable
+from .client import is_http
+from .listing import list_http
+from .open import own_errors
 
 
 def find_urls(urls: tuple[str, ...], *endings: str) -> list[str]:
@@ -27,34 +23,42 @@ def find_urls(urls: tuple[str, ...], *endings: str) -> list[str]:
     otherwise is it a pattern, and with `://` in it a URL, or several chained with `::`.
 
     Returns:
-        Absolute paths of this machine, and URLs, each once; open them with `open_url`.
+        Absolute paths of this machine, and URLs, each once.
 
     Raises:
-        UserError: one of them names nothing.
+        UserError: one of them names nothing, or cannot be listed.
     """
     found: list[str] = []
+    fits = partial(_fits, tuple(f".{each}" for each in endings))
     for url in urls:
-        if "://" in url and not os.path.exists(url):
-            system, path = fsspec.core.url_to_fs(url)
-        else:
-            path = url if os.path.exists(url) else os.path.expanduser(url)
-            system, path = LocalFileSystem(), str(Path(path).absolute())
-        if system.isdir(path):
-            paths = [each for each in system.ls(path, detail=False) if _fits(each, endings)]
-        else:
-            paths = [path] if system.exists(path) else system.glob(path)
+        try:
+            with own_errors(url):
+                paths = list_http(url, fits) if is_http(url) else _list(url, fits)
+        except (NetworkTrouble, Unreadable, OSError, ValueError) as error:
+            raise UserError(f"{url} cannot be listed: {first_line(error)}") from error
         if not paths:
             raise UserError(f"{url}: no such {endings[0]} file, nor a folder of them")
-        local = isinstance(system, LocalFileSystem)
-        found += sorted(
-            each if local else _chained(url, system.unstrip_protocol(each)) for each in paths
-        )
+        found += paths
     return list(dict.fromkeys(found))
 
 
-def _fits(path: str, endings: tuple[str, ...]) -> bool:
+def _list(url: str, fits: partial[bool]) -> list[str]:
+    if "://" in url and not os.path.exists(url):
+        system, path = fsspec.core.url_to_fs(url)
+    else:
+        path = url if os.path.exists(url) else os.path.expanduser(url)
+        system, path = LocalFileSystem(), str(Path(path).absolute())
+    if system.isdir(path):
+        paths = [each for each in system.ls(path, detail=False) if fits(each)]
+    else:
+        paths = [path] if system.exists(path) else system.glob(path)
+    local = isinstance(system, LocalFileSystem)
+    return sorted(each if local else _chained(url, system.unstrip_protocol(each)) for each in paths)
+
+
+def _fits(endings: tuple[str, ...], path: str) -> bool:
     name = PurePosixPath(path).name
-    return not is_hidden(name) and name.lower().endswith(tuple(f".{each}" for each in endings))
+    return not is_hidden(name) and name.lower().endswith(endings)
 
 
 def _chained(url: str, found: str) -> str:
