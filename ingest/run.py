@@ -22,10 +22,12 @@ from .sources.folder import Folder
 from .sources.fsd50k import Fsd50k
 from .sources.lists.audioset import Audioset
 from .sources.lists.videos import VideoList
-from .sources.source import Source
+from .sources.source import LONGEST_S, Source
 from .sources.tables import Parquet
 from .sources.tars import Webdataset
+from .stage.durations import durations
 from .stage.ledger import read_ledger, summary
+from .stage.pieces import in_pieces
 from .stage.plan import Plan, PlannedShard
 from .stage.retry import Again, plan_supplements
 from .stage.stage import Job, ingest
@@ -52,7 +54,7 @@ class Output:
     """Further sources for clips that this one lacks, each as it would be typed, in quotes:
     "folder /data/audioset --names audioset"."""
     max_s: float = 1200.0
-    """Longest clip, s; a longer file is recorded as bad_audio."""
+    """Longest clip, s; a longer one, such as a whole recording with --no-pieces, is bad_audio."""
     slots: int | None = None
     """CPUs to use on this machine; default: all. A cluster (RAY_ADDRESS) has its own number."""
     at_once: int | None = None
@@ -90,7 +92,6 @@ class Ingest(Output, Source):
         """Return the job, and the clips of the source with those that fill its gaps."""
         others = [_parse_source(text) for text in self.fill_from]
         sources: list[Source] = [self, *others]
-        clips = compose([each.clips() for each in sources]) if others else self.clips()
         pages = [each.videos_at for each in sources if each.videos_at]
         if pages:
             try:
@@ -98,7 +99,9 @@ class Ingest(Output, Source):
             except EnvironmentFault as error:
                 raise UserError(str(error)) from error
         remote = any(each.is_remote for each in sources)
-        return self.job(pages[0] if pages else None, remote), clips
+        job = self.job(pages[0] if pages else None, remote)
+        listed = [_listed(each, job) for each in sources]
+        return job, compose(listed) if others else listed[0]
 
     def make(self, job: Job, plan: Sequence[PlannedShard]) -> None:
         """Run the stage and print the result."""
@@ -148,6 +151,19 @@ def command_of(kind: type[Ingest], name: str) -> type[Ingest]:
     source = SOURCES[name]
     about = {"__doc__": (kind if kind is Retry else source).__doc__, "__module__": __name__}
     return dataclass(frozen=True, kw_only=True)(type(source.__name__, (source, kind), about))
+
+
+def _listed(source: Source, job: Job) -> Sequence[Clip]:
+    """List the clips of a source, long recordings in pieces."""
+    clips, pieces = source.clips(), source.cut_into()
+    if pieces is None:
+        return clips
+    seconds = durations(clips, job.out, job.limits)
+    cut = in_pieces(clips, seconds, pieces, job.limits.min_samples)
+    if n := sum(each is not None and each > LONGEST_S for each in seconds):
+        made = len(cut) - len(clips) + n
+        say(f"{n:,} recordings longer than {LONGEST_S:g} s became {made:,} pieces")
+    return cut
 
 
 def _parse_source(text: str) -> Source:

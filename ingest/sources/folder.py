@@ -10,7 +10,7 @@ from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.decode.files import ENDINGS, find_audio, shown
 
 from .clip import Clip, clip_keys, told_apart
-from .labels import read_labels, words
+from .labels import Labelled, read_labels, words
 from .source import NamedSource
 
 log = logging.getLogger(__name__)
@@ -25,9 +25,9 @@ class Folder(NamedSource):
     root: Positional[Path]
     """The folder; its subfolders are searched too."""
     labels: Literal["folders"] | Path | None = None
-    """CSV with the columns `path` (relative to the folder) and `labels` (separated by `;`), or the
-    word folders: the folders between ROOT and a file are its labels (a CSV of that name is
-    ./folders)."""
+    """CSV with the columns `path` (relative to the folder) and `labels` (separated by `;`), perhaps
+    `start_s` and `end_s` of when they hold, in a row for each event. Or the word folders: the
+    folders between ROOT and a file are its labels (a CSV of that name is ./folders)."""
 
     def files(self) -> list[Clip]:
         return folder_clips(self.root, self.labels)
@@ -47,7 +47,7 @@ def folder_clips(root: Path, labels: Literal["folders"] | Path | None = None) ->
         raise UserError(f"no audio file below {root}; known endings: {' '.join(sorted(ENDINGS))}")
     origins = told_apart(shown(path.relative_to(root)) for path in found.audio)
     if labels == "folders":
-        known = {origin: words(PurePosixPath(origin).parts[:-1]) for origin in origins}
+        known = {each: Labelled(words(PurePosixPath(each).parts[:-1])) for each in origins}
     else:
         known = read_labels(labels, origins) if labels else {}
     return [
@@ -56,7 +56,7 @@ def folder_clips(root: Path, labels: Literal["folders"] | Path | None = None) ->
             source=f"folder {shown(root.resolve().name)}",
             path=str(path.absolute()),
             origin=origin,
-            labels=known.get(origin, ()),
+            **known.get(origin, Labelled())._asdict(),
         )
         for key, origin, path in zip(clip_keys(origins), origins, found.audio, strict=True)
     ]

@@ -4,12 +4,16 @@ import csv
 import json
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
+from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 from audio_barlow_twins.shards.base.errors import UserError
 
-from .clip import as_text, normal_name
+from .clip import Event, as_text, normal_name
 
+TIMES = {"start_s", "end_s"}
+"""Columns of a CSV that say when a label holds."""
 SHOWN = 60
 """Longest piece of an unusable value that a message shows, characters."""
 
@@ -97,26 +101,45 @@ def value_at(value: object, path: str) -> object:
     return value[head] if head == path else value_at(value[head], path[len(head) + 1 :])
 
 
-def read_labels(path: Path, origins: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """Read a label CSV; raise UserError if it is damaged or names other files than `origins`."""
-    known: dict[str, tuple[str, ...]] = {}
+class Labelled(NamedTuple):
+    """What a CSV says of a recording."""
+
+    labels: tuple[str, ...] = ()
+    events: tuple[Event, ...] = ()
+    """What has a time; its labels are among `labels` too."""
+
+
+def read_labels(path: Path, origins: Collection[str]) -> dict[str, Labelled]:
+    """Read a label CSV: the columns `path` and `labels`, and perhaps `start_s` and `end_s`.
+
+    With times, a path may have many rows, and a row without them holds for the whole recording.
+
+    Raises:
+        UserError: it is damaged, or names other files than `origins`.
+    """
+    known: dict[str, Labelled] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            if missing := {"path", "labels"} - set(reader.fieldnames or ()):
+            columns = set(reader.fieldnames or ())
+            if missing := {"path", "labels"} - columns:
                 raise UserError(
                     f"{path} lacks the column {' and '.join(sorted(missing))}; its first line must "
                     "name the columns path and labels, several labels separated by ;"
                 )
             for row in reader:
+                where = f"{path}, line {reader.line_num}"
                 whole = None not in row and None not in row.values()
                 name = normal_name(row["path"]) if whole else ""
-                if not whole or name in known:
+                if not whole or (name in known and not columns >= TIMES):
                     raise UserError(
-                        f"{path}, line {reader.line_num}: a row has as many cells as the first "
-                        "line (put quotes around a comma in a name), and no path twice"
+                        f"{where}: a row has as many cells as the first line (put quotes around a "
+                        "comma in a name), and no path twice, unless with start_s and end_s"
                     )
-                known[name] = words(row["labels"].split(";"))
+                labels = words(row["labels"].split(";"))
+                events = _events(row, labels, where) if columns >= TIMES else ()
+                before = known.get(name, Labelled())
+                known[name] = Labelled(words(before.labels + labels), before.events + events)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as a CSV of labels: {error}") from error
     if absent := sorted(known.keys() - set(origins)):
@@ -125,3 +148,17 @@ def read_labels(path: Path, origins: Collection[str]) -> dict[str, tuple[str, ..
             f"{absent[0]}; paths are relative to the folder, or to the tar"
         )
     return known
+
+
+def _events(row: dict[str, str], labels: tuple[str, ...], where: str) -> tuple[Event, ...]:
+    """Return what a row of a CSV with times says; nothing if both times are empty."""
+    times = row["start_s"].strip(), row["end_s"].strip()
+    if not any(times):
+        return ()
+    try:
+        start_s, end_s = map(float, times)
+    except ValueError:
+        start_s = end_s = inf
+    if not 0 <= start_s <= end_s < inf:
+        raise UserError(f"{where}: start_s {times[0]!r} and end_s {times[1]!r} are no time span, s")
+    return tuple(Event(label, start_s, end_s) for label in labels)

@@ -10,6 +10,7 @@ from .clip import Clip
 
 YTID = r"[A-Za-z0-9_-]{11}"
 _NAME = re.compile(rf"(?P<ytid>Y?{YTID})(?:_(?P<start>\d+(?:\.\d+)?)(?:_(?P<end>\d+(?:\.\d+)?))?)?")
+_PIECE = re.compile(r"_\d{8}_\d{8}$")
 LONGEST_S = 60
 """Two numbers in a name that differ by more are milliseconds."""
 
@@ -32,11 +33,11 @@ class Segment:
 def parse_segment(name: str) -> Segment | None:
     """Read `YTID`, `YTID_start` (seconds) or `YTID_start_end` (seconds or milliseconds).
 
-    A `Y` before the eleven characters, as some downloaders write it, is dropped. Any other name
+    Two times of eight digits are those of a piece of any recording, whatever its name. A `Y` before the eleven characters, as some downloaders write it, is dropped. Any other name
     gives None.
     """
     found = _NAME.fullmatch(name)
-    if not found:
+    if not found or _PIECE.search(name):
         return None
     ytid, start, end = found["ytid"][-11:], found["start"], found["end"]
     if start is None:

@@ -2,11 +2,28 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
+
+from audio_barlow_twins.shards.base.errors import UserError
 
 from .clip import Clip
 from .segment import named_by_segment
+
+
+SHORTEST_PIECE_S = 0.1
+LONGEST_S = 30.0
+"""Recordings longer than this are cut into pieces."""
+
+
+class Pieces(NamedTuple):
+    """How long recordings are cut."""
+
+    piece_s: float
+    """Length of a piece, s."""
+    step_s: float
+    """From the beginning of one piece to that of the next, s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +42,10 @@ class Source:
         """Address of a video without its id; None for sources without videos."""
         return None
 
+    def cut_into(self) -> Pieces | None:
+        """Return how to cut recordings longer than `LONGEST_S`; None if they stay whole."""
+        return None
+
     @property
     def is_remote(self) -> bool:
         """Whether audio is read through a URL."""
@@ -40,6 +61,28 @@ class NamedSource(Source):
 
     names: Literal["plain", "audioset"] = "plain"
     """audioset: files are named YTID, YTID_start (s) or YTID_start_end (s or ms)."""
+    pieces: bool = True
+    """Cut recordings longer than 30 s into consecutive clips, NAME_startms_endms, the last one as
+    long as what is left. Their lengths are measured first, which reads every file once."""
+    piece_s: float = 10.0
+    """Length of a piece, s."""
+    hop_s: float | None = None
+    """From the beginning of one piece to that of the next, s; default: a piece, so that none
+    overlap."""
+
+    def __post_init__(self) -> None:
+        if not SHORTEST_PIECE_S <= self.piece_s < inf:
+            raise UserError(
+                f"--piece-s is {self.piece_s:g}; choose at least {SHORTEST_PIECE_S:g} s"
+            )
+        if self.hop_s is not None and not SHORTEST_PIECE_S <= self.hop_s < inf:
+            raise UserError(f"--hop-s is {self.hop_s:g}; choose at least {SHORTEST_PIECE_S:g} s")
+
+    def cut_into(self) -> Pieces | None:
+        # Files that are named after segments are pieces already.
+        if not self.pieces or self.names != "plain":
+            return None
+        return Pieces(self.piece_s, self.hop_s or self.piece_s)
 
     def clips(self) -> Sequence[Clip]:
         """List the clips, with keys and times from their names if `names` is audioset."""

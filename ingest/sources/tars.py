@@ -15,8 +15,8 @@ from audio_barlow_twins.shards.base.cli import Positional
 from audio_barlow_twins.shards.base.errors import UserError, first_line
 from audio_barlow_twins.shards.decode.files import ENDINGS, HIDDEN, Found, is_hidden, shown
 
-from .clip import Clip, as_text, clip_keys, normal_name, told_apart
-from .labels import BadLabels, as_labels, read_labels, value_at
+from .clip import Clip, Event, as_text, clip_keys, normal_name, told_apart
+from .labels import BadLabels, Labelled, as_labels, read_labels, value_at
 from .remote.open import listed_size, opened_to_list
 from .remote.urls import find_urls, short_names
 from .source import NamedSource
@@ -66,7 +66,8 @@ class Webdataset(NamedSource):
     all sounds of WebDataset's key a that have no own."""
     labels: Path | None = None
     """CSV with the columns `path` (a sound's name in its tar, with or without its ending, or
-    WebDataset's key) and `labels` (separated by `;`); replaces the labels of the JSON."""
+    WebDataset's key) and `labels` (separated by `;`), perhaps `start_s` and `end_s`; replaces the
+    labels of the JSON."""
 
     def files(self) -> list[Clip]:
         return archive_clips(self.urls, self.label_field, self.labels)
@@ -82,6 +83,7 @@ class _Entry:
     target: str = ""
     """Member that this one links to."""
     labels: tuple[str, ...] = ()
+    events: tuple[Event, ...] = ()
     refused: str = ""
 
     @property
@@ -95,7 +97,7 @@ class _Entry:
         folder, base = posixpath.split(self.member)
         return posixpath.join(folder, base.partition(".")[0])
 
-    def labels_in(self, known: Mapping[str, tuple[str, ...]]) -> tuple[str, ...] | None:
+    def labels_in(self, known: Mapping[str, Labelled]) -> Labelled | None:
         """Return what a CSV says, by the most precise name that it has; None if it has none."""
         names = (self.member, self.name, self.key)
         return next((known[name] for name in names if name in known), None)
@@ -126,7 +128,8 @@ def archive_clips(urls: tuple[str, ...], label_field: str, labels: Path | None) 
         known = read_labels(labels, names)
         for _, sound in sounds:
             if (given := sound.labels_in(known)) is not None:
-                sound.labels, sound.refused = given, "" if sound.part else sound.refused
+                sound.labels, sound.events = given
+                sound.refused = "" if sound.part else sound.refused
     return [
         Clip(
             key=key,
@@ -134,6 +137,7 @@ def archive_clips(urls: tuple[str, ...], label_field: str, labels: Path | None) 
             path=path,
             origin=origin,
             labels=sound.labels,
+            events=sound.events,
             part=sound.part,
             refused=as_text(sound.refused),
             archive_bytes=listed_size(path),

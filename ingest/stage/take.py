@@ -1,8 +1,9 @@
 """Turn a planned clip into samples, or into the row of its failure, whatever its source."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from audio_barlow_twins.shards.base.errors import ClipError
 from audio_barlow_twins.shards.decode.cut import Cut, DecodeLimits
 from audio_barlow_twins.shards.decode.errors import BadAudio, DecoderStopped
 from audio_barlow_twins.shards.decode.ffmpeg import Stream, decoder_version
-from audio_barlow_twins.shards.decode.sound import decode
+from audio_barlow_twins.shards.decode.sound import decode, decode_pieces
 from audio_barlow_twins.shards.decode.track import SAMPLE_RATE
 from audio_barlow_twins.shards.stored.sidecar import Row, now
 
@@ -55,6 +56,18 @@ class Taker:
             self.spool.put(*taken)
         return taken
 
+    def take_pieces(self, planned: Sequence[tuple[Clip, int]]) -> Iterator[Taken]:
+        """Yield pieces of one recording, with how often each was tried before."""
+        waiting = iter(planned)
+        cuts = [Cut(clip.start_s or 0.0, clip.end_s or 0.0) for clip, _ in planned]
+        try:
+            with audio_file(planned[0][0]) as path:
+                for piece in decode_pieces(path, self.limits, cuts):
+                    yield _piece(*next(waiting), piece)
+        except ClipError as error:  # there is no such file, or it cannot be opened
+            for clip, attempts in waiting:
+                yield _piece(clip, attempts, error)
+
     def _samples(self, clip: Clip, trail: Trail) -> tuple[np.ndarray, str]:
         """Return int16 [samples] and the versions of the tools that made them."""
         if clip.refused:
@@ -91,10 +104,24 @@ class Taker:
 def in_order(taker: Taker, shard: PlannedShard, at_once: int) -> Iterator[Taken]:
     """Yield the clips of a shard in order, while `at_once` threads work ahead.
 
-    At most twice as many clips wait in memory.
+    At most twice as many clips wait in memory. Pieces of one recording come from one pass over it.
     """
     attempts = shard.attempts or (0,) * len(shard.clips)
     planned = zip(shard.clips, attempts, strict=True)
+    for recording, group in groupby(planned, lambda each: _recording(each[0])):
+        if recording is None:
+            yield from _ahead(taker, group, at_once)
+        else:
+            yield from taker.take_pieces(list(group))
+
+
+def _recording(clip: Clip) -> tuple | None:
+    """Return what pieces of one recording have in common; None for a clip of any other kind."""
+    is_piece = clip.cut == "needed" and not (clip.video or clip.others or clip.refused)
+    return (clip.path, clip.part, clip.row) if is_piece else None
+
+
+def _ahead(taker: Taker, planned: Iterable[tuple[Clip, int]], at_once: int) -> Iterator[Taken]:
     taken = ahead(lambda each: taker.take(*each), planned, at_once, 2 * at_once)
     ended = False
     try:
@@ -105,6 +132,13 @@ def in_order(taker: Taker, shard: PlannedShard, at_once: int) -> Iterator[Taken]
         if not ended and taker.downloader:
             taker.downloader.close()
         taken.close()
+
+
+def _piece(clip: Clip, attempts: int, piece: np.ndarray | ClipError) -> Taken:
+    trail = Trail(attempts + 1)
+    if isinstance(piece, ClipError):
+        return _failed(clip, trail, [(clip, piece)]), None
+    return _row(clip, trail, decoder_version(), len(piece)), piece
 
 
 def _row(clip: Clip, trail: Trail, version: str, n_samples: int) -> Row:

@@ -1,0 +1,123 @@
+"""How long the recordings of a source are; measured once, and kept beside the shard sets."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from audio_barlow_twins.shards.base.ahead import ahead, all_threads
+from audio_barlow_twins.shards.base.errors import ClipError, UserError, first_line
+from audio_barlow_twins.shards.base.files import replacing
+from audio_barlow_twins.shards.base.place import reaching
+from audio_barlow_twins.shards.base.progress import Progress
+from audio_barlow_twins.shards.decode.cut import DecodeLimits
+from audio_barlow_twins.shards.decode.sound import duration_of
+
+from ..sources.clip import Clip
+from ..sources.source import LONGEST_S
+from .part import audio_file
+
+log = logging.getLogger(__name__)
+
+FILE = "durations.parquet"
+_SCHEMA = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("origin", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("mtime_ns", pa.int64(), nullable=False),
+        pa.field("seconds", pa.float64()),
+    ]
+)
+
+
+class _Recording(NamedTuple):
+    """What tells a recording, in its state, from others."""
+
+    source: str
+    origin: str
+    size: int
+    """Bytes of its part of an archive, or of its file."""
+    mtime_ns: int
+    """Of the file or archive; 0 for one behind a URL."""
+
+
+def durations(
+    clips: Sequence[Clip], out: Path, limits: DecodeLimits, threads: int | None = None
+) -> list[float | None]:
+    """Return the length of each recording, s; None of one that cannot be measured.
+
+    What `out` keeps from an earlier run is not measured again, unless its file has changed. An
+    interrupted call keeps what it has measured.
+
+    Args:
+        clips: whole recordings.
+        out: folder or URL that holds the shard sets.
+        limits: bounds on a file; the length has none.
+        threads: how many recordings are measured at a time; default: one a core.
+    """
+    recordings = [_recording(clip) for clip in clips]
+    known = _read(out / FILE)
+    lacking = [pair for pair in zip(recordings, clips, strict=True) if pair[0] not in known]
+    if lacking:
+        log.info("%d recordings, the lengths of %d to measure", len(clips), len(lacking))
+        try:
+            _measure(lacking, known, limits, threads or all_threads())
+        finally:
+            _write(out / FILE, known)
+    found = [known[recording] for recording in recordings]
+    if failed := sum(each is None for each in found):
+        log.info("%d recordings cannot be measured and stay whole", failed)
+    return found
+
+
+def _measure(
+    lacking: list[tuple[_Recording, Clip]],
+    known: dict[_Recording, float | None],
+    limits: DecodeLimits,
+    threads: int,
+) -> None:
+    def measure(pair: tuple[_Recording, Clip]) -> float:
+        with audio_file(pair[1]) as path:
+            return duration_of(path, limits, LONGEST_S - 1)
+
+    with Progress(total=len(lacking), title="measure", unit="recording") as bar:
+        for (recording, _), seconds in ahead(measure, lacking, threads, 4 * threads):
+            known[recording] = None
+            with suppress(ClipError):  # the clip's row will say why
+                known[recording] = seconds.result()
+            bar.update(1)
+
+
+def _recording(clip: Clip) -> _Recording:
+    size, mtime_ns = clip.archive_bytes or 0, 0
+    if "://" not in clip.path:
+        with suppress(OSError):  # the clip's row will say why
+            status = Path(clip.path).stat()
+            size, mtime_ns = status.st_size, status.st_mtime_ns
+    return _Recording(clip.source, clip.origin, clip.part[1] if clip.part else size, mtime_ns)
+
+
+def _read(path: Path) -> dict[_Recording, float | None]:
+    with reaching(path):
+        if not path.exists():
+            return {}
+        content = path.read_bytes()
+    try:
+        table = pq.read_table(pa.BufferReader(content))
+    except pa.ArrowException as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}); delete it") from error
+    if table.schema != _SCHEMA:
+        raise UserError(f"{path} does not have the columns of our lengths; delete it")
+    *state, seconds = table.to_pydict().values()
+    return dict(zip(map(_Recording, *state), seconds, strict=True))
+
+
+def _write(path: Path, known: dict[_Recording, float | None]) -> None:
+    rows = [{**each._asdict(), "seconds": seconds} for each, seconds in known.items()]
+    with replacing(path) as scratch:
+        pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), scratch)

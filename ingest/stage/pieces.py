@@ -1,0 +1,82 @@
+"""Long recordings become consecutive clips: a pure function of the list and of their lengths."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from audio_barlow_twins.shards.base.digest import digest
+from audio_barlow_twins.shards.decode.track import SAMPLE_RATE
+from audio_barlow_twins.shards.stored.writer import KEY_BYTES
+
+from ..sources.clip import Clip, Event
+from ..sources.source import LONGEST_S, Pieces
+
+_SUFFIX = len("_00000000_00010000")
+_HASH = 5
+
+
+def in_pieces(
+    clips: Sequence[Clip], seconds: Sequence[float | None], pieces: Pieces, least_samples: int
+) -> list[Clip]:
+    """Cut what is longer than `LONGEST_S`; the others stay as they are.
+
+    Args:
+        clips: whole recordings.
+        seconds: the length of each, None where it is not known.
+        pieces: how to cut.
+        least_samples: shortest clip, samples at 16 kHz; a shorter rest belongs to the last piece.
+    """
+    found = []
+    for clip, length_s in zip(clips, seconds, strict=True):
+        if length_s is None or length_s <= LONGEST_S:
+            found.append(clip)
+        else:
+            spans = _spans(round(length_s * SAMPLE_RATE), pieces, least_samples)
+            found += [_piece(clip, *span) for span in spans]
+    return found
+
+
+def _spans(n_samples: int, pieces: Pieces, least: int) -> Iterator[tuple[int, int]]:
+    """Yield first sample and end (exclusive) of each piece, at 16 kHz."""
+    length, hop = (round(each * SAMPLE_RATE) for each in (pieces.piece_s, pieces.step_s))
+    begin = end = 0
+    while end < n_samples and begin < n_samples:
+        end = begin + length
+        if end + least > n_samples:
+            end = n_samples
+        yield begin, end
+        begin += hop
+        if end < begin < n_samples < begin + least:
+            return  # too short a rest behind a gap
+
+
+def _piece(clip: Clip, begin: int, end: int) -> Clip:
+    start_s, end_s = begin / SAMPLE_RATE, end / SAMPLE_RATE
+    events = tuple(
+        Event(
+            event.label,
+            max(event.start_s - start_s, 0.0),
+            min(event.end_s, end_s) - start_s,
+        )
+        for event in clip.events
+        if event.start_s < end_s and event.end_s > start_s
+    )
+    timed = {event.label for event in clip.events}
+    here = {event.label for event in events}
+    return replace(
+        clip,
+        key=_key(clip, begin, end),
+        labels=tuple(label for label in clip.labels if label in here or label not in timed),
+        events=events,
+        start_s=start_s,
+        end_s=end_s,
+        cut="needed",
+    )
+
+
+def _key(clip: Clip, begin: int, end: int) -> str:
+    """Return `NAME_startms_endms`; a long name is cut, and ends with a hash of its origin."""
+    name = clip.key
+    if len(name) + _SUFFIX > KEY_BYTES:
+        name = f"{name[: KEY_BYTES - _SUFFIX - 1 - 2 * _HASH]}-{digest(clip.origin, _HASH)}"
+    start_ms, end_ms = (round(at * 1000 / SAMPLE_RATE) for at in (begin, end))
+    return f"{name}_{start_ms:08d}_{end_ms:08d}"
