@@ -24,7 +24,7 @@ from ..base.progress import reporting_to
 NAMESPACE = "audio-barlow-twins"
 REPORT_S = 1.0
 """Time between two reports of a task."""
-START_S = 5.0
+START_S = 10.0
 """Age of a run from which on its progress is worth a process."""
 
 
