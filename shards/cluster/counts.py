@@ -2,11 +2,10 @@
 
     task ─ report_progress(1) ─▶ a number ─ thread, each second ─▶ actor ◀─ driver, each second
 
-What travels is always "task T has done n": a task that runs again after a lost worker, or a report
-that is lost, makes no difference to the sum. Nobody waits for anybody. Ray's public ways to do
-without the actor, a process, are worse: results of a generator cannot be cancelled or repeated as
-tasks are, and whatever a worker prints reaches no driver of ours. So a run that is over sooner
-than one starts does without.
+What travels is always "task T has done n": neither a task that runs again after a lost worker nor
+a report that is lost on the way spoils the sum. Nobody waits for anybody. The actor is a process,
+so a run starts it only once it is `START_S` old; Ray's key-value store would need none, but is not
+public.
 """
 
 import time
