@@ -5,7 +5,7 @@
                                                  │ archive, or get a video (video/: governor,
                                                  │ identities, yt-dlp in a process of its own)
                                                  ▼
-                            wave and log-mel shards ─▶ report: ingest.html
+                            wave and log-mel shards ─▶ report: ingest.html, each minute
 
 A clip that fails is a row of the sidecar with the class of its failure (errors.py draws the
 classes); `retry` tries it again, `status` sums up, `diff` compares two sets.

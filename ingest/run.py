@@ -14,6 +14,7 @@ from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.shardset import open_shards
 
 from .errors import EnvironmentFault
+from .report.live import live_report
 from .report.report import write_report
 from .sources.clip import Clip
 from .sources.demo.corpus import Demo
@@ -106,7 +107,8 @@ class Ingest(Output, Source):
     def make(self, job: Job, plan: Sequence[PlannedShard]) -> None:
         """Run the stage and print the result."""
         make_folder(job.out)
-        outcomes = ingest(job, plan, self.slots)
+        with live_report(job.out):
+            outcomes = ingest(job, plan, self.slots)
         if failed := outcomes.total() - outcomes["ok"]:
             say(f"{failed} clips failed; `abt ingest status {self.out}` says why")
         logmel = open_shards(job.out / "logmel")

@@ -8,6 +8,7 @@ from pathlib import Path
 from .base.cli import Positional, say
 from .base.files import make_folder, remove_scratch
 from .base.place import place, reaching, read_each
+from .base.progress import report_progress
 from .cluster.fan_out import fan_out
 from .stored.form import logmel_form, wave_form
 from .stored.front_end import FrontEnd
@@ -70,7 +71,7 @@ def derive_logmel(
             clips += count
     if tasks:
         make_folder(target)
-        yield from fan_out(derive_shard, tasks, total_clips=clips, slots=slots)
+        yield from fan_out(derive_shard, tasks, total_clips=clips, title="log-mel", slots=slots)
     remove_scratch(target)
 
 
@@ -88,15 +89,15 @@ def derive_shard(task: Derivation) -> ShardReport:
         writing_shard(task.target, name, form, task.plan) as writer,
     ):
         for row in read_rows(task.source):
-            if row.status != "ok":
+            samples = read_clip(tar, row, wave_form()) if row.status == "ok" else None
+            if samples is None:
                 writer.fail(row)
-                continue
-            samples = read_clip(tar, row, wave_form())
-            if len(samples) < least:
+            elif len(samples) < least:
                 message = f"too short: {len(samples)} samples, this log-mel needs {least}"
                 writer.fail(_failed(row, message))
             else:
                 writer.add(row, stored_logmel(log_mel, samples))
+            report_progress(1)
     return writer.report()
 
 

@@ -18,7 +18,7 @@ ARROWS = {
     "train": {"shards", "model", "eval"},
 }
 OWNERS = {
-    "ray": {"shards/cluster/fan_out.py", "shards/cluster/workers.py"},
+    "ray": {f"shards/cluster/{name}.py" for name in ("fan_out", "counts", "workers")},
     "ffmpeg": {"shards/decode/ffmpeg.py"},
     "yt_dlp": {"ingest/video/child.py"},
     "webdataset": {"shards/stored/writer.py"},

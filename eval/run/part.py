@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.progress import report_progress
 
 from ..embed.cache import EmbeddingCache
 from ..embed.tasks import embed_task
@@ -105,7 +106,7 @@ def run_job(job: Job) -> JobReport:
         cache = EmbeddingCache(planned.cache, planned.fingerprint)
         embeddings = partial(embed_task, task, system, cache=cache)
         if job.protocol is None:
-            embeddings()
+            embeddings(progress=report_progress)
         else:
             name = planned.system.name
             score(task, embeddings, job.protocol, job.path, name, job.inputs)

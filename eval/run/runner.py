@@ -224,6 +224,7 @@ def run_all(config: Hear, todo: Todo) -> list[str]:
             run_job,
             [Job(planned=each) for each in todo.probes],
             total_clips=sum(each.n_clips * (1 + len(jobs)) for each, jobs in todo.probes.items()),
+            title="scoring",
             num_cpus=config.cpus,
             num_gpus=gpus,
             describe=describe,

@@ -3,7 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2.filters import do_filesizeformat
@@ -14,10 +16,11 @@ from audio_barlow_twins.shards.base.place import reaching
 from audio_barlow_twins.shards.html.card import Card
 from audio_barlow_twins.shards.html.chart import Bar, Plot, histogram, line_chart, number
 from audio_barlow_twins.shards.html.page import render
-from audio_barlow_twins.shards.stored.shardset import ShardSet, open_shards, sidecar_paths
+from audio_barlow_twins.shards.stored.shardset import sidecar_paths
 from audio_barlow_twins.shards.stored.sidecar import Row, read_clip, read_rows
 
-from .tally import OK, Tally, tally
+from ..stage.runlog import read_plan
+from .tally import OK, Parts, Tally
 from .throughput import Finished, read_log, throughput
 
 TEMPLATE = Path(__file__).with_name("templates") / "ingest.html"
@@ -33,40 +36,91 @@ def write_report(out: Path) -> Path:
     Raises:
         UserError: there is no finished shard, or one is damaged.
     """
-    tallies = {
-        out / kind: tally(paths) for kind in ("wave", "logmel") if (paths := _find(out / kind))
-    }
-    if not tallies:
-        raise UserError(f"{out} holds neither wave nor logmel shards; run the ingest first")
-    sets = {folder: open_shards(folder) for folder, each in tallies.items() if len(each.present)}
-    main = max(tallies.values(), key=lambda each: each.planned)
-    log = list(read_log(out / "ingest.jsonl")) if (out / "ingest.jsonl").exists() else []
+    page = Page(out)
+    for _ in page.read():
+        pass
+    return page.write()
+
+
+class Page:
+    """OUT/ingest.html, to be written several times: no sidecar is read twice."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self._parts = {out / kind: Parts() for kind in ("wave", "logmel")}
+
+    def read(self) -> Iterator[None]:
+        """Read the shards that were finished since; pause after each."""
+        for folder, parts in self._parts.items():
+            yield from parts.read(_find(folder))
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(self._parts.values())
+
+    def write(self, going_on: bool = False) -> Path:
+        """Write what was read; return the path.
+
+        Args:
+            going_on: the page says so, and a browser that shows it looks every minute for a newer.
+
+        Raises:
+            UserError: there is no finished shard, or one is damaged.
+        """
+        out = self.out
+        if self.is_empty:
+            raise UserError(f"{out} holds neither wave nor logmel shards; run the ingest first")
+        tallies = {folder: parts.tally() for folder, parts in self._parts.items() if parts}
+        main = max(tallies.values(), key=lambda each: each.planned)
+        text = render(
+            TEMPLATE,
+            title="Ingest report",
+            subtitle=out.name,
+            going_on=going_on,
+            standing=_standing(main, read_plan(out).get("clips", main.planned), going_on),
+            **_content(tallies, main, list(_log(out / "ingest.jsonl"))),
+        )
+        target = out / "ingest.html"
+        with replacing(target) as scratch:
+            scratch.write_text(text, encoding="utf-8")
+        return target
+
+
+def _standing(main: Tally, planned: int, going_on: bool) -> str:
+    """Say how much of the plan is finished; '' once all is and nothing goes on."""
+    done = f"{number(main.planned)} of {number(planned)} clips"
+    if going_on:
+        return f"The run is going on: {done}, updated {datetime.now():%Y-%m-%d %H:%M:%S}."
+    if main.planned < planned:
+        return f"The run has stopped: {done}; the same command goes on."
+    return ""
+
+
+def _log(path: Path) -> Iterator[Finished]:
+    if path.exists():
+        yield from read_log(path)
+
+
+def _content(tallies: dict[Path, Tally], main: Tally, log: list[Finished]) -> dict[str, Any]:
     outcomes = [(name, n) for (name,), n in main.count("outcome").most_common(MOST_LINES)]
-    text = render(
-        TEMPLATE,
-        title="Ingest report",
-        subtitle=out.name,
-        main=main,
-        n_bytes=sum(each.tar_bytes for each in tallies.values()),
-        sets=[_set(*item, sets.get(item[0])) for item in tallies.items()],
-        span=_span,
-        outcomes=[
+    return {
+        "main": main,
+        "n_bytes": sum(each.tar_bytes for each in tallies.values()),
+        "sets": [_set(*item) for item in tallies.items()],
+        "span": _span,
+        "outcomes": [
             Bar(name=name, value=n, text=f"{number(n)} ({n / main.planned:.1%})")
             for name, n in outcomes
         ],
-        failures=[(name, n, main.messages(name)) for name, n in outcomes if name != OK],
-        meanings=_meanings(),
-        sources=list(_sources(main)),
-        speed=_speed(log) if log else None,
-        nodes=_nodes(log),
-        histograms=_histograms(next(iter(tallies.values()))),
-        cards=list(_cards(list(sets.values()))) if sets else [],
-        n_samples=N_SAMPLES,
-    )
-    target = out / "ingest.html"
-    with replacing(target) as scratch:
-        scratch.write_text(text, encoding="utf-8")
-    return target
+        "failures": [(name, n, main.messages(name)) for name, n in outcomes if name != OK],
+        "meanings": _meanings(),
+        "sources": list(_sources(main)),
+        "speed": _speed(log) if log else None,
+        "nodes": _nodes(log),
+        "histograms": _histograms(next(iter(tallies.values()))),
+        "cards": list(_cards([item for item in tallies.items() if len(item[1].present)])),
+        "n_samples": N_SAMPLES,
+    }
 
 
 def _find(folder: Path) -> list[Path]:
@@ -76,11 +130,11 @@ def _find(folder: Path) -> list[Path]:
         return []
 
 
-def _set(folder: Path, each: Tally, opened: ShardSet | None) -> tuple[str | int, ...]:
+def _set(folder: Path, each: Tally) -> tuple[str | int, ...]:
     values = f"{each.values.mean:z.4f} ± {each.values.std:.4f}"
     length, size = _span(each.durations.sum()), do_filesizeformat(each.tar_bytes)
-    fingerprint = opened.fingerprint if opened else "no clip"
-    return folder.name, each.shards, len(each.present), length, size, values, fingerprint
+    fingerprint = each.fingerprint if len(each.present) else "no clip"
+    return folder.name, len(each.summaries), len(each.present), length, size, values, fingerprint
 
 
 def _meanings(of: type[ClipError] = ClipError) -> dict[str, str]:
@@ -161,42 +215,48 @@ def _histograms(each: Tally) -> list[Plot]:
     return plots
 
 
-def _cards(sets: list[ShardSet]) -> Iterator[Card]:
+def _cards(sets: list[tuple[Path, Tally]]) -> Iterator[Card]:
     """Yield the cards of some clips, which the first set's fingerprint selects."""
-    first = sets[0]
-    rng = np.random.default_rng(int(first.fingerprint, 16))
-    clips = np.sort(rng.permutation(len(first))[:N_SAMPLES])
-    for clip, shard in zip(clips, first.shard_of(clips), strict=True):
-        name = first.names[shard]
-        row = list(_rows(first, name).values())[clip - first.first[shard]]
-        found = {each.form.kind: _read(each, name, row.key) for each in sets}
+    if not sets:
+        return
+    tally = sets[0][1]
+    first = np.cumsum([0, *(summary.n_ok for summary in tally.summaries.values())])
+    rng = np.random.default_rng(int(tally.fingerprint, 16))
+    clips = np.sort(rng.permutation(first[-1])[:N_SAMPLES])
+    shards = np.searchsorted(first, clips, side="right") - 1
+    sidecars = [*tally.summaries]
+    for clip, shard in zip(clips, shards, strict=True):
+        sidecar = sidecars[shard]
+        row = list(_rows(tally, sidecar).values())[clip - first[shard]]
+        found = {
+            each.form.kind: _read(each, folder / sidecar.name, row.key) for folder, each in sets
+        }
         yield Card(
             title=row.key,
             lines=[", ".join(row.labels) or "no labels", _origin(row)],
             notes=[f"not in the {kind} set" for kind, array in found.items() if array is None],
             samples=found.get("wave"),
             log_mel=found.get("logmel"),
-            frames_per_s=sets[-1].form.frames_per_s,
+            frames_per_s=sets[-1][1].form.frames_per_s,
         )
 
 
-def _rows(shard_set: ShardSet, name: str) -> dict[str, Row]:
-    """Return the rows of the clips in a shard, by key, in their order."""
-    if name not in shard_set.names:
+def _rows(tally: Tally, sidecar: Path) -> dict[str, Row]:
+    """Return the rows of the clips in a shard, by key, in their order; none if the set lacks it."""
+    if sidecar not in tally.summaries:
         return {}
-    rows = read_rows(shard_set.folder / f"{name}.parquet")
-    return {row.key: row for row in rows if row.offset is not None}
+    return {row.key: row for row in read_rows(sidecar) if row.offset is not None}
 
 
-def _read(shard_set: ShardSet, name: str, key: str) -> np.ndarray | None:
+def _read(tally: Tally, sidecar: Path, key: str) -> np.ndarray | None:
     """Return the start of a clip; None if the set lacks it."""
-    row, form = _rows(shard_set, name).get(key), shard_set.form
+    row, form = _rows(tally, sidecar).get(key), tally.form
     if row is None or row.n_frames is None:
         return None
     short = replace(row, n_frames=min(row.n_frames, round(LONGEST_S * form.frames_per_s)))
-    tar_path = shard_set.folder / f"{name}.tar"
+    tar_path = sidecar.with_suffix(".tar")
     if not tar_path.exists():
-        raise UserError(f"{tar_path} is missing; run `abt shards verify {shard_set.folder}`")
+        raise UserError(f"{tar_path} is missing; run `abt shards verify {sidecar.parent}`")
     with reaching(tar_path), tar_path.open("rb") as tar:
         return read_clip(tar, short, form)
 

@@ -1,17 +1,20 @@
 """Totals of a shard set, from its sidecars."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.place import read_each
 from audio_barlow_twins.shards.stored.form import Form
+from audio_barlow_twins.shards.stored.shardset import fingerprint_of
 from audio_barlow_twins.shards.stored.sidecar import Summary, read_columns, read_summary
 from audio_barlow_twins.shards.stored.statistics import Statistics
 
@@ -28,9 +31,8 @@ class Tally:
     """Totals of one set; a clip that was tried again counts once, by its best outcome."""
 
     form: Form
-    shards: int
-    tar_bytes: int
-    values: Statistics
+    summaries: dict[Path, Summary]
+    """What each sidecar says of its shard, in the order of `sidecar_paths`."""
     outcomes: pa.Table
     """`WHO` and the number of clips in each shard; an outcome is `ok` or a class of failure."""
     present: pa.Table
@@ -41,6 +43,18 @@ class Tally:
     @property
     def planned(self) -> int:
         return len(self.present) + len(self.lost)
+
+    @property
+    def tar_bytes(self) -> int:
+        return sum(summary.tar_bytes for summary in self.summaries.values())
+
+    @property
+    def values(self) -> Statistics:
+        return Statistics.merged(summary.statistics for summary in self.summaries.values())
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint_of({path.stem: each for path, each in self.summaries.items()})
 
     def count(self, *columns: str) -> Counter[tuple[str, ...]]:
         """Count planned clips by some of `WHO`."""
@@ -70,28 +84,70 @@ class Tally:
         return 10 * np.log10(np.maximum(mean**2 + m2 / n_frames, 10 ** (QUIETEST_DB / 10)))
 
 
-def tally(sidecars: Sequence[Path]) -> Tally:
-    """Add up the sidecars of one set: at least one, in the order of `sidecar_paths`."""
-    summaries, parts = [], []
-    read = zip(sidecars, read_each(_read, sidecars), strict=True)
-    for _, group in groupby(read, key=lambda each: base_and_number(each[0].stem)[0]):
-        tables = []
-        for _, (summary, table) in group:
-            summaries.append(summary)
-            tables.append(table)
-        parts.append(_sums(_best(tables)))
-    outcomes, present, lost = map(pa.concat_tables, zip(*parts, strict=True))
-    return Tally(
-        form=summaries[0].form,
-        shards=len(summaries),
-        tar_bytes=sum(summary.tar_bytes for summary in summaries),
-        values=Statistics.merged(summary.statistics for summary in summaries),
-        outcomes=outcomes, present=present, lost=lost,
-    )  # fmt: skip
+class Parts:
+    """What a tally takes from each shard of a set, so that no sidecar is read twice."""
+
+    def __init__(self) -> None:
+        self._parts: dict[tuple[Path, ...], _Part] = {}
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def read(self, sidecars: Sequence[Path]) -> Iterator[None]:
+        """Read the shards that are new, or have a new supplement; pause after each.
+
+        Args:
+            sidecars: all of the set, in the order of `sidecar_paths`.
+        """
+        groups = groupby(sidecars, key=lambda path: base_and_number(path.stem)[0])
+        shards = [tuple(group) for _, group in groups]
+        new = [path for shard in shards if shard not in self._parts for path in shard]
+        read = read_each(_read, new)
+        for shard in shards:
+            if shard not in self._parts:
+                self._parts[shard] = _part([next(read) for _ in shard])
+                yield
+        self._parts = {shard: self._parts[shard] for shard in shards}
+
+    def tally(self) -> Tally:
+        """Add up the shards: at least one."""
+        parts = self._parts.values()
+        summaries = {
+            path: summary
+            for paths, part in self._parts.items()
+            for path, summary in zip(paths, part.summaries, strict=True)
+        }
+        form = next(iter(summaries.values())).form
+        for path, summary in summaries.items():
+            summary.form.require(form, str(path))
+        return Tally(
+            form=form,
+            summaries=summaries,
+            outcomes=pa.concat_tables(part.outcomes for part in parts),
+            present=pa.concat_tables(part.present for part in parts),
+            lost=pa.concat_tables(part.lost for part in parts),
+        )
+
+
+class _Part(NamedTuple):
+    """A shard with its supplements; see `Tally`."""
+
+    summaries: Sequence[Summary]
+    outcomes: pa.Table
+    present: pa.Table
+    lost: pa.Table
 
 
 def _read(path: Path) -> tuple[Summary, pa.Table]:
-    return read_summary(path), read_columns(path, ["key", "failure", "message", *WHO[:3], *VALUES])
+    summary = read_summary(path)
+    rows = read_columns(path, ["key", "failure", "message", *WHO[:3], *VALUES])
+    if (n_ok := rows["failure"].null_count) != summary.n_ok:
+        raise UserError(f"{path} lists {n_ok} clips, its footer says {summary.n_ok}")
+    return summary, rows
+
+
+def _part(read: Sequence[tuple[Summary, pa.Table]]) -> _Part:
+    return _Part([summary for summary, _ in read], *_sums(_best([rows for _, rows in read])))
 
 
 def _sums(rows: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:

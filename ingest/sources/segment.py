@@ -33,8 +33,9 @@ class Segment:
 def parse_segment(name: str) -> Segment | None:
     """Read `YTID`, `YTID_start` (seconds) or `YTID_start_end` (seconds or milliseconds).
 
-    Two times of eight digits are those of a piece of any recording, whatever its name. A `Y` before the eleven characters, as some downloaders write it, is dropped. Any other name
-    gives None.
+    A `Y` before the eleven characters, as some downloaders write it, is dropped. Any other name
+    gives None, and so does that of a piece: two times of eight digits may follow any eleven
+    characters.
     """
     found = _NAME.fullmatch(name)
     if not found or _PIECE.search(name):

@@ -11,7 +11,6 @@ from audio_barlow_twins.shards.base.errors import UserError
 from .clip import Clip
 from .segment import named_by_segment
 
-
 SHORTEST_PIECE_S = 0.1
 LONGEST_S = 30.0
 """Recordings longer than this are cut into pieces."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from audio_barlow_twins.shards.base.files import remove_scratch
+from audio_barlow_twins.shards.base.progress import report_progress
 from audio_barlow_twins.shards.cluster.fan_out import Shared, cluster, fan_out, host, node_address
 from audio_barlow_twins.shards.decode.cut import DecodeLimits
 from audio_barlow_twins.shards.decode.track import SAMPLE_RATE
@@ -127,6 +128,7 @@ def ingest(job: Job, plan: Sequence[PlannedShard], slots: int | None) -> Counter
                 ingest_shard,
                 ((common, plan[n]) for n, _ in todo),
                 total_clips=n_clips,
+                title="ingest",
                 describe=(lambda: governor.call(Governor.describe)) if governor else None,
                 follow=again,
             ):
@@ -182,6 +184,7 @@ def ingest_shard(task: tuple[Job, PlannedShard]) -> IngestReport:
                 outcomes[row.failure or row.status] += 1
                 identities[row.identity] += 1
                 audio_s += 0 if samples is None else len(samples) / SAMPLE_RATE
+                report_progress(1)
     except Elsewhere:
         time.sleep(GIVE_BACK_S)  # otherwise the next shard would come back at once
         return IngestReport(0, {}, shard.name, 0.0, 0.0, node_address(), {}, given_back=True)

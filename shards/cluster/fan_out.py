@@ -7,19 +7,19 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError, WorkerCrashedError
-from tqdm import tqdm
 
 import audio_barlow_twins
 
 from ..base.errors import UserError
+from ..base.progress import Progress
+from .counts import NAMESPACE, Counts, reporting
 
-NAMESPACE = "audio-barlow-twins"
 CANCEL_S = 15
 """Longest wait for cancelled tasks to end."""
 CANCEL_AGAIN_S = 5
@@ -125,6 +125,7 @@ def fan_out(
     tasks: Iterable[Task],
     *,
     total_clips: int,
+    title: str = "",
     slots: int | None = None,
     num_cpus: float = 1,
     num_gpus: float = 0,
@@ -139,7 +140,7 @@ def fan_out(
     Args:
         work: importable function of one argument.
         tasks: consumed as slots become free, so a long list costs nothing.
-        total_clips: end of the progress bar.
+        total_clips, title: of the progress bar, which `report_progress` in a task moves.
         slots: CPUs of a local Ray; default: all.
         num_cpus, num_gpus: what a task takes; less than 1 CPU if it mostly waits.
         describe: called once a second for a text beside the progress bar.
@@ -148,28 +149,36 @@ def fan_out(
     queue = _Queue(tasks)
     with (
         cluster(slots),
-        tqdm(total=total_clips, unit="clip", smoothing=0.05) as bar,
-        closing(_finished(work, queue, num_cpus, num_gpus)) as finished,
+        _showing(total_clips, title, describe) as board,
+        closing(_finished(work, queue, board.counts.name, num_cpus, num_gpus)) as finished,
     ):
-        board = _Board(bar, describe)
-        for references in finished:
-            for reference in references:
+        for ended in finished:
+            for number, reference in ended:
                 result = _get(reference)
-                board.count(result)
+                board.count(number, result)
                 queue.first.extend(follow(result))
                 yield result
             board.show_each_second()
-        board.show()
 
 
 def _finished(
-    work: Callable[[Task], Result], queue: _Queue[Task], num_cpus: float, num_gpus: float
-) -> Generator[list[ray.ObjectRef], None, None]:
-    """Keep two tasks a slot in flight; yield those that have ended, at least every second."""
-    running: list[ray.ObjectRef] = []
+    work: Callable[[Task], Result],
+    queue: _Queue[Task],
+    counts: str,
+    num_cpus: float,
+    num_gpus: float,
+) -> Generator[list[tuple[int, ray.ObjectRef]], None, None]:
+    """Keep two tasks a slot in flight; yield those that have ended, at least every second.
+
+    Each comes with its number, under which it reports to the `Counts` of that name.
+    """
+    running: dict[ray.ObjectRef, int] = {}
+    numbers = count()
     # SPREAD: otherwise a task that a node gave back may return to that node forever.
     resources = {"num_cpus": num_cpus, "num_gpus": num_gpus}
-    remote = ray.remote(work).options(**resources, max_retries=5, scheduling_strategy="SPREAD")
+    remote: Any = ray.remote(_run).options(
+        **resources, name=work.__name__, max_retries=5, scheduling_strategy="SPREAD"
+    )
     try:
         while True:
             at_once = _cpus() / num_cpus  # nodes come and go
@@ -177,37 +186,68 @@ def _finished(
                 at_once = min(at_once, ray.cluster_resources().get("GPU", 0) / num_gpus)
             window = 2 * max(1, int(at_once))
             for task in queue.take(max(0, window - len(running))):
-                running.append(remote.remote(task))
+                number = next(numbers)
+                running[remote.remote(work, task, counts, number)] = number
             if not running:
                 return
-            done, running = ray.wait(running, timeout=1.0)
-            yield done
+            done, _ = ray.wait([*running], timeout=1.0)
+            yield [(running.pop(reference), reference) for reference in done]
     finally:
-        _cancel(running)
+        _cancel([*running])
+
+
+def _run(work: Callable[[Task], Result], task: Task, counts: str, number: int) -> Result:
+    with reporting(counts, number):
+        return work(task)
+
+
+@contextmanager
+def _showing(
+    total_clips: int, title: str, describe: Callable[[], str] | None
+) -> Iterator["_Board"]:
+    with Progress(total_clips, "clip", title) as progress, Counts() as counts:
+        board = _Board(progress, counts, describe)
+        yield board
+        board.show()
 
 
 class _Board:
-    """The text beside the progress bar: outcomes so far, and what the caller describes."""
+    """What the progress bar shows: clips, and beside it outcomes and what the caller describes."""
 
-    def __init__(self, bar: tqdm, describe: Callable[[], str] | None) -> None:
-        self.bar, self.describe = bar, describe
+    def __init__(
+        self, progress: Progress, counts: Counts, describe: Callable[[], str] | None
+    ) -> None:
+        self.progress, self.counts, self.describe = progress, counts, describe
         self.outcomes = Counter[str]()
+        self.clips, self.ended = 0, set[int]()
+        self.going: dict[int, int] = {}
+        """Clips that tasks have done which have not ended, as far as they have said."""
         self.shown_at = time.monotonic()
 
-    def count(self, result: Tally) -> None:
+    def count(self, number: int, result: Tally) -> None:
+        """Let the result of a task take the place of what the task has said."""
         self.outcomes.update(result.outcomes)
-        self.bar.update(result.clips)
+        self.clips += result.clips
+        self.ended.add(number)
+        self.going.pop(number, None)
+        self.move()
+
+    def move(self) -> None:
+        self.progress.move_to(self.clips + sum(self.going.values()))
 
     def show_each_second(self) -> None:
         if time.monotonic() - self.shown_at >= 1:
             self.shown_at = time.monotonic()
+            told = self.counts.ask()
+            self.going |= {task: n for task, n in told.items() if task not in self.ended}
+            self.move()
             self.show()
 
     def show(self) -> None:
         parts = [f"{outcome}={n}" for outcome, n in self.outcomes.items()]
         if self.describe and (text := self.describe()):
             parts.append(text)
-        self.bar.set_postfix_str(", ".join(parts))
+        self.progress.show(", ".join(parts))
 
 
 def _cancel(references: list[ray.ObjectRef]) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -88,11 +89,9 @@ def open_shards(folder: Path | str, wanted: Form | None = None) -> ShardSet:
     paths = sidecar_paths(folder)
     offsets, n_frames = array("q"), array("i")  # they grow in place, without a second copy
     summaries: list[Summary] = []
-    checksums = []
     for path, (summary, table) in zip(paths, read_each(_read_index, paths), strict=True):
         wanted = wanted or summary.form
         summary.form.require(wanted, str(path))
-        checksums.append(f"{path.stem} {summary.checksum}\n")
         if len(table) != summary.n_ok:
             raise UserError(f"{path} lists {len(table)} clips, its footer says {summary.n_ok}")
         offsets.frombytes(table["offset"].to_numpy().tobytes())
@@ -109,8 +108,15 @@ def open_shards(folder: Path | str, wanted: Form | None = None) -> ShardSet:
         offsets=np.frombuffer(offsets, np.int64),
         n_frames=np.frombuffer(n_frames, np.int32),
         statistics=Statistics.merged(summary.statistics for summary in summaries),
-        fingerprint=digest("".join(checksums)),
+        fingerprint=fingerprint_of(
+            {path.stem: summary for path, summary in zip(paths, summaries, strict=True)}
+        ),
     )
+
+
+def fingerprint_of(summaries: Mapping[str, Summary]) -> str:
+    """Return the hash of a set with these shards, which are in `name_order`, by their stems."""
+    return digest("".join(f"{name} {each.checksum}\n" for name, each in summaries.items()))
 
 
 def _read_index(path: Path) -> tuple[Summary, pa.Table]:

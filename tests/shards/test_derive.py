@@ -17,6 +17,7 @@ from audio_barlow_twins.ingest.sources.folder import folder_clips
 from audio_barlow_twins.ingest.stage.plan import Plan
 from audio_barlow_twins.ingest.stage.stage import Job, ingest_shard
 from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.progress import reporting_to
 from audio_barlow_twins.shards.decode.cut import DecodeLimits
 from audio_barlow_twins.shards.derive import Derivation, derive_logmel, derive_shard
 from audio_barlow_twins.shards.look import Ls, Stats
@@ -122,6 +123,16 @@ def test_failed_rows_are_carried_over_and_a_clip_too_short_for_the_window_fails(
                 assert made.labels == before[key].labels
             else:
                 assert (made.status, made.end_s) == ("ok", before[key].end_s)
+
+
+def test_a_shard_reports_each_of_its_clips_those_that_fail_too(
+    ingested: Path, tmp_path: Path
+) -> None:
+    for task in derivations(ingested / "wave", tmp_path, FrontEnd(window=2048)):
+        told: list[int] = []
+        with reporting_to(told.append):
+            assert derive_shard(task).clips == sum(told)
+        assert set(told) == {1}
 
 
 def test_a_truncated_wave_shard_is_not_made_into_log_mel(ingested: Path, tmp_path: Path) -> None:

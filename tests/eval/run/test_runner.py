@@ -22,13 +22,14 @@ from waiting import HANG_S, wait_until
 from audio_barlow_twins.eval.embed.tasks import embed_task
 from audio_barlow_twins.eval.probe.evaluate import evaluate
 from audio_barlow_twins.eval.probe.recipe import ROBUST
-from audio_barlow_twins.eval.run.part import Job, JobReport
+from audio_barlow_twins.eval.run.part import Job, JobReport, run_job
 from audio_barlow_twins.eval.run.runner import Hear, Todo, baseline, plan, systems_of
 from audio_barlow_twins.eval.run.scoring import Scores
 from audio_barlow_twins.eval.systems.system import LoadedSystem
 from audio_barlow_twins.eval.tasks.task import read_task
 from audio_barlow_twins.model.embedder import Embedder
 from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.progress import reporting_to
 
 ROOT = Path(__file__).parents[3]
 TASKS = ("toy-v1-full", "toys-v2-full")
@@ -260,6 +261,18 @@ def test_probes_follow_their_embedding(config: Hear) -> None:
     ]
     assert not todo.after(JobReport(job=embedded, clips=18, failure="no"))
     assert not todo.after(JobReport(job=probes[0], clips=18))
+
+
+def test_embedding_reports_every_clip_whether_it_is_embedded_or_found(config: Hear) -> None:
+    folder = config.tasks_dir.absolute() / TASKS[0]
+    planned, *_ = plan(config, systems_of(config), {folder: read_task(folder, 16000)})
+    threads = torch.get_num_threads()
+    for _ in range(2):
+        told: list[int] = []
+        with reporting_to(told.append):
+            report = run_job(Job(planned=planned))
+        assert (report.failure, sum(told)) == ("", planned.n_clips)
+    torch.set_num_threads(threads)
 
 
 def test_scores_are_found_only_of_the_same_model_task_and_protocol(config: Hear) -> None:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from audio_barlow_twins.ingest.errors import GeoBlocked
 from audio_barlow_twins.ingest.report.report import write_report
-from audio_barlow_twins.ingest.report.tally import tally
+from audio_barlow_twins.ingest.report.tally import Parts, Tally
 from audio_barlow_twins.ingest.report.throughput import Finished, read_log, throughput
 from audio_barlow_twins.ingest.sources.demo.corpus import demo_clips
 from audio_barlow_twins.ingest.stage.plan import Plan
@@ -77,6 +77,14 @@ def noise(seconds: float, seed: int = 0) -> np.ndarray:
     """Make white noise, int16 at 16 kHz: nothing of it can be compressed."""
     rng = np.random.default_rng(seed)
     return rng.integers(-32768, 32768, round(16000 * seconds)).astype(np.int16)
+
+
+def tally(sidecars: Sequence[Path]) -> Tally:
+    """Add up the sidecars of a set."""
+    parts = Parts()
+    for _ in parts.read(sidecars):
+        pass
+    return parts.tally()
 
 
 def text_of(page: Path) -> str:
@@ -267,7 +275,7 @@ class TestNumbers:
     def test_a_clip_that_was_tried_again_counts_once_by_its_best_outcome(self, run: Path) -> None:
         found = tally(sidecar_paths(run / "wave"))
         assert found.count("outcome") == {("ok",): 37, ("unavailable",): 8, ("geo",): 1}
-        assert (found.planned, len(found.present), found.shards) == (46, 37, 4)
+        assert (found.planned, len(found.present), len(found.summaries)) == (46, 37, 4)
 
     def test_the_headline_says_what_is_there(self, page: Path) -> None:
         text = text_of(page)

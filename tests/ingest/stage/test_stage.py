@@ -23,6 +23,7 @@ from audio_barlow_twins.ingest.sources.folder import folder_clips
 from audio_barlow_twins.ingest.stage.plan import Plan
 from audio_barlow_twins.ingest.stage.stage import Job, ingest_shard
 from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.progress import reporting_to
 from audio_barlow_twins.shards.decode.cut import DecodeLimits
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.shardset import open_shards, sidecar_paths
@@ -173,6 +174,20 @@ def test_waves_can_be_added_later_and_leave_the_logmel_shards_alone(
     for kind in ("wave", "logmel"):
         made = (tmp_path / kind / f"{shard.name}.tar").read_bytes()
         assert made == (undisturbed / kind / f"{shard.name}.tar").read_bytes()
+
+
+def test_a_shard_reports_each_of_its_clips_those_that_fail_too(tmp_path: Path, tree: Path) -> None:
+    job = Job(out=tmp_path, front_end=FrontEnd(), limits=DecodeLimits())
+    shard = next(
+        shard
+        for shard in Plan("folder", folder_clips(tree), SHARD_CLIPS)
+        if any(clip.origin.startswith("bad/") for clip in shard.clips)
+    )
+    told: list[int] = []
+    with reporting_to(told.append):
+        report = ingest_shard((job, shard))
+    assert report.outcomes["bad_audio"] > 0
+    assert told == [1] * len(shard.clips)
 
 
 def test_a_shard_whose_worker_was_lost_after_the_commit_is_made_again_the_same(

@@ -1,0 +1,276 @@
+"""Long recordings: what becomes of them, from the plan to the stored pieces."""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+from tar_files import write_tar
+
+from audio_barlow_twins.ingest.run import Ingest, command_of
+from audio_barlow_twins.ingest.sources.clip import Clip, Event
+from audio_barlow_twins.ingest.sources.fill import compose
+from audio_barlow_twins.ingest.sources.segment import parse_segment
+from audio_barlow_twins.ingest.sources.source import LONGEST_S, Pieces
+from audio_barlow_twins.ingest.stage import durations as measuring
+from audio_barlow_twins.ingest.stage.durations import durations
+from audio_barlow_twins.ingest.stage.pieces import in_pieces
+from audio_barlow_twins.ingest.stage.plan import Plan
+from audio_barlow_twins.ingest.stage.stage import ingest_shard
+from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.decode.cut import DecodeLimits
+from audio_barlow_twins.shards.decode.sound import decode
+from audio_barlow_twins.shards.stored.form import wave_form
+from audio_barlow_twins.shards.stored.shardset import sidecar_paths
+from audio_barlow_twins.shards.stored.sidecar import Row, read_clip, read_rows
+
+LEAST = 513
+LIMITS = DecodeLimits()
+TENS = Pieces(10, 10)
+Tone = Callable[..., np.ndarray]
+
+
+def clip(key: str = "a", **more: Any) -> Clip:
+    """Make a clip of a recording."""
+    return Clip(key=key, source="folder x", path=f"/x/{key}.wav", origin=f"{key}.wav", **more)
+
+
+def spans(seconds: float, pieces: Pieces = TENS) -> list[tuple[int, int]]:
+    """Cut one recording; return first samples and ends."""
+    made = in_pieces([clip()], [seconds], pieces, LEAST)
+    return [(round((c.start_s or 0) * 16000), round((c.end_s or 0) * 16000)) for c in made]
+
+
+@given(
+    n_samples=st.integers(480_001, 3_000_000),
+    piece_s=st.floats(0.1, 60),
+    hop_s=st.none() | st.floats(0.1, 60),
+)
+def test_pieces_begin_at_every_hop_and_reach_the_end(
+    n_samples: int, piece_s: float, hop_s: float | None
+) -> None:
+    piece, hop = round(piece_s * 16000), round((hop_s or piece_s) * 16000)
+    found = spans(n_samples / 16000, Pieces(piece_s, hop_s or piece_s))
+    assert [begin for begin, _ in found] == [hop * k for k in range(len(found))]
+    assert all(LEAST <= end - begin < piece + LEAST for begin, end in found)
+    assert all(end - begin == piece for begin, end in found[:-1])
+    assert n_samples - LEAST < max(found[-1][1], found[-1][0] + hop) or found[-1][1] == n_samples
+    if hop <= piece:
+        assert found[-1][1] == n_samples
+
+
+@given(n_samples=st.integers(480_001, 3_000_000))
+def test_without_a_hop_every_sample_is_in_one_piece(n_samples: int) -> None:
+    found = spans(n_samples / 16000)
+    assert found[0][0] == 0
+    assert [end for _, end in found[:-1]] == [begin for begin, _ in found[1:]]
+    assert found[-1][1] == n_samples
+
+
+def test_what_is_no_longer_than_the_limit_stays_as_it_is() -> None:
+    clips = [clip("a"), clip("b"), clip("c")]
+    assert in_pieces(clips, [LONGEST_S, 0.1, None], TENS, LEAST) == clips
+
+
+def test_pieces_are_named_by_their_times() -> None:
+    made = in_pieces([clip("field")], [31.25], TENS, LEAST)
+    assert [each.key for each in made] == [
+        "field_00000000_00010000",
+        "field_00010000_00020000",
+        "field_00020000_00030000",
+        "field_00030000_00031250",
+    ]
+
+
+def test_long_names_stay_apart_and_fit_a_tar() -> None:
+    keys = [f"{'n' * 85}{number}" for number in range(3)]
+    made = in_pieces([clip(key) for key in keys], [60.0] * 3, TENS, LEAST)
+    assert len({each.key for each in made}) == 18
+    assert max(len(each.key) for each in made) <= 95
+
+
+def test_a_piece_of_eleven_characters_is_no_segment_of_a_video() -> None:
+    (first, *_) = in_pieces([clip("abcdefghijk")], [60.0], TENS, LEAST)
+    assert parse_segment(first.key) is None
+    assert parse_segment("abcdefghijk_30000_40000") is not None
+    pieces = in_pieces([clip("abcdefghijk")], [60.0], TENS, LEAST)
+    assert [each.key for each in compose([pieces, [clip("other")]])][:-1] == [p.key for p in pieces]
+
+
+def test_labels_with_times_go_to_the_pieces_in_which_they_hold() -> None:
+    events = (Event("dog", 8.5, 12), Event("cat", 30, 31), Event("bee", 10, 10.5))
+    long = clip(labels=("park", "dog", "cat", "bee"), events=events)
+    made = in_pieces([long], [40.0], TENS, LEAST)
+    assert [each.labels for each in made] == [
+        ("park", "dog"), ("park", "dog", "bee"), ("park",), ("park", "cat"),
+    ]  # fmt: skip
+    assert [each.events for each in made] == [
+        (Event("dog", 8.5, 10),),
+        (Event("dog", 0, 2), Event("bee", 0, 0.5)),
+        (),
+        (Event("cat", 0, 1),),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("piece_s", 0), ("piece_s", -1), ("hop_s", 0), ("piece_s", float("nan"))]
+)
+def test_pieces_without_a_length_are_refused(tmp_path: Path, option: str, value: float) -> None:
+    folder: Any = command_of(Ingest, "folder")
+    with pytest.raises(UserError, match=f"--{option.replace('_', '-')} is"):
+        folder(root=tmp_path, out=str(tmp_path / "out"), **{option: value})
+
+
+@pytest.fixture
+def field(tmp_path: Path, tone: Tone, ffmpeg: Callable[..., None]) -> Path:
+    """Make a folder of field recordings: short ones, long ones, one that is broken inside."""
+    root = tmp_path / "field"
+    root.mkdir()
+    noise = 0.2 * np.random.default_rng(0).standard_normal(16000 * 95)
+    soundfile.write(root / "long.wav", noise[: 16000 * 61 + 100], 16000)
+    soundfile.write(tmp_path / "source.wav", noise, 16000)
+    ffmpeg(
+        "-i", tmp_path / "source.wav", "-c:a", "libmp3lame", "-write_xing", "0", root / "bare.mp3"
+    )
+    ffmpeg(*source, "-t", "29.9", root / "short.m4a")
+    soundfile.write(root / "damaged.flac", noise, 16000)
+    content = bytearray((root / "damaged.flac").read_bytes())
+    content[45 * len(content) // 100] ^= 0x10
+    (root / "damaged.flac").write_bytes(content)
+    (root / "none.wav").write_bytes(b"")
+    (root.parent / "events.csv").write_text(
+        "path,labels,start_s,end_s\nlong.wav,river,,\nlong.wav,bird;loud,15,25.5\n"
+    )
+    return root
+
+
+def prepared(root: Path, **options: Any) -> tuple[Any, list[Clip]]:
+    """List the clips of a folder as the command does."""
+    command: Any = command_of(Ingest, "folder")
+    job, clips = command(root=root, out=str(root.parent / "out"), **options).prepare()
+    return job, list(clips)
+
+
+def stored(out: Path) -> dict[str, tuple[Row, np.ndarray | None]]:
+    """Read rows and samples of a wave set by key."""
+    found = {}
+    for path in sidecar_paths(out / "wave"):
+        with path.with_suffix(".tar").open("rb") as tar:
+            for row in read_rows(path):
+                wave = read_clip(tar, row, wave_form()) if row.status == "ok" else None
+                found[row.key] = row, wave
+    return found
+
+
+def test_long_recordings_are_stored_in_pieces_to_the_last_sample(
+    field: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job, clips = prepared(field, labels=field.parent / "events.csv")
+    assert "3 recordings longer than 30 s became 27 pieces" in capsys.readouterr().out
+    for shard in Plan("folder", clips, 10):
+        ingest_shard((job, shard))
+    found = stored(job.out)
+    for name in ("long.wav", "bare.mp3"):
+        whole = decode(str(field / name), LIMITS)
+        parts = [wave for row, wave in found.values() if row.origin == name]
+        joined = np.concatenate([part for part in parts if part is not None])
+        assert len(joined) == len(whole)
+        assert np.abs(joined.astype(int) - whole).max() <= 1
+    row, _ = found["long_00020000_00030000"]
+    assert (row.labels, row.start_s, row.end_s) == (["river", "bird", "loud"], 20, 30)
+    assert row.events == [
+        {"label": "bird", "start_s": 0, "end_s": 5.5}, {"label": "loud", "start_s": 0, "end_s": 5.5}
+    ]  # fmt: skip
+    failed = {key: row.failure for key, (row, _) in found.items() if row.status != "ok"}
+    assert failed == {"damaged_00040000_00050000": "bad_audio", "none": "bad_audio"}
+    assert found["short"][0].status == "ok"
+
+
+def test_a_second_run_measures_nothing_and_a_changed_file_alone(
+    field: Path, tone: Tone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = list[str]()
+    real = measuring.duration_of
+
+    def counted(path: str, *rest: Any) -> float:
+        measured.append(Path(path).name)
+        return real(path, *rest)
+
+    monkeypatch.setattr(measuring, "duration_of", counted)
+    _, first = prepared(field)
+    assert len(measured) == 5
+    measured.clear()
+    _, second = prepared(field)
+    assert (second, measured) == (first, [])
+    soundfile.write(field / "long.wav", tone(45), 16000)
+    prepared(field)
+    assert measured == ["long.wav"]
+
+
+def test_an_interrupted_measuring_keeps_what_it_has(
+    field: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = measuring.duration_of, Counter[str]()
+
+    def interrupted(path: str, *rest: Any) -> float:
+        calls[Path(path).name] += 1
+        if Path(path).name == "none.wav" and calls["none.wav"] == 1:
+            raise KeyboardInterrupt
+        return real(path, *rest)
+
+    monkeypatch.setattr(measuring, "duration_of", interrupted)
+    clips = [clip(path.stem) for path in sorted(field.iterdir())]
+    clips = [
+        Clip(key=c.key, source="s", path=str(p), origin=p.name)
+        for c, p in zip(clips, sorted(field.iterdir()), strict=True)
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        durations(clips, field.parent / "out", LIMITS, threads=1)
+    found = durations(clips, field.parent / "out", LIMITS, threads=1)
+    assert calls["bare.mp3"] == 1
+    assert found[-1] == pytest.approx(29.9, abs=0.1)
+
+
+def test_recordings_that_cannot_be_measured_stay_whole_and_are_counted(
+    field: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    _, clips = prepared(field)
+    assert "1 recordings cannot be measured and stay whole" in caplog.text
+    assert [each.cut for each in clips if each.key == "none"] == ["done"]
+
+
+def test_no_pieces_leaves_recordings_whole_and_measures_nothing(field: Path) -> None:
+    job, clips = prepared(field, pieces=False)
+    assert len(clips) == 5
+    assert not (job.out / "durations.parquet").exists()
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "parquet"])
+def test_members_of_archives_are_cut_too(
+    tmp_path: Path, field: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = (field / "long.wav").read_bytes()
+    if kind == "webdataset":
+        members = [("a.wav", content), ("a.json", json.dumps({"labels": ["x"]}).encode())]
+        source = write_tar(tmp_path / "a.tar", members)
+    else:
+        source = tmp_path / "a.parquet"
+        rows = [{"audio": {"bytes": content, "path": "a.wav"}}]
+        pq.write_table(pa.Table.from_pylist(rows), source)
+    command: Any = command_of(Ingest, kind)
+    job, clips = command(urls=(str(source),), out=str(tmp_path / "out"), piece_s=20).prepare()
+    assert "1 recordings longer than 30 s became 4 pieces" in capsys.readouterr().out
+    (shard,) = Plan(kind, clips, 100)
+    ingest_shard((job, shard))
+    joined = np.concatenate([wave for _, wave in stored(job.out).values() if wave is not None])
+    np.testing.assert_array_equal(joined, decode(str(field / "long.wav"), LIMITS))
