@@ -15,7 +15,7 @@ from audio_barlow_twins.shards.stored.shardset import open_shards
 
 from .errors import EnvironmentFault
 from .report.live import live_report
-from .report.report import write_report
+from .report.report import Page
 from .sources.clip import Clip
 from .sources.demo.corpus import Demo
 from .sources.fill import compose
@@ -118,7 +118,9 @@ class Ingest(Output, Source):
             f"{statistics.mean:.4f}, std {statistics.std:.4f}, fingerprint {logmel.fingerprint}"
         )
         if outcomes or not (job.out / "ingest.html").exists():
-            write_report(job.out)
+            page = Page.of(job.out)
+            page.write()
+            say(f"sound   {page.sound()}")
         say(f"look    {self.out}/ingest.html")
         say(f"next    make train SHARDS={self.out}/logmel")
 

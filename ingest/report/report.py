@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from jinja2.filters import do_filesizeformat
@@ -36,10 +36,7 @@ def write_report(out: Path) -> Path:
     Raises:
         UserError: there is no finished shard, or one is damaged.
     """
-    page = Page(out)
-    for _ in page.read():
-        pass
-    return page.write()
+    return Page.of(out).write()
 
 
 class Page:
@@ -48,6 +45,29 @@ class Page:
     def __init__(self, out: Path) -> None:
         self.out = out
         self._parts = {out / kind: Parts() for kind in ("wave", "logmel")}
+
+    @classmethod
+    def of(cls, out: Path) -> Self:
+        """Return the page of all that is finished."""
+        page = cls(out)
+        for _ in page.read():
+            pass
+        return page
+
+    def sound(self) -> str:
+        """Say what became of the sound: `12.50 h in: 12.40 h stored, refused 0.10 h bad_audio`."""
+        main = max(
+            (parts.tally() for parts in self._parts.values() if parts),
+            key=lambda each: each.planned,
+        )
+        refused = main.refused
+        total_s = main.stored_s + sum(seconds for _, seconds, _ in refused)
+        text = f"{_hours(total_s)} in: {_hours(main.stored_s)} stored"
+        lost = [f"{_hours(seconds)} {outcome}" for outcome, seconds, _ in refused if seconds]
+        text += f", refused {', '.join(lost)}" if lost else ", nothing refused"
+        if unknown := sum(n for *_, n in refused):
+            text += f"; {unknown:,} clips of unknown length failed"
+        return text
 
     def read(self) -> Iterator[None]:
         """Read the shards that were finished since; pause after each."""
@@ -86,6 +106,10 @@ class Page:
         return target
 
 
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:,.2f} h" if seconds >= 3600 else f"{seconds:,.1f} s"
+
+
 def _standing(main: Tally, planned: int, going_on: bool) -> str:
     """Say how much of the plan is finished; '' once all is and nothing goes on."""
     done = f"{number(main.planned)} of {number(planned)} clips"
@@ -112,6 +136,7 @@ def _content(tallies: dict[Path, Tally], main: Tally, log: list[Finished]) -> di
             Bar(name=name, value=n, text=f"{number(n)} ({n / main.planned:.1%})")
             for name, n in outcomes
         ],
+        "seconds": _seconds(main),
         "failures": [(name, n, main.messages(name)) for name, n in outcomes if name != OK],
         "meanings": _meanings(),
         "sources": list(_sources(main)),
@@ -121,6 +146,14 @@ def _content(tallies: dict[Path, Tally], main: Tally, log: list[Finished]) -> di
         "cards": list(_cards([item for item in tallies.items() if len(item[1].present)])),
         "n_samples": N_SAMPLES,
     }
+
+
+def _seconds(main: Tally) -> list[tuple[str, float, str]]:
+    """Return what became of the sound that came in: outcome, seconds, clips of unknown length."""
+    refused = main.refused
+    total_s = main.stored_s + sum(seconds for _, seconds, _ in refused)
+    rows = [("in", total_s, sum(n for *_, n in refused)), ("stored", main.stored_s, 0), *refused]
+    return [(outcome, round(seconds, 2), number(n) if n else "") for outcome, seconds, n in rows]
 
 
 def _find(folder: Path) -> list[Path]:

@@ -23,6 +23,7 @@ from ..stage.ledger import base_and_number
 OK = "ok"
 WHO = ["source", "source_version", "identity", "outcome"]
 VALUES = ["n_frames", "mean", "m2"]
+TIMES = ["start_s", "end_s"]
 QUIETEST_DB = -120.0
 
 
@@ -36,9 +37,9 @@ class Tally:
     outcomes: pa.Table
     """`WHO` and the number of clips in each shard; an outcome is `ok` or a class of failure."""
     present: pa.Table
-    """`VALUES` of the stored clips."""
+    """`VALUES` of the stored clips, and `seconds` in their recordings."""
     lost: pa.Table
-    """Outcome, message and key of the others."""
+    """Outcome, message and key of the others, and `seconds`, null where that is not known."""
 
     @property
     def planned(self) -> int:
@@ -69,6 +70,23 @@ class Tally:
         found = groups.aggregate([([], "count_all"), ("key", "first")]).to_pydict()
         rows = zip(found["count_all"], found["message"], found["key_first"], strict=True)
         return sorted(((n, text or "", key) for n, text, key in rows), key=lambda x: (-x[0], x[1]))
+
+    @property
+    def stored_s(self) -> float:
+        """Sound of the stored clips, s."""
+        return pc.sum(self.present["seconds"]).as_py() or 0.0
+
+    @property
+    def refused(self) -> list[tuple[str, float, int]]:
+        """Sound of the others, s, by outcome, the most first; and how many have no known length."""
+        sums = self.lost.group_by("outcome").aggregate(
+            [("seconds", "sum"), ("seconds", "count"), ([], "count_all")]
+        )
+        rows = [
+            (row["outcome"], row["seconds_sum"] or 0.0, row["count_all"] - row["seconds_count"])
+            for row in sums.to_pylist()
+        ]
+        return sorted(rows, key=lambda row: (-row[1], row[0]))
 
     @property
     def durations(self) -> np.ndarray:
@@ -140,7 +158,7 @@ class _Part(NamedTuple):
 
 def _read(path: Path) -> tuple[Summary, pa.Table]:
     summary = read_summary(path)
-    rows = read_columns(path, ["key", "failure", "message", *WHO[:3], *VALUES])
+    rows = read_columns(path, ["key", "failure", "message", *WHO[:3], *VALUES, *TIMES])
     if (n_ok := rows["failure"].null_count) != summary.n_ok:
         raise UserError(f"{path} lists {n_ok} clips, its footer says {summary.n_ok}")
     return summary, rows
@@ -153,11 +171,12 @@ def _part(read: Sequence[tuple[Summary, pa.Table]]) -> _Part:
 def _sums(rows: pa.Table) -> tuple[pa.Table, pa.Table, pa.Table]:
     """Reduce a shard to what a tally needs, so that sets of millions of clips fit in memory."""
     rows = rows.append_column("outcome", pc.fill_null(rows["failure"], OK))
+    rows = rows.append_column("seconds", pc.subtract(rows["end_s"], rows["start_s"]))
     is_there = pc.equal(rows["outcome"], OK)
     return (
         rows.group_by(WHO).aggregate([([], "count_all")]),
-        rows.select(VALUES).filter(is_there),
-        rows.select(["outcome", "message", "key"]).filter(pc.invert(is_there)),
+        rows.select([*VALUES, "seconds"]).filter(is_there),
+        rows.select(["outcome", "message", "key", "seconds"]).filter(pc.invert(is_there)),
     )
 
 

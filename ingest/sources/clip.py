@@ -60,6 +60,8 @@ class Clip:
     start_s: float | None = None
     """Start of the clip in its recording, seconds; None if it is unknown."""
     end_s: float | None = None
+    length_s: float | None = None
+    """Length of the whole recording that is the clip, s, if it was measured."""
     cut: Literal["done", "needed", "perhaps"] = "done"
     """Whether the audio is the whole recording, to be cut from start_s to end_s; `perhaps`: only
     if it is longer than the clip."""

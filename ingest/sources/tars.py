@@ -97,10 +97,12 @@ class _Entry:
         folder, base = posixpath.split(self.member)
         return posixpath.join(folder, base.partition(".")[0])
 
-    def labels_in(self, known: Mapping[str, Labelled]) -> Labelled | None:
-        """Return what a CSV says, by the most precise name that it has; None if it has none."""
+    def take_labels(self, known: Mapping[str, Labelled]) -> None:
+        """Take what a CSV says by the most precise name that it has, if any, in the JSON's place."""
         names = (self.member, self.name, self.key)
-        return next((known[name] for name in names if name in known), None)
+        if given := next((known[name] for name in names if name in known), None):
+            self.labels, self.events = given
+            self.refused = "" if self.part else self.refused
 
 
 def archive_clips(urls: tuple[str, ...], label_field: str, labels: Path | None) -> list[Clip]:
@@ -127,9 +129,7 @@ def archive_clips(urls: tuple[str, ...], label_field: str, labels: Path | None) 
         names = {name for _, each in sounds for name in (each.member, each.name, each.key)}
         known = read_labels(labels, names)
         for _, sound in sounds:
-            if (given := sound.labels_in(known)) is not None:
-                sound.labels, sound.events = given
-                sound.refused = "" if sound.part else sound.refused
+            sound.take_labels(known)
     return [
         Clip(
             key=key,

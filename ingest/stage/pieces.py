@@ -28,7 +28,7 @@ def in_pieces(
     found = []
     for clip, length_s in zip(clips, seconds, strict=True):
         if length_s is None or length_s <= LONGEST_S:
-            found.append(clip)
+            found.append(clip if length_s is None else replace(clip, length_s=length_s))
         else:
             spans = _spans(round(length_s * SAMPLE_RATE), pieces, least_samples)
             found += [_piece(clip, *span) for span in spans]

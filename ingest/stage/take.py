@@ -178,6 +178,6 @@ def _failed(clip: Clip, trail: Trail, failures: list[tuple[Clip, ClipError]]) ->
         failure=error.slug,
         message=message,
         source=", ".join(source.source for source, _ in failures),
-        start_s=clip.start_s,
-        end_s=clip.end_s,
+        start_s=0.0 if clip.end_s is None and clip.length_s is not None else clip.start_s,
+        end_s=clip.length_s if clip.end_s is None else clip.end_s,
     )

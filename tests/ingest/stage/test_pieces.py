@@ -4,6 +4,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tar_files import write_tar
 
+from audio_barlow_twins.ingest.report.report import Page
 from audio_barlow_twins.ingest.run import Ingest, command_of
 from audio_barlow_twins.ingest.sources.clip import Clip, Event
 from audio_barlow_twins.ingest.sources.fill import compose
@@ -28,7 +30,7 @@ from audio_barlow_twins.ingest.stage.plan import Plan
 from audio_barlow_twins.ingest.stage.stage import ingest_shard
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.decode.cut import DecodeLimits
-from audio_barlow_twins.shards.decode.sound import decode
+from audio_barlow_twins.shards.decode.sound import decode, duration_of
 from audio_barlow_twins.shards.stored.form import wave_form
 from audio_barlow_twins.shards.stored.shardset import sidecar_paths
 from audio_barlow_twins.shards.stored.sidecar import Row, read_clip, read_rows
@@ -78,7 +80,9 @@ def test_without_a_hop_every_sample_is_in_one_piece(n_samples: int) -> None:
 
 def test_what_is_no_longer_than_the_limit_stays_as_it_is() -> None:
     clips = [clip("a"), clip("b"), clip("c")]
-    assert in_pieces(clips, [LONGEST_S, 0.1, None], TENS, LEAST) == clips
+    made = in_pieces(clips, [LONGEST_S, 0.1, None], TENS, LEAST)
+    assert [each.length_s for each in made] == [LONGEST_S, 0.1, None]
+    assert [replace(each, length_s=None) for each in made] == clips
 
 
 def test_pieces_are_named_by_their_times() -> None:
@@ -138,9 +142,8 @@ def field(tmp_path: Path, tone: Tone, ffmpeg: Callable[..., None]) -> Path:
     noise = 0.2 * np.random.default_rng(0).standard_normal(16000 * 95)
     soundfile.write(root / "long.wav", noise[: 16000 * 61 + 100], 16000)
     soundfile.write(tmp_path / "source.wav", noise, 16000)
-    ffmpeg(
-        "-i", tmp_path / "source.wav", "-c:a", "libmp3lame", "-write_xing", "0", root / "bare.mp3"
-    )
+    source = ("-i", tmp_path / "source.wav")
+    ffmpeg(*source, "-c:a", "libmp3lame", "-write_xing", "0", root / "bare.mp3")
     ffmpeg(*source, "-t", "29.9", root / "short.m4a")
     soundfile.write(root / "damaged.flac", noise, 16000)
     content = bytearray((root / "damaged.flac").read_bytes())
@@ -193,6 +196,21 @@ def test_long_recordings_are_stored_in_pieces_to_the_last_sample(
     failed = {key: row.failure for key, (row, _) in found.items() if row.status != "ok"}
     assert failed == {"damaged_00040000_00050000": "bad_audio", "none": "bad_audio"}
     assert found["short"][0].status == "ok"
+
+
+def test_every_second_of_sound_is_accounted_for(field: Path, tone: Tone) -> None:
+    job, clips = prepared(field)
+    for shard in Plan("folder", clips, 10):
+        ingest_shard((job, shard))
+    page = Page.of(job.out)
+    exact_s = [duration_of(str(path), LIMITS, 0) for path in field.iterdir() if path.stat().st_size]
+    main = page._parts[job.out / "wave"].tally()
+    assert main.refused == [("bad_audio", 10.0, 1)]
+    assert main.stored_s + 10 == pytest.approx(sum(exact_s), abs=1e-3)
+    text = page.sound()
+    assert text.startswith(f"{sum(exact_s):.1f} s in: {sum(exact_s) - 10:.1f} s stored")
+    assert text.endswith("refused 10.0 s bad_audio; 1 clips of unknown length failed")
+    assert "<h2>Seconds</h2>" in page.write().read_text()
 
 
 def test_a_second_run_measures_nothing_and_a_changed_file_alone(
