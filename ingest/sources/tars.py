@@ -98,7 +98,7 @@ class _Entry:
         return posixpath.join(folder, base.partition(".")[0])
 
     def take_labels(self, known: Mapping[str, Labelled]) -> None:
-        """Take what a CSV says by the most precise name that it has, if any, in the JSON's place."""
+        """Take what a CSV says by its most precise name, if anything, in place of the JSON."""
         names = (self.member, self.name, self.key)
         if given := next((known[name] for name in names if name in known), None):
             self.labels, self.events = given
