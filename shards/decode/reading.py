@@ -41,6 +41,8 @@ class Reading:
     sample_rate: int = SAMPLE_RATE
     mix: bool = True
     """ffmpeg mixes the channels; else, they are averaged here."""
+    seeks: bool = True
+    """Look for a piece by time stamps; else, decode all before it."""
 
     def track(self, cut: Cut | None) -> Track:
         """Return the whole recording, or a piece."""
@@ -168,7 +170,7 @@ class Reading:
             SeekError: a seek does not lead there, and this is a stream, or a broadcast.
         """
         source, begun = self.source, False
-        if isinstance(source, Stream) or cuts[0].start_s >= SEEK_FROM_S:
+        if isinstance(source, Stream) or (self.seeks and cuts[0].start_s >= SEEK_FROM_S):
             try:
                 for track in self._sought(cuts):
                     begun = True

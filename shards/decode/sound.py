@@ -4,7 +4,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from math import inf
 
@@ -16,6 +16,7 @@ from .clock import MAGIC_BYTES, MP4, clock_of
 from .cut import Cut, DecodeLimits
 from .errors import BadAudio, DecoderStopped, Unreadable
 from .ffmpeg import Stream
+from .joined import without_inner_tags
 from .layout import SeekError
 from .plain import read_plain
 from .reading import Reading
@@ -54,7 +55,15 @@ def decode(source: str | Stream, limits: DecodeLimits, cut: Cut | None = None) -
         BadAudio: there is no sound that can be stored, or the stream cannot be read in pieces.
     """
     reading = _reading(source, limits)
-    pcm = to_pcm16(_in_tries(reading, cut))
+    try:
+        return _decode(reading, cut)
+    except BadAudio as error:
+        with _untagged(reading, error) as untagged:
+            return _decode(untagged, cut)
+
+
+def _decode(reading: Reading, cut: Cut | None) -> np.ndarray:
+    pcm, limits = to_pcm16(_in_tries(reading, cut)), reading.limits
     if len(pcm) < limits.min_samples:
         raise BadAudio(f"too short: {len(pcm)} samples at 16 kHz, wanted {limits.min_samples}")
     if not pcm.any():
@@ -120,7 +129,23 @@ def decode_float(path: str, sample_rate: int, limits: DecodeLimits) -> np.ndarra
     if sound := read_plain(path, head):
         with suppress(BadAudio):  # so that ffmpeg says what is wrong, as it does of all files
             return reading.plain(sound)
-    return _in_tries(reading, None)
+    try:
+        return _in_tries(reading, None)
+    except BadAudio as error:
+        with _untagged(reading, error) as untagged:
+            return _in_tries(untagged, None)
+
+
+@contextmanager
+def _untagged(reading: Reading, error: BadAudio) -> Iterator[Reading]:
+    """Yield how to read a joined MP3 without what joins it; raise `error` if it is none."""
+    if isinstance(reading.source, Stream):
+        raise error
+    with without_inner_tags(reading.source) as copy:
+        if copy is None:
+            raise error
+        # Its header tells of the first part alone, so places are found by counting.
+        yield replace(reading, source=copy, seeks=False)
 
 
 def _reading(source: str | Stream, limits: DecodeLimits) -> Reading:

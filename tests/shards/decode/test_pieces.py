@@ -11,7 +11,7 @@ import soundfile
 from audio_barlow_twins.shards.base.errors import ClipError
 from audio_barlow_twins.shards.decode.cut import Cut, DecodeLimits
 from audio_barlow_twins.shards.decode.errors import BadAudio
-from audio_barlow_twins.shards.decode.sound import decode, decode_pieces, duration_of
+from audio_barlow_twins.shards.decode.sound import decode, decode_float, decode_pieces, duration_of
 
 LIMITS = DecodeLimits()
 SECONDS = 47.3
@@ -130,6 +130,31 @@ def test_joined_files_are_as_long_as_what_is_decoded_of_them(
         assert duration_of(str(path), LIMITS, 30) > SECONDS
     else:
         assert round(duration_of(str(path), LIMITS, 30) * 16000) == n_samples
+
+
+@pytest.mark.parametrize("n", [2, 5])
+def test_joined_mp3s_are_read_as_one(recordings: dict[str, Path], tmp_path: Path, n: int) -> None:
+    one = recordings["mp3"].read_bytes()
+    assert one.startswith(b"ID3")
+    (tmp_path / "joined.mp3").write_bytes(one * n)
+    path = str(tmp_path / "joined.mp3")
+    single, joined = decode(str(recordings["mp3"]), LIMITS), decode(path, LIMITS)
+    assert len(joined) == pytest.approx(n * len(single), abs=n * 0.1 * 16000)
+    np.testing.assert_array_equal(np.rint(decode_float(path, 16000, LIMITS) * 32768), joined)
+    for cut in (Cut(SECONDS - 4, SECONDS + 4), Cut(SECONDS + 20, SECONDS + 25)):
+        piece = decode(path, LIMITS, cut)
+        wanted = joined[round(cut.start_s * 16000) : round(cut.end_s * 16000)]
+        assert np.abs(piece.astype(int) - wanted).max() <= 1
+
+
+def test_a_tag_inside_a_damaged_mp3_does_not_conceal_the_damage(
+    recordings: dict[str, Path], tmp_path: Path
+) -> None:
+    one = recordings["mp3"].read_bytes()
+    middle = len(one) // 2
+    (tmp_path / "a.mp3").write_bytes(one + one[:middle] + bytes(3000) + one[middle:])
+    with pytest.raises(BadAudio, match="ffmpeg cannot decode it"):
+        decode(str(tmp_path / "a.mp3"), LIMITS)
 
 
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
