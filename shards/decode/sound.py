@@ -20,6 +20,7 @@ from .joined import without_inner_tags
 from .layout import SeekError
 from .plain import read_plain
 from .reading import Reading
+from .track import SAMPLE_RATE, Track
 
 TRIES = 2
 """How often a file is decoded whose ffmpeg is killed or takes too long."""
@@ -54,20 +55,12 @@ def decode(source: str | Stream, limits: DecodeLimits, cut: Cut | None = None) -
         DecoderStopped: ffmpeg was killed or took too long, at every try.
         BadAudio: there is no sound that can be stored, or the stream cannot be read in pieces.
     """
-    reading = _reading(source, limits)
-    try:
-        return _decode(reading, cut)
-    except BadAudio as error:
-        with _untagged(reading, error) as untagged:
-            return _decode(untagged, cut)
-
-
-def _decode(reading: Reading, cut: Cut | None) -> np.ndarray:
-    pcm, limits = to_pcm16(_in_tries(reading, cut)), reading.limits
-    if len(pcm) < limits.min_samples:
-        raise BadAudio(f"too short: {len(pcm)} samples at 16 kHz, wanted {limits.min_samples}")
-    if not pcm.any():
-        raise BadAudio(reading.why_silent(cut))
+    with _reading(source, limits) as reading:
+        pcm = to_pcm16(_in_tries(reading, cut))
+        if len(pcm) < limits.min_samples:
+            raise BadAudio(f"too short: {len(pcm)} samples at 16 kHz, wanted {limits.min_samples}")
+        if not pcm.any():
+            raise BadAudio(reading.why_silent(cut))
     return pcm
 
 
@@ -85,18 +78,33 @@ def decode_pieces(
         For each cut what `decode` returns or raises, bit for bit. Memory holds one piece, or as
         many as overlap.
     """
-    done, reading = 0, None
-    while done < len(cuts):
-        try:
-            reading = reading or _reading(path, limits).settled()
-            for track in reading.pieces(cuts[done:]):
-                pcm = to_pcm16(track.wave())
+    done = 0
+    with _reading(path, limits) as opened:
+        reading = opened.settled()
+        while done < len(cuts):
+            try:
+                for track in reading.pieces(cuts[done:]):
+                    done += 1
+                    yield _piece(path, limits, cuts[done - 1], track)
+            except (ClipError, SeekError):
+                # Errors come before the samples that are read ahead, so this piece may be whole.
                 done += 1
-                yield pcm if _stored(pcm, limits) else _verdict(path, limits, cuts[done - 1])
-        except (ClipError, SeekError):
-            # Errors come before the samples that are read ahead, so this piece may be whole.
-            done += 1
-            yield _verdict(path, limits, cuts[done - 1])
+                yield _verdict(path, limits, cuts[done - 1])
+
+
+def _piece(path: str, limits: DecodeLimits, cut: Cut, track: Track) -> np.ndarray | ClipError:
+    try:
+        pcm = to_pcm16(track.wave())
+    except BadAudio as error:  # the recording ends before
+        return error
+    return pcm if len(pcm) >= limits.min_samples and pcm.any() else _verdict(path, limits, cut)
+
+
+def _verdict(path: str, limits: DecodeLimits, cut: Cut) -> np.ndarray | ClipError:
+    try:
+        return decode(path, limits, cut)
+    except ClipError as error:
+        return error
 
 
 def duration_of(path: str, limits: DecodeLimits, exact_from_s: float) -> float:
@@ -111,9 +119,9 @@ def duration_of(path: str, limits: DecodeLimits, exact_from_s: float) -> float:
     head = _head(path)
     if plain := read_plain(path, head):
         return plain.n_samples / plain.rate
-    reading = Reading(path, replace(limits, max_s=inf), clock_of(head))
-    seconds = reading.packets_s()
-    return seconds if seconds < exact_from_s else reading.exact_s(seconds)
+    with _reading(path, replace(limits, max_s=inf), head=head) as reading:
+        seconds = reading.packets_s()
+        return seconds if seconds < exact_from_s else reading.exact_s(seconds)
 
 
 def decode_float(path: str, sample_rate: int, limits: DecodeLimits) -> np.ndarray:
@@ -125,44 +133,26 @@ def decode_float(path: str, sample_rate: int, limits: DecodeLimits) -> np.ndarra
         float32 [samples] in [-1, 1) at `sample_rate` (Hz); perhaps silent, or one sample alone.
     """
     head = _head(path)
-    reading = Reading(path, limits, clock_of(head), sample_rate)
-    if sound := read_plain(path, head):
-        with suppress(BadAudio):  # so that ffmpeg says what is wrong, as it does of all files
-            return reading.plain(sound)
-    try:
+    with _reading(path, limits, sample_rate, head) as reading:
+        if sound := read_plain(path, head):
+            with suppress(BadAudio):  # so that ffmpeg says what is wrong, as it does of all files
+                return reading.plain(sound)
         return _in_tries(reading, None)
-    except BadAudio as error:
-        with _untagged(reading, error) as untagged:
-            return _in_tries(untagged, None)
 
 
 @contextmanager
-def _untagged(reading: Reading, error: BadAudio) -> Iterator[Reading]:
-    """Yield how to read a joined MP3 without what joins it; raise `error` if it is none."""
-    if isinstance(reading.source, Stream):
-        raise error
-    with without_inner_tags(reading.source) as copy:
-        if copy is None:
-            raise error
-        # Its header tells of the first part alone, so places are found by counting.
-        yield replace(reading, source=copy, seeks=False)
-
-
-def _reading(source: str | Stream, limits: DecodeLimits) -> Reading:
-    # A stream has a clock, unless its layout shows that it counts samples.
-    clock = MP4 if isinstance(source, Stream) else clock_of(_head(source))
-    return Reading(source, limits, clock)
-
-
-def _stored(pcm: np.ndarray, limits: DecodeLimits) -> bool:
-    return len(pcm) >= limits.min_samples and bool(pcm.any())
-
-
-def _verdict(path: str, limits: DecodeLimits, cut: Cut) -> np.ndarray | ClipError:
-    try:
-        return decode(path, limits, cut)
-    except ClipError as error:
-        return error
+def _reading(
+    source: str | Stream, limits: DecodeLimits, sample_rate: int = SAMPLE_RATE, head: bytes = b""
+) -> Iterator[Reading]:
+    """Yield how to read a recording; `head`: its first bytes, if they are known."""
+    if isinstance(source, Stream):
+        # It has a clock, unless its layout shows that it counts samples.
+        yield Reading(source, limits, MP4, sample_rate)
+        return
+    head = head or _head(source)
+    with without_inner_tags(source, head) as copy:
+        # The header of a joined MP3 tells of the first part alone: places are found by counting.
+        yield Reading(copy or source, limits, clock_of(head), sample_rate, seeks=not copy)
 
 
 def _in_tries(reading: Reading, cut: Cut | None) -> np.ndarray:
