@@ -162,6 +162,7 @@ def _listed(source: Source, job: Job) -> Sequence[Clip]:
     clips, pieces = source.clips(), source.cut_into()
     if pieces is None:
         return clips
+    make_folder(job.out)
     seconds = durations(clips, job.out, job.limits)
     cut = in_pieces(clips, seconds, pieces, job.limits.min_samples)
     if n := sum(each is not None and each > LONGEST_S for each in seconds):

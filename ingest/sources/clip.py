@@ -70,6 +70,11 @@ class Clip:
     others: tuple["Clip", ...] = ()
     """The same clip in other sources, tried in turn if this one fails."""
 
+    @property
+    def is_piece(self) -> bool:
+        """Tell a piece of a long recording from its file or archive."""
+        return self.cut == "needed" and not self.video
+
 
 def as_text(name: str) -> str:
     """Return a name as valid Unicode, with what was none as `\\udce9`."""

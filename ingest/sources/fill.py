@@ -22,7 +22,8 @@ def compose(sources: Sequence[Iterable[Clip]]) -> list[Clip]:
     groups: dict[str, list[Clip]] = {}
     segments: dict[str, set[str]] = {}
     for clip in (clip for source in sources for clip in source):
-        segment = parse_segment(clip.key)
+        # A piece of a recording is no segment of a video, though its name may look like one.
+        segment = None if clip.is_piece else parse_segment(clip.key)
         key = _key_of(clip.key, segment, segments)
         if segment:
             segments.setdefault(segment.ytid, set()).add(key)

@@ -10,7 +10,7 @@ from .clip import Clip
 
 YTID = r"[A-Za-z0-9_-]{11}"
 _NAME = re.compile(rf"(?P<ytid>Y?{YTID})(?:_(?P<start>\d+(?:\.\d+)?)(?:_(?P<end>\d+(?:\.\d+)?))?)?")
-_PIECE = re.compile(r"_\d{8}_\d{8}$")
+_PIECE = re.compile(r"_0\d{7}_\d{8}$")
 LONGEST_S = 60
 """Two numbers in a name that differ by more are milliseconds."""
 
@@ -34,7 +34,7 @@ def parse_segment(name: str) -> Segment | None:
     """Read `YTID`, `YTID_start` (seconds) or `YTID_start_end` (seconds or milliseconds).
 
     A `Y` before the eleven characters, as some downloaders write it, is dropped. Any other name
-    gives None, and so does that of a piece: two times of eight digits may follow any eleven
+    gives None, and so does that of a piece, `NAME_00000000_00010000`: its NAME may be any eleven
     characters.
     """
     found = _NAME.fullmatch(name)

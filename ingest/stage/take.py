@@ -117,8 +117,8 @@ def in_order(taker: Taker, shard: PlannedShard, at_once: int) -> Iterator[Taken]
 
 def _recording(clip: Clip) -> tuple | None:
     """Return what pieces of one recording have in common; None for a clip of any other kind."""
-    is_piece = clip.cut == "needed" and not (clip.video or clip.others or clip.refused)
-    return (clip.path, clip.part, clip.row) if is_piece else None
+    alone = clip.is_piece and not (clip.others or clip.refused)
+    return (clip.path, clip.part, clip.row) if alone else None
 
 
 def _ahead(taker: Taker, planned: Iterable[tuple[Clip, int]], at_once: int) -> Iterator[Taken]:

@@ -110,15 +110,19 @@ def _verdict(path: str, limits: DecodeLimits, cut: Cut) -> np.ndarray | ClipErro
 def duration_of(path: str, limits: DecodeLimits, exact_from_s: float) -> float:
     """Return how long a file is, s: on its own clock, as `decode` would deliver it.
 
-    Headers are no proof. The packets are, but for some milliseconds at either end; where they make
-    up `exact_from_s` or more, the end is decoded, and the result is exact to the sample.
+    The header of a plain file is believed; that of a FLAC, which may be cut, only below
+    `exact_from_s`. Of other files the packets count, which are right but for some milliseconds at
+    either end. Where they make up `exact_from_s` or more, the end is decoded, and the result is
+    exact to the sample.
 
     Raises:
         ClipError: there is no sound that could be measured.
     """
     head = _head(path)
     if plain := read_plain(path, head):
-        return plain.n_samples / plain.rate
+        seconds = plain.n_samples / plain.rate
+        if seconds < exact_from_s or not head.startswith(b"fLaC"):
+            return seconds
     with _reading(path, replace(limits, max_s=inf), head=head) as reading:
         seconds = reading.packets_s()
         return seconds if seconds < exact_from_s else reading.exact_s(seconds)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,7 @@ from interrupted_run import Story, live_through
 from waiting import HANG_S
 
 from audio_barlow_twins.ingest.sources.demo.corpus import HERE
-from audio_barlow_twins.ingest.sources.folder import folder_clips
 from audio_barlow_twins.ingest.stage.plan import Plan
-from audio_barlow_twins.shards.decode.cut import DecodeLimits
-from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
 ROOT = Path(__file__).parents[2]
 SHARD_CLIPS = 8
@@ -143,15 +141,14 @@ def finished(story: Story) -> Path:
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, tree: Path) -> Path:
     """Make the same sets in this process, one shard after the other, without Ray."""
-    from audio_barlow_twins.ingest.stage.stage import Job, ingest_shard
+    from audio_barlow_twins.ingest.run import Ingest, command_of
+    from audio_barlow_twins.ingest.stage.stage import ingest_shard
 
-    job = Job(
-        out=tmp_path_factory.mktemp("undisturbed"),
-        front_end=FrontEnd(),
-        limits=DecodeLimits(max_s=20),
-    )
+    folder: Any = command_of(Ingest, "folder")
+    out = tmp_path_factory.mktemp("undisturbed")
+    job, clips = folder(root=tree, out=str(out), max_s=20).prepare()
     threads = torch.get_num_threads()
-    for shard in Plan("folder", folder_clips(tree), SHARD_CLIPS):
+    for shard in Plan("folder", clips, SHARD_CLIPS):
         ingest_shard((job, shard))
     torch.set_num_threads(threads)
-    return job.out
+    return out

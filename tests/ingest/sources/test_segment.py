@@ -36,6 +36,13 @@ def test_two_numbers_are_seconds_or_milliseconds_by_their_distance(
     assert parse_segment(f"{ytid}_{start_s}.000_{start_s + length_s}.000") == wanted
 
 
+@given(ytid=ytids, start_ms=st.integers(0, 9_999_999), length_ms=st.integers(1, 60_000))
+def test_zeros_before_the_start_are_those_of_a_piece_of_any_recording(
+    ytid: str, start_ms: int, length_ms: int
+) -> None:
+    assert parse_segment(f"{ytid}_{start_ms:08d}_{start_ms + length_ms:08d}") is None
+
+
 @given(ytid=ytids)
 def test_a_name_alone_has_no_time_and_may_be_behind_a_y(ytid: str) -> None:
     assert parse_segment(ytid) == parse_segment(f"Y{ytid}") == Segment(ytid)
