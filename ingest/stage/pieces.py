@@ -1,6 +1,6 @@
 """Long recordings become consecutive clips: a pure function of the list and of their lengths."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 
 from audio_barlow_twins.shards.base.digest import digest
@@ -10,7 +10,6 @@ from audio_barlow_twins.shards.stored.writer import KEY_BYTES
 from ..sources.clip import Clip, Event
 from ..sources.source import LONGEST_S, Pieces
 
-_SUFFIX = len("_00000000_00010000")
 _HASH = 5
 
 
@@ -26,12 +25,13 @@ def in_pieces(
         least_samples: shortest clip, samples at 16 kHz; a shorter rest belongs to the last piece.
     """
     found = []
+    names = {clip.key for clip in clips}
     for clip, length_s in zip(clips, seconds, strict=True):
         if length_s is None or length_s <= LONGEST_S:
             found.append(clip if length_s is None else replace(clip, length_s=length_s))
         else:
             spans = _spans(round(length_s * SAMPLE_RATE), pieces, least_samples)
-            found += [_piece(clip, *span) for span in spans]
+            found += [_piece(clip, *span, names) for span in spans]
     return found
 
 
@@ -49,7 +49,7 @@ def _spans(n_samples: int, pieces: Pieces, least: int) -> Iterator[tuple[int, in
             return  # too short a rest behind a gap
 
 
-def _piece(clip: Clip, begin: int, end: int) -> Clip:
+def _piece(clip: Clip, begin: int, end: int, names: Set[str]) -> Clip:
     start_s, end_s = begin / SAMPLE_RATE, end / SAMPLE_RATE
     events = tuple(
         Event(
@@ -58,13 +58,13 @@ def _piece(clip: Clip, begin: int, end: int) -> Clip:
             min(event.end_s, end_s) - start_s,
         )
         for event in clip.events
-        if event.start_s < end_s and event.end_s > start_s
+        if event.start_s < end_s and (event.end_s > start_s or event.start_s >= start_s)
     )
     timed = {event.label for event in clip.events}
     here = {event.label for event in events}
     return replace(
         clip,
-        key=_key(clip, begin, end),
+        key=_key(clip, begin, end, names),
         labels=tuple(label for label in clip.labels if label in here or label not in timed),
         events=events,
         start_s=start_s,
@@ -73,10 +73,16 @@ def _piece(clip: Clip, begin: int, end: int) -> Clip:
     )
 
 
-def _key(clip: Clip, begin: int, end: int) -> str:
-    """Return `NAME_startms_endms`; a long name is cut, and ends with a hash of its origin."""
-    name = clip.key
-    if len(name) + _SUFFIX > KEY_BYTES:
-        name = f"{name[: KEY_BYTES - _SUFFIX - 1 - 2 * _HASH]}-{digest(clip.origin, _HASH)}"
+def _key(clip: Clip, begin: int, end: int, names: Set[str]) -> str:
+    """Return `NAME_startms_endms`.
+
+    A name that is too long, or leads to a key of another recording (`names`), is cut and ends with
+    a hash of its origin.
+    """
     start_ms, end_ms = (round(at * 1000 / SAMPLE_RATE) for at in (begin, end))
-    return f"{name}_{start_ms:08d}_{end_ms:08d}"
+    times = f"_{start_ms:08d}_{end_ms:08d}"
+    name = clip.key
+    if len(name + times) > KEY_BYTES or name + times in names:
+        room = KEY_BYTES - len(times) - 1 - 2 * _HASH
+        name = f"{name[:room]}-{digest(clip.origin, _HASH)}"
+    return name + times

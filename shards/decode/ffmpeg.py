@@ -99,9 +99,12 @@ def first_second(source: str | Stream) -> list[str]:
 
 
 def every_packet(source: str | Stream, clock: Clock) -> list[str]:
-    """Return the command that lists all packets, on the recording's clock, without decoding."""
+    """Return the command that lists all packets, on the recording's clock, without decoding.
+
+    It is silent about damage, which must not end the list: there is sound behind it.
+    """
     copyts = {"copyts": None} if clock.absolute else {}
-    return _compile(source, {}, [{"c:a": "copy", "f": "framecrc"} | copyts])
+    return _compile(source, {}, [{"c:a": "copy", "f": "framecrc"} | copyts], tells="fatal")
 
 
 def _samples(
@@ -126,6 +129,7 @@ def _compile(
     outputs: list[dict[str, Any]],
     listing: str = "",
     maps: int = 1,
+    tells: str = "error",
 ) -> list[str]:
     """Return a command line.
 
@@ -133,6 +137,7 @@ def _compile(
         before: options of the input.
         outputs: options of the output to stdout, and of that to the file `listing`.
         maps: how often the sound goes into the first output.
+        tells: the least serious messages that come.
     """
     # `file:` keeps ffmpeg from interpreting a colon or a leading dash in a name.
     name, access = f"file:{source}", {"protocol_whitelist": "file"}
@@ -150,7 +155,7 @@ def _compile(
             )
         )
         # Not -xerror: it refuses a WAV without a length in its header, as pipes write it.
-        .global_args("-nostdin", "-y", "-v", "error", "-filter_threads", "1")
+        .global_args("-nostdin", "-y", "-v", tells, "-filter_threads", "1")
         .global_args("-max_alloc", str(LARGEST_BLOCK))
         .compile(cmd=ffmpeg_path())
     )

@@ -1,5 +1,6 @@
 """MP3 files that were joined by `cat`: the tag of the second one lies between the frames."""
 
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from mmap import ACCESS_READ, mmap
 
 _TAG = re.compile(rb"ID3[\2-\4][\0-\x0f][\0-\xff]([\0-\x7f]{4})", re.DOTALL)
 """The head of an ID3v2 tag: version, flags, and four times seven bits of its length."""
+LARGEST = 1 << 32
+"""Largest MP3 that is looked through, bytes: four days of sound."""
 _FRAME = re.compile(rb"\xff[\xe2-\xff]")
 """The first two bytes of an MPEG frame."""
 
@@ -33,7 +36,8 @@ def without_inner_tags(path: str, head: bytes) -> Iterator[str | None]:
         path: a file.
         head: its first bytes.
     """
-    if not (_FRAME.match(head) or head.startswith(b"ID3")):
+    is_mp3 = head.startswith(b"ID3") or _FRAME.match(head)
+    if not is_mp3 or os.path.getsize(path) > LARGEST:
         yield None
         return
     with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:

@@ -1,4 +1,7 @@
-"""Plain WAV and FLAC by libsndfile: the very samples that ffmpeg gives, without a process."""
+"""Plain WAV by libsndfile: the very samples that ffmpeg gives, without a process.
+
+No FLAC: of two that were joined it reads the first alone, and says nothing.
+"""
 
 import os
 from collections.abc import Iterator
@@ -6,13 +9,8 @@ from collections.abc import Iterator
 from .errors import BadAudio
 from .track import RATES, Au
 
-SUBTYPES = {
-    "WAV": {"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT"},
-    "FLAC": {"PCM_S8", "PCM_16", "PCM_24"},
-}
+SUBTYPES = {"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT"}
 """What libsndfile and ffmpeg turn into the same float32."""
-LARGEST = 1 << 40
-"""More samples than any file has: a FLAC that was written as a stream does not know its length."""
 BLOCK = 1 << 18
 """Samples of a channel to read at a time."""
 
@@ -27,9 +25,8 @@ def read_plain(path: str, head: bytes) -> Au | None:
         path: a file.
         head: its first 16 bytes.
     """
-    riff = (head[:4], head[8:12]) == (b"RIFF", b"WAVE")
-    whole = int.from_bytes(head[4:8], "little") + 8 == os.path.getsize(path)
-    if not (head.startswith(b"fLaC") or (riff and whole)):
+    is_wav = (head[:4], head[8:12]) == (b"RIFF", b"WAVE")
+    if not is_wav or int.from_bytes(head[4:8], "little") + 8 != os.path.getsize(path):
         return None
     try:
         import soundfile
@@ -40,9 +37,10 @@ def read_plain(path: str, head: bytes) -> Au | None:
     except soundfile.SoundFileError:
         return None
     if (
-        about.subtype not in SUBTYPES.get(about.format, ())
+        about.format != "WAV"
+        or about.subtype not in SUBTYPES
         or about.channels > 2
-        or not 0 < about.frames < LARGEST
+        or not about.frames
         or about.samplerate not in RATES
     ):
         return None

@@ -110,19 +110,16 @@ def _verdict(path: str, limits: DecodeLimits, cut: Cut) -> np.ndarray | ClipErro
 def duration_of(path: str, limits: DecodeLimits, exact_from_s: float) -> float:
     """Return how long a file is, s: on its own clock, as `decode` would deliver it.
 
-    The header of a plain file is believed; that of a FLAC, which may be cut, only below
-    `exact_from_s`. Of other files the packets count, which are right but for some milliseconds at
-    either end. Where they make up `exact_from_s` or more, the end is decoded, and the result is
-    exact to the sample.
+    The header of a plain WAV is believed. Of other files the packets count, which are right but for
+    some milliseconds at either end; where they make up `exact_from_s` or more, the end is decoded,
+    and the result is exact to the sample.
 
     Raises:
         ClipError: there is no sound that could be measured.
     """
     head = _head(path)
     if plain := read_plain(path, head):
-        seconds = plain.n_samples / plain.rate
-        if seconds < exact_from_s or not head.startswith(b"fLaC"):
-            return seconds
+        return plain.n_samples / plain.rate
     with _reading(path, replace(limits, max_s=inf), head=head) as reading:
         seconds = reading.packets_s()
         return seconds if seconds < exact_from_s else reading.exact_s(seconds)
@@ -131,7 +128,7 @@ def duration_of(path: str, limits: DecodeLimits, exact_from_s: float) -> float:
 def decode_float(path: str, sample_rate: int, limits: DecodeLimits) -> np.ndarray:
     """Decode a whole file as `decode` does, to any rate, without rounding to 16 bits.
 
-    Plain WAV and FLAC are read by libsndfile where it is installed, which gives the same bits.
+    A plain WAV is read by libsndfile where it is installed, which gives the same bits.
 
     Returns:
         float32 [samples] in [-1, 1) at `sample_rate` (Hz); perhaps silent, or one sample alone.

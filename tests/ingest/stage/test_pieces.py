@@ -102,6 +102,28 @@ def test_long_names_stay_apart_and_fit_a_tar() -> None:
     assert max(len(each.key) for each in made) <= 95
 
 
+def test_a_file_that_is_named_as_a_piece_keeps_its_key_and_the_piece_gets_another() -> None:
+    clips = [clip("a"), clip("a_00010000_00020000")]
+    made = in_pieces(clips, [40.0, 5.0], TENS, LEAST)
+    assert len({each.key for each in made}) == 5
+    assert made[-1].key == "a_00010000_00020000"
+    assert made[1].key.startswith("a-")
+    assert made[1].key.endswith("_00010000_00020000")
+
+
+def test_keys_of_recordings_beyond_a_day_fit_a_tar() -> None:
+    made = in_pieces([clip("n" * 77)], [100_100.0], Pieces(1000, 1000), LEAST)
+    assert len({each.key for each in made}) == len(made)
+    assert max(len(each.key) for each in made) <= 95
+
+
+def test_an_event_without_length_is_in_the_piece_that_begins_with_it() -> None:
+    events = (Event("click", 0, 0), Event("click", 10, 10), Event("click", 25, 25))
+    made = in_pieces([clip(labels=("click",), events=events)], [40.0], TENS, LEAST)
+    assert [len(each.events) for each in made] == [1, 1, 1, 0]
+    assert [each.labels for each in made] == [("click",)] * 3 + [()]
+
+
 def test_a_piece_of_eleven_characters_is_no_segment_of_a_video() -> None:
     (first, *_) = in_pieces([clip("abcdefghijk")], [60.0], TENS, LEAST)
     assert parse_segment(first.key) is None
@@ -211,6 +233,37 @@ def test_every_second_of_sound_is_accounted_for(field: Path, tone: Tone) -> None
     assert text.startswith(f"{sum(exact_s):.1f} s in: {sum(exact_s) - 10:.1f} s stored")
     assert text.endswith("refused 10.0 s bad_audio; 1 clips of unknown length failed")
     assert "<h2>Seconds</h2>" in page.write().read_text()
+
+
+@pytest.mark.parametrize(
+    ("ending", "encoder"),
+    [("mkv", "aac"), ("webm", "libopus"), ("ogg", "libvorbis"), ("flv", "aac"), ("wma", "wmav2")],
+)
+def test_sound_behind_damage_counts_in_the_length(
+    tmp_path: Path, field: Path, ffmpeg: Callable[..., None], ending: str, encoder: str
+) -> None:
+    path = tmp_path / f"a.{ending}"
+    ffmpeg("-i", tmp_path / "source.wav", "-ar", 48000 if "opus" in encoder else 44100,
+           "-c:a", encoder, path)  # fmt: skip
+    whole_s = duration_of(str(path), LIMITS, 29)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3000] = np.random.default_rng(1).bytes(3000)
+    path.write_bytes(content)
+    assert duration_of(str(path), LIMITS, 29) == pytest.approx(whole_s, abs=0.5)
+
+
+def test_a_flac_that_holds_more_than_its_header_says_is_measured(
+    tmp_path: Path, field: Path
+) -> None:
+    soundfile.write(tmp_path / "a.flac", soundfile.read(tmp_path / "source.wav")[0], 16000)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    begin, end = 21, 26  # the last 36 bits of these are the number of samples
+    head = int.from_bytes(content[begin:end], "big")
+    content[begin:end] = (head - 16000 * 60).to_bytes(5, "big")
+    (tmp_path / "a.flac").write_bytes(content)
+    assert soundfile.info(tmp_path / "a.flac").duration == 35
+    assert duration_of(str(tmp_path / "a.flac"), LIMITS, 29) == 95
 
 
 def test_a_second_run_measures_nothing_and_a_changed_file_alone(

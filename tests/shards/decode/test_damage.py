@@ -14,6 +14,7 @@ from audio_barlow_twins.ingest.errors import retry_after
 from audio_barlow_twins.shards.decode.cut import DecodeLimits
 from audio_barlow_twins.shards.decode.errors import BadAudio, DecoderStopped, Unreadable
 from audio_barlow_twins.shards.decode.ffmpeg import ffmpeg_path
+from audio_barlow_twins.shards.decode.joined import without_inner_tags
 from audio_barlow_twins.shards.decode.sound import decode
 
 LIMITS = DecodeLimits()
@@ -126,6 +127,18 @@ def test_a_file_that_is_no_audio_is_refused_whatever_its_name(
 ) -> None:
     with pytest.raises(BadAudio, match="ffmpeg cannot decode it: "):
         decode_bytes(tmp_path, ending, content)
+
+
+@pytest.mark.parametrize("head", [b"", b"RIFF", b"ID3\4"])
+def test_a_file_larger_than_memory_is_refused_without_reading_it(
+    tmp_path: Path, head: bytes
+) -> None:
+    path = tmp_path / "a.wav"
+    with path.open("wb") as file:
+        file.write(head)
+        file.truncate(1 << 40)
+    with without_inner_tags(str(path), head) as copy:
+        assert copy is None
 
 
 @pytest.mark.parametrize("ending", ["flac", "m4a", "mp4", "webm", "aac"])
