@@ -49,6 +49,8 @@ class Clip:
     labels: tuple[str, ...] = ()
     events: tuple["Event", ...] = ()
     """Strong labels: which sound lasts from when to when."""
+    timed: tuple[str, ...] = ()
+    """Labels that hold only during events; the others hold for all pieces of a recording."""
     part: tuple[int, int] | None = None
     """First byte and length of the audio inside `path`, if that is an archive."""
     archive_bytes: int | None = None

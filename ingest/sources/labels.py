@@ -107,6 +107,15 @@ class Labelled(NamedTuple):
     labels: tuple[str, ...] = ()
     events: tuple[Event, ...] = ()
     """What has a time; its labels are among `labels` too."""
+    timed: tuple[str, ...] = ()
+    """Labels of events alone."""
+
+    def joined(self, labels: tuple[str, ...], events: tuple[Event, ...]) -> "Labelled":
+        """Add a row: labels of the whole recording, or of events."""
+        always = set(self.labels) - set(self.timed) | (set() if events else set(labels))
+        together = words(self.labels + labels)
+        timed = tuple(label for label in together if label not in always)
+        return Labelled(together, self.events + events, timed)
 
 
 def read_labels(path: Path, origins: Collection[str]) -> dict[str, Labelled]:
@@ -138,8 +147,7 @@ def read_labels(path: Path, origins: Collection[str]) -> dict[str, Labelled]:
                     )
                 labels = words(row["labels"].split(";"))
                 events = _events(row, labels, where) if columns >= TIMES else ()
-                before = known.get(name, Labelled())
-                known[name] = Labelled(words(before.labels + labels), before.events + events)
+                known[name] = known.get(name, Labelled()).joined(labels, events)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as a CSV of labels: {error}") from error
     if absent := sorted(known.keys() - set(origins)):

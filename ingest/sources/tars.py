@@ -84,6 +84,7 @@ class _Entry:
     """Member that this one links to."""
     labels: tuple[str, ...] = ()
     events: tuple[Event, ...] = ()
+    timed: tuple[str, ...] = ()
     refused: str = ""
 
     @property
@@ -101,7 +102,7 @@ class _Entry:
         """Take what a CSV says by its most precise name, if anything, in place of the JSON."""
         names = (self.member, self.name, self.key)
         if given := next((known[name] for name in names if name in known), None):
-            self.labels, self.events = given
+            self.labels, self.events, self.timed = given
             self.refused = "" if self.part else self.refused
 
 
@@ -138,6 +139,7 @@ def archive_clips(urls: tuple[str, ...], label_field: str, labels: Path | None) 
             origin=origin,
             labels=sound.labels,
             events=sound.events,
+            timed=sound.timed,
             part=sound.part,
             refused=as_text(sound.refused),
             archive_bytes=listed_size(path),

@@ -60,12 +60,11 @@ def _piece(clip: Clip, begin: int, end: int, names: Set[str]) -> Clip:
         for event in clip.events
         if event.start_s < end_s and (event.end_s > start_s or event.start_s >= start_s)
     )
-    timed = {event.label for event in clip.events}
     here = {event.label for event in events}
     return replace(
         clip,
         key=_key(clip, begin, end, names),
-        labels=tuple(label for label in clip.labels if label in here or label not in timed),
+        labels=tuple(label for label in clip.labels if label in here or label not in clip.timed),
         events=events,
         start_s=start_s,
         end_s=end_s,

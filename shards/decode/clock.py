@@ -18,14 +18,14 @@ class Clock(NamedTuple):
             first: time stamp of the first sample to deliver, in samples at the native rate.
             settled_s: a first frame that is off by less is taken to begin there.
         """
-        return f"async=1:first_pts={first}:min_comp={settled_s}:min_hard_comp={self.hole_s}"
+        return f":async=1:first_pts={first}:min_comp={settled_s}:min_hard_comp={self.hole_s}"
 
 
 COUNTED = Clock(absolute=False, hole_s=1e9)
 """Time stamps tell when a stream begins; from there on they are estimates, and samples count."""
-MP4 = MATROSKA = Clock(absolute=True, hole_s=0.005)
-"""Stamps of whole samples or milliseconds: above their rounding, below most packets."""
-FLV = ASF = Clock(absolute=False, hole_s=0.005)
+MP4 = MATROSKA = Clock(absolute=True, hole_s=0.016)
+"""Above the jitter of recorders that stamp by the wall clock, below a packet of 20 ms."""
+FLV = ASF = Clock(absolute=False, hole_s=0.016)
 OGG = Clock(absolute=False, hole_s=0.018)
 """Within a page, ffmpeg adds up lengths: where Vorbis changes its block size, 10 ms too many."""
 _MAGIC = (

@@ -9,7 +9,7 @@ from typing import Any
 import ffmpeg
 import soxr
 
-from .clock import Clock
+from .clock import COUNTED, Clock
 from .errors import BadAudio
 
 FORMATS = (
@@ -75,7 +75,9 @@ def from_start(source: str, clock: Clock, mix: bool) -> list[str]:
         clock: how its container keeps time.
         mix: mix the channels to mono; else, they all come.
     """
-    return _compile(source, {}, [_samples(clock, mix, clock.filter())])
+    # Where samples count, a stream whose rate or channels change goes on where it is.
+    timing = "" if clock == COUNTED else clock.filter()
+    return _compile(source, {}, [_samples(clock, mix, timing)])
 
 
 def from_middle(source: str | Stream, clock: Clock, mix: bool, section: Section) -> list[str]:
@@ -113,7 +115,7 @@ def _samples(
     """Return the options of the output of samples, with filters before and after the timing."""
     # The weights of a mix must add up to 1, else stereo is 3 dB too loud and clips. Few large
     # frames pass between ffmpeg's threads faster than many small ones.
-    resample = f"aresample=rematrix_maxval=1:{timing}"
+    resample = f"aresample=rematrix_maxval=1{timing}"
     chain = [before, resample, after, "asetnsamples=n=16384:p=0"]
     options: dict[str, Any] = {"f": "au", "c:a": "pcm_f32be", "af": ",".join(filter(None, chain))}
     if mix:

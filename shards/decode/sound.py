@@ -16,7 +16,7 @@ from .clock import MAGIC_BYTES, MP4, clock_of
 from .cut import Cut, DecodeLimits
 from .errors import BadAudio, DecoderStopped, Unreadable
 from .ffmpeg import Stream
-from .joined import without_inner_tags
+from .joined import inner_tags, without
 from .layout import SeekError
 from .plain import read_plain
 from .reading import Reading
@@ -75,8 +75,8 @@ def decode_pieces(
         cuts: the pieces, by the time at which they begin and end.
 
     Yields:
-        For each cut what `decode` returns or raises, bit for bit. Memory holds one piece, or as
-        many as overlap.
+        For each cut what `decode` returns, bit for bit, or raises; but of a silent piece it is
+        not said why. Memory holds one piece, or as many as overlap.
     """
     done = 0
     with _reading(path, limits) as opened:
@@ -97,6 +97,8 @@ def _piece(path: str, limits: DecodeLimits, cut: Cut, track: Track) -> np.ndarra
         pcm = to_pcm16(track.wave())
     except BadAudio as error:  # the recording ends before
         return error
+    if not track.loudest:  # why, would take a second pass
+        return BadAudio("silent: every sample of the mix to mono is zero")
     return pcm if len(pcm) >= limits.min_samples and pcm.any() else _verdict(path, limits, cut)
 
 
@@ -151,7 +153,9 @@ def _reading(
         yield Reading(source, limits, MP4, sample_rate)
         return
     head = head or _head(source)
-    with without_inner_tags(source, head) as copy:
+    with _naming_unreadable():
+        tags = inner_tags(source, head)
+    with without(source, tags) as copy:
         # The header of a joined MP3 tells of the first part alone: places are found by counting.
         yield Reading(copy or source, limits, clock_of(head), sample_rate, seeks=not copy)
 
@@ -167,11 +171,18 @@ def _in_tries(reading: Reading, cut: Cut | None) -> np.ndarray:
 
 def _head(path: str) -> bytes:
     """Return the first bytes of a file."""
-    try:
+    with _naming_unreadable():
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
             raise BadAudio("it is a pipe, a socket, a device or a folder, and no file")
         with open(path, "rb") as file:
             return file.read(MAGIC_BYTES)
+
+
+@contextmanager
+def _naming_unreadable() -> Iterator[None]:
+    """Raise Unreadable for errors that are the file's; others are the disk's, and stop the job."""
+    try:
+        yield
     except OSError as error:
         if error.errno in UNREADABLE:
             raise Unreadable(f"cannot be opened: {error.strerror}") from error

@@ -119,7 +119,8 @@ def test_keys_of_recordings_beyond_a_day_fit_a_tar() -> None:
 
 def test_an_event_without_length_is_in_the_piece_that_begins_with_it() -> None:
     events = (Event("click", 0, 0), Event("click", 10, 10), Event("click", 25, 25))
-    made = in_pieces([clip(labels=("click",), events=events)], [40.0], TENS, LEAST)
+    long = clip(labels=("click",), events=events, timed=("click",))
+    made = in_pieces([long], [40.0], TENS, LEAST)
     assert [len(each.events) for each in made] == [1, 1, 1, 0]
     assert [each.labels for each in made] == [("click",)] * 3 + [()]
 
@@ -134,7 +135,8 @@ def test_a_piece_of_eleven_characters_is_no_segment_of_a_video() -> None:
 
 def test_labels_with_times_go_to_the_pieces_in_which_they_hold() -> None:
     events = (Event("dog", 8.5, 12), Event("cat", 30, 31), Event("bee", 10, 10.5))
-    long = clip(labels=("park", "dog", "cat", "bee"), events=events)
+    timed = ("dog", "cat", "bee")
+    long = clip(labels=("park", *timed), events=events, timed=timed)
     made = in_pieces([long], [40.0], TENS, LEAST)
     assert [each.labels for each in made] == [
         ("park", "dog"), ("park", "dog", "bee"), ("park",), ("park", "cat"),
@@ -173,7 +175,7 @@ def field(tmp_path: Path, tone: Tone, ffmpeg: Callable[..., None]) -> Path:
     (root / "damaged.flac").write_bytes(content)
     (root / "none.wav").write_bytes(b"")
     (root.parent / "events.csv").write_text(
-        "path,labels,start_s,end_s\nlong.wav,river,,\nlong.wav,bird;loud,15,25.5\n"
+        "path,labels,start_s,end_s\nlong.wav,loud;river,,\nlong.wav,bird;loud,15,25.5\n"
     )
     return root
 
@@ -211,10 +213,11 @@ def test_long_recordings_are_stored_in_pieces_to_the_last_sample(
         assert len(joined) == len(whole)
         assert np.abs(joined.astype(int) - whole).max() <= 1
     row, _ = found["long_00020000_00030000"]
-    assert (row.labels, row.start_s, row.end_s) == (["river", "bird", "loud"], 20, 30)
+    assert (row.labels, row.start_s, row.end_s) == (["loud", "river", "bird"], 20, 30)
     assert row.events == [
         {"label": "bird", "start_s": 0, "end_s": 5.5}, {"label": "loud", "start_s": 0, "end_s": 5.5}
     ]  # fmt: skip
+    assert found["long_00050000_00060000"][0].labels == ["loud", "river"]
     failed = {key: row.failure for key, (row, _) in found.items() if row.status != "ok"}
     assert failed == {"damaged_00040000_00050000": "bad_audio", "none": "bad_audio"}
     assert found["short"][0].status == "ok"

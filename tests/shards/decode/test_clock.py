@@ -244,6 +244,35 @@ def test_a_recording_of_a_broadcast_begins_with_its_first_sound(
         assert_on_the_clock(piece, start_s * 16000, plain, signal[1], slack=600)
 
 
+@pytest.mark.parametrize("container", ["m4a", "mkv", "webm"])
+def test_time_stamps_that_jitter_cost_no_sample(
+    record: Callable[..., Recording], ffmpeg: Ffmpeg, tmp_path: Path, container: str
+) -> None:
+    plain = record("opus" if container == "webm" else "aac", container).path
+    path = tmp_path / f"a.{container}"
+    jitter = "setts=ts='PTS+round((random(0)-0.5)*0.014/TB)'"
+    ffmpeg("-i", plain, "-c", "copy", "-bsf:a", jitter, path)
+    # What the first stamp is off by, all is.
+    whole, shaken = decode(str(plain), LIMITS), decode(str(path), LIMITS)
+    assert abs(len(shaken) - len(whole)) < 16 * MS
+    assert np.count_nonzero(shaken == 0) < np.count_nonzero(whole == 0) + 16 * MS
+
+
+@pytest.mark.parametrize("second", [("-ac", "2"), ("-ar", "32000")])
+def test_a_stream_whose_channels_or_rate_change_loses_nothing_in_silence(
+    signal: tuple[Path, np.ndarray], ffmpeg: Ffmpeg, tmp_path: Path, second: tuple[str, ...]
+) -> None:
+    for name, more in (("one", ()), ("two", second)):
+        ffmpeg("-i", signal[0], "-t", 10, *more, "-c:a", "aac", tmp_path / f"{name}.aac")
+    parts = [(tmp_path / f"{name}.aac").read_bytes() for name in ("one", "two")]
+    (tmp_path / "joined.aac").write_bytes(b"".join(parts))
+    try:
+        joined = decode(str(tmp_path / "joined.aac"), LIMITS)
+    except BadAudio:
+        return
+    assert len(joined) == pytest.approx(20 * 16000, rel=0.02)
+
+
 def test_a_hole_of_hours_refuses_the_whole_and_no_piece_beside_it(
     record: Callable[..., Recording], ffmpeg: Ffmpeg, tmp_path: Path
 ) -> None:
