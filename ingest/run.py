@@ -164,6 +164,15 @@ def _listed(source: Source, job: Job) -> Sequence[Clip]:
         return clips
     make_folder(job.out)
     seconds = durations(clips, job.out, job.limits)
+    known = [(clip, each) for clip, each in zip(clips, seconds, strict=True) if each is not None]
+    if late := [
+        (clip, event) for clip, each in known for event in clip.events if event.start_s > each
+    ]:
+        clip, event = late[0]
+        say(
+            f"{len(late)} events begin after the end of their recordings, the first is "
+            f"{event.label} at {event.start_s:g} s of {clip.origin}"
+        )
     cut = in_pieces(clips, seconds, pieces, job.limits.min_samples)
     if n := sum(each is not None and each > LONGEST_S for each in seconds):
         made = len(cut) - len(clips) + n

@@ -223,6 +223,16 @@ def test_long_recordings_are_stored_in_pieces_to_the_last_sample(
     assert found["short"][0].status == "ok"
 
 
+def test_events_behind_the_end_are_counted_and_named(
+    field: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "path,labels,start_s,end_s\nlong.wav,owl,900,901\nlong.wav,owl,60,62\n"
+    (field.parent / "late.csv").write_text(rows)
+    prepared(field, labels=field.parent / "late.csv")
+    said = "1 events begin after the end of their recordings, the first is owl at 900 s of long.wav"
+    assert said in capsys.readouterr().out
+
+
 def test_every_second_of_sound_is_accounted_for(field: Path, tone: Tone) -> None:
     job, clips = prepared(field)
     for shard in Plan("folder", clips, 10):
