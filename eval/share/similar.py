@@ -146,12 +146,11 @@ def embedded_once(
     Returns:
         Embeddings, float32 [D]; see `known_as`.
     """
-    states = {known_as(file): _state(file) for file in files}
+    named = {known_as(file): file for file in files}
+    states = {at: _state(file) for at, file in named.items()}
     known = _read_cache(cache, claim)
     lacking = {
-        at: file
-        for file in files
-        if (at := known_as(file)) not in known or known[at][0] != states[at]
+        at: file for at, file in named.items() if at not in known or known[at][0] != states[at]
     }
     log.info("%d files, %d to embed", len(states), len(lacking))
     for at in lacking:

@@ -61,8 +61,7 @@ class Page:
             key=lambda each: each.planned,
         )
         refused = main.refused
-        total_s = main.stored_s + sum(seconds for _, seconds, _ in refused)
-        text = f"{_hours(total_s)} in: {_hours(main.stored_s)} stored"
+        text = f"{_hours(main.came_in_s)} in: {_hours(main.stored_s)} stored"
         lost = [f"{_hours(seconds)} {outcome}" for outcome, seconds, _ in refused if seconds]
         text += f", refused {', '.join(lost)}" if lost else ", nothing refused"
         if unknown := sum(n for *_, n in refused):
@@ -151,8 +150,11 @@ def _content(tallies: dict[Path, Tally], main: Tally, log: list[Finished]) -> di
 def _seconds(main: Tally) -> list[tuple[str, float, str]]:
     """Return what became of the sound that came in: outcome, seconds, clips of unknown length."""
     refused = main.refused
-    total_s = main.stored_s + sum(seconds for _, seconds, _ in refused)
-    rows = [("in", total_s, sum(n for *_, n in refused)), ("stored", main.stored_s, 0), *refused]
+    rows = [
+        ("in", main.came_in_s, sum(n for *_, n in refused)),
+        ("stored", main.stored_s, 0),
+        *refused,
+    ]
     return [(outcome, round(seconds, 2), number(n) if n else "") for outcome, seconds, n in rows]
 
 

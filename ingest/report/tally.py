@@ -89,6 +89,11 @@ class Tally:
         return sorted(rows, key=lambda row: (-row[1], row[0]))
 
     @property
+    def came_in_s(self) -> float:
+        """Sound of all clips whose length is known, s."""
+        return self.stored_s + sum(seconds for _, seconds, _ in self.refused)
+
+    @property
     def durations(self) -> np.ndarray:
         """Length of each stored clip, s: float [ok]."""
         return self.present["n_frames"].to_numpy() / self.form.frames_per_s

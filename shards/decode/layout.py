@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 from .errors import BadAudio
 
@@ -66,10 +67,10 @@ def read_layout(framecrc: str) -> Layout:
     if not codec.startswith(SOUGHT) or not frames:
         raise SeekError(f"places in {codec} are not known to the sample")
     rate = int(about["tb 1"].partition("/")[2])
-    numerator, denominator = map(int, about["tb 0"].split("/"))
+    per_stamp = _time_base(framecrc) * rate
     counts = about["tb 0"] == COUNTING
     (origin, first), *_ = frames
-    if numerator == 1 and denominator % rate == 0:
+    if per_stamp.numerator == 1:  # a sample is a whole number of stamps
         return Layout(rate, origin, counts)
     sizes = {size for _, size in frames[1:-1]}
     if len(sizes) != 1:
@@ -82,7 +83,7 @@ def read_landing(framecrc: str) -> float:
     packet = _PACKET.search(framecrc)
     if packet is None:
         raise SeekError("no packet was found after it")
-    return int(packet[1]) * _time_base(framecrc)
+    return float(int(packet[1]) * _time_base(framecrc))
 
 
 def read_span(first: str, last: str, latest_s: float) -> float:
@@ -100,10 +101,10 @@ def read_span(first: str, last: str, latest_s: float) -> float:
         raise BadAudio("it holds no sample")
     start_s = read_landing(first)
     pts, duration = map(int, packets[-1])
-    end_s = (pts + duration) * _time_base(first)
+    end_s = float((pts + duration) * _time_base(first))
     return end_s - start_s if start_s > latest_s else end_s
 
 
-def _time_base(framecrc: str) -> float:
-    numerator, denominator = map(int, dict(_ABOUT.findall(framecrc))["tb 0"].split("/"))
-    return numerator / denominator
+def _time_base(framecrc: str) -> Fraction:
+    """Return the length of a time stamp's unit, s."""
+    return Fraction(dict(_ABOUT.findall(framecrc))["tb 0"])

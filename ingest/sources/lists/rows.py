@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from audio_barlow_twins.shards.base.errors import UserError
 
+from ..labels import words
 from ..segment import YTID, parse_segment
 from .layouts import Layout
 from .listed import milliseconds
@@ -155,4 +156,4 @@ def split_labels(text: str, separator: str) -> list[str]:
     if separator and text.startswith("[") and text.endswith("]"):
         quoted = [one or other for one, other in _QUOTED.findall(text)]
         parts = [re.sub(r"\\(.)", r"\1", each) for each in quoted] or text[1:-1].split(",")
-    return list(dict.fromkeys(filter(None, (" ".join(part.split()) for part in parts))))
+    return list(words(" ".join(part.split()) for part in parts))
