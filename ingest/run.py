@@ -163,8 +163,8 @@ def _listed(source: Source, job: Job) -> Sequence[Clip]:
     if pieces is None:
         return clips
     make_folder(job.out)
-    seconds = durations(clips, job.out, job.limits)
-    known = [(clip, each) for clip, each in zip(clips, seconds, strict=True) if each is not None]
+    lengths = durations(clips, job.out, job.limits)
+    known = [(clip, each.seconds) for clip, each in zip(clips, lengths, strict=True) if each]
     if late := [
         (clip, event) for clip, each in known for event in clip.events if event.start_s > each
     ]:
@@ -173,11 +173,21 @@ def _listed(source: Source, job: Job) -> Sequence[Clip]:
             f"{len(late)} events begin after the end of their recordings, the first is "
             f"{event.label} at {event.start_s:g} s of {clip.origin}"
         )
-    cut = in_pieces(clips, seconds, pieces, job.limits.min_samples)
-    if n := sum(each is not None and each > LONGEST_S for each in seconds):
-        made = len(cut) - len(clips) + n
-        say(f"{n:,} recordings longer than {LONGEST_S:g} s became {made:,} pieces")
+    cut = in_pieces(clips, lengths, pieces, job.limits.min_samples)
+    if long := [seconds for _, seconds in known if seconds > LONGEST_S]:
+        made = [(clip.start_s or 0, clip.end_s) for clip in cut if clip.is_piece]
+        say(
+            f"{len(long):,} recordings longer than {LONGEST_S:g} s became {len(made):,} pieces"
+            + _unequal(sum((end_s or start_s) - start_s for start_s, end_s in made), sum(long))
+        )
     return cut
+
+
+def _unequal(made_s: float, long_s: float) -> str:
+    """Say how long pieces are that overlap or leave gaps, '' if they do neither."""
+    if abs(made_s - long_s) < 0.01 * long_s:
+        return ""
+    return f", because of --hop-s {made_s / 3600:,.2f} h of {long_s / 3600:,.2f} h recorded"
 
 
 def _parse_source(text: str) -> Source:

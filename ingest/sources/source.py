@@ -67,7 +67,7 @@ class NamedSource(Source):
     """Length of a piece, s."""
     hop_s: float | None = None
     """From the beginning of one piece to that of the next, s; default: a piece, so that none
-    overlap."""
+    overlap. Of overlapping pieces, the same sound counts each time."""
 
     def __post_init__(self) -> None:
         if not SHORTEST_PIECE_S <= self.piece_s < inf:

@@ -15,6 +15,7 @@ from audio_barlow_twins.shards.base.files import replacing
 from audio_barlow_twins.shards.base.place import reaching
 from audio_barlow_twins.shards.base.progress import Progress
 from audio_barlow_twins.shards.decode.cut import DecodeLimits
+from audio_barlow_twins.shards.decode.reading import Length
 from audio_barlow_twins.shards.decode.sound import duration_of
 
 from ..sources.clip import Clip
@@ -31,6 +32,7 @@ _SCHEMA = pa.schema(
         pa.field("size", pa.int64(), nullable=False),
         pa.field("mtime_ns", pa.int64(), nullable=False),
         pa.field("seconds", pa.float64()),
+        pa.field("rest", pa.string()),
     ]
 )
 
@@ -48,8 +50,8 @@ class _Recording(NamedTuple):
 
 def durations(
     clips: Sequence[Clip], out: Path, limits: DecodeLimits, threads: int | None = None
-) -> list[float | None]:
-    """Return the length of each recording, s; None of one that cannot be measured.
+) -> list[Length | None]:
+    """Return the length of each recording; None of one that cannot be measured.
 
     What `out` keeps from an earlier run is not measured again, unless its file has changed. An
     interrupted call keeps what it has measured.
@@ -77,19 +79,19 @@ def durations(
 
 def _measure(
     lacking: list[tuple[_Recording, Clip]],
-    known: dict[_Recording, float | None],
+    known: dict[_Recording, Length | None],
     limits: DecodeLimits,
     threads: int,
 ) -> None:
-    def measure(pair: tuple[_Recording, Clip]) -> float:
+    def measure(pair: tuple[_Recording, Clip]) -> Length:
         with audio_file(pair[1]) as path:
             return duration_of(path, limits, LONGEST_S - 1)
 
     with Progress(total=len(lacking), title="measure", unit="recording") as bar:
-        for (recording, _), seconds in ahead(measure, lacking, threads, 4 * threads):
+        for (recording, _), length in ahead(measure, lacking, threads, 4 * threads):
             known[recording] = None
             with suppress(ClipError):  # the clip's row will say why
-                known[recording] = seconds.result()
+                known[recording] = length.result()
             bar.update(1)
 
 
@@ -102,7 +104,7 @@ def _recording(clip: Clip) -> _Recording:
     return _Recording(clip.source, clip.origin, clip.part[1] if clip.part else size, mtime_ns)
 
 
-def _read(path: Path) -> dict[_Recording, float | None]:
+def _read(path: Path) -> dict[_Recording, Length | None]:
     with reaching(path):
         if not path.exists():
             return {}
@@ -113,11 +115,17 @@ def _read(path: Path) -> dict[_Recording, float | None]:
         raise UserError(f"{path} is damaged ({first_line(error)}); delete it") from error
     if table.schema != _SCHEMA:
         raise UserError(f"{path} does not have the columns of our lengths; delete it")
-    *state, seconds = table.to_pydict().values()
-    return dict(zip(map(_Recording, *state), seconds, strict=True))
+    *state, seconds, rest = table.to_pydict().values()
+    lengths = [
+        None if each is None else Length(each, why) for each, why in zip(seconds, rest, strict=True)
+    ]
+    return dict(zip(map(_Recording, *state), lengths, strict=True))
 
 
-def _write(path: Path, known: dict[_Recording, float | None]) -> None:
-    rows = [{**each._asdict(), "seconds": seconds} for each, seconds in known.items()]
+def _write(path: Path, known: dict[_Recording, Length | None]) -> None:
+    rows = [
+        {**recording._asdict(), **(length._asdict() if length else {})}
+        for recording, length in known.items()
+    ]
     with replacing(path) as scratch:
         pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), scratch)

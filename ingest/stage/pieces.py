@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 
 from audio_barlow_twins.shards.base.digest import digest
+from audio_barlow_twins.shards.decode.reading import Length
 from audio_barlow_twins.shards.decode.track import SAMPLE_RATE
 from audio_barlow_twins.shards.stored.writer import KEY_BYTES
 
@@ -14,24 +15,29 @@ _HASH = 5
 
 
 def in_pieces(
-    clips: Sequence[Clip], seconds: Sequence[float | None], pieces: Pieces, least_samples: int
+    clips: Sequence[Clip], lengths: Sequence[Length | None], pieces: Pieces, least_samples: int
 ) -> list[Clip]:
     """Cut what is longer than `LONGEST_S`; the others stay as they are.
 
     Args:
         clips: whole recordings.
-        seconds: the length of each, None where it is not known.
+        lengths: of each, None where it is not known. What may follow behind one that could not be
+            read to its end is a clip of its own, which is refused.
         pieces: how to cut.
         least_samples: shortest clip, samples at 16 kHz; a shorter rest belongs to the last piece.
     """
     found = []
     names = {clip.key for clip in clips}
-    for clip, length_s in zip(clips, seconds, strict=True):
-        if length_s is None or length_s <= LONGEST_S:
-            found.append(clip if length_s is None else replace(clip, length_s=length_s))
+    for clip, length in zip(clips, lengths, strict=True):
+        if length is None:
+            found.append(clip)
+        elif length.seconds <= LONGEST_S:
+            found.append(replace(clip, length_s=length.seconds))
         else:
-            spans = _spans(round(length_s * SAMPLE_RATE), pieces, least_samples)
+            spans = _spans(round(length.seconds * SAMPLE_RATE), pieces, least_samples)
             found += [_piece(clip, *span, names) for span in spans]
+            if length.rest:
+                found.append(_rest(clip, length, names))
     return found
 
 
@@ -70,6 +76,13 @@ def _piece(clip: Clip, begin: int, end: int, names: Set[str]) -> Clip:
         end_s=end_s,
         cut="needed",
     )
+
+
+def _rest(clip: Clip, length: Length, names: Set[str]) -> Clip:
+    end = round(length.seconds * SAMPLE_RATE)
+    rest = _piece(clip, end, end, names)
+    why = f"what follows {length.seconds:.2f} s, if anything does, cannot be read: {length.rest}"
+    return replace(rest, end_s=None, labels=(), events=(), refused=why)
 
 
 def _key(clip: Clip, begin: int, end: int, names: Set[str]) -> str:

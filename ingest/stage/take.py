@@ -59,7 +59,7 @@ class Taker:
     def take_pieces(self, planned: Sequence[tuple[Clip, int]]) -> Iterator[Taken]:
         """Yield pieces of one recording, with how often each was tried before."""
         waiting = iter(planned)
-        cuts = [Cut(clip.start_s or 0.0, clip.end_s or 0.0) for clip, _ in planned]
+        cuts = [cut for clip, _ in planned if (cut := _cut(clip))]
         try:
             with audio_file(planned[0][0]) as path:
                 for piece in decode_pieces(path, self.limits, cuts):
@@ -72,14 +72,11 @@ class Taker:
         """Return int16 [samples] and the versions of the tools that made them."""
         if clip.refused:
             raise BadEntry(clip.refused)
-        cut = None
-        if clip.cut != "done" and clip.start_s is not None and clip.end_s is not None:
-            cut = Cut(clip.start_s, clip.end_s, perhaps_done=clip.cut == "perhaps")
         if clip.video:
-            return self._samples_of_video(clip, cut, trail)
+            return self._samples_of_video(clip, _cut(clip), trail)
         trail.attempts += 1
         with audio_file(clip) as path:
-            return decode(path, self.limits, cut), decoder_version()
+            return decode(path, self.limits, _cut(clip)), decoder_version()
 
     def _samples_of_video(
         self, clip: Clip, cut: Cut | None, trail: Trail
@@ -139,6 +136,13 @@ def _piece(clip: Clip, attempts: int, piece: np.ndarray | ClipError) -> Taken:
     if isinstance(piece, ClipError):
         return _failed(clip, trail, [(clip, piece)]), None
     return _row(clip, trail, decoder_version(), len(piece)), piece
+
+
+def _cut(clip: Clip) -> Cut | None:
+    if clip.cut == "done" or clip.start_s is None or clip.end_s is None:
+        return None
+    perhaps = clip.cut == "perhaps"
+    return Cut(clip.start_s, clip.end_s, perhaps_done=perhaps, complete=clip.is_piece)
 
 
 def _row(clip: Clip, trail: Trail, version: str, n_samples: int) -> Row:

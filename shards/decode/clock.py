@@ -11,14 +11,15 @@ class Clock(NamedTuple):
     hole_s: float
     """Least difference between time stamps and samples, s, that is a hole or an overlap."""
 
-    def filter(self, first: int = 0, settled_s: float = 0.001) -> str:
-        """Return ffmpeg's options that put zeros into holes and drop what overlaps.
+    def options(self, first: int = 0, settled_s: float = 0.001) -> dict[str, float]:
+        """Return options of ffmpeg's `aresample` to put zeros into holes and drop what overlaps.
 
         Args:
             first: time stamp of the first sample to deliver, in samples at the native rate.
             settled_s: a first frame that is off by less is taken to begin there.
         """
-        return f":async=1:first_pts={first}:min_comp={settled_s}:min_hard_comp={self.hole_s}"
+        hole_s = self.hole_s
+        return {"async": 1, "first_pts": first, "min_comp": settled_s, "min_hard_comp": hole_s}
 
 
 COUNTED = Clock(absolute=False, hole_s=1e9)

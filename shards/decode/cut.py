@@ -23,6 +23,8 @@ class Cut:
     end_s: float
     perhaps_done: bool = False
     """The file may be the piece already; it is, if it is at most a second longer."""
+    complete: bool = False
+    """The recording was measured, and holds all of it; less of it is an error."""
 
     @property
     def length_s(self) -> float:

@@ -11,6 +11,10 @@ class BadAudio(ClipError):
     slug = "bad_audio"
 
 
+class ClockError(BadAudio):
+    """Time stamps go back so far that no place in the recording is known."""
+
+
 class NotBegun(BadAudio):
     """ffmpeg failed before the first sample."""
 

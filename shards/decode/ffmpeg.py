@@ -1,6 +1,8 @@
 """Command lines of ffmpeg, which only this module knows."""
 
+import re
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from shutil import which
@@ -21,6 +23,12 @@ LARGEST_BLOCK = 256 * 2**20
 """Largest allocation of ffmpeg, bytes: enough for the index of a day of sound."""
 STALL_S = 20
 """Longest silence of a server, s."""
+LONGEST_OVERLAP_S = 10.0
+"""If time stamps say that more comes twice, s, they do not tell where it lies."""
+LONGEST_HOLE_S = 10**9
+"""Longest hole that stays one, s; by itself, ffmpeg closes those of Ogg from 10 s."""
+_LEVELS = {"fatal": 8, "error": 16}
+_NUMBER = re.compile(r"\d+\.\d+")
 _LISTING = {"f": "framecrc", "flush_packets": 1}
 """ffmpeg's table of packets: time stamps, sizes and checksums as text."""
 
@@ -76,19 +84,20 @@ def from_start(source: str, clock: Clock, mix: bool) -> list[str]:
         mix: mix the channels to mono; else, they all come.
     """
     # Where samples count, a stream whose rate or channels change goes on where it is.
-    timing = "" if clock == COUNTED else clock.filter()
-    return _compile(source, {}, [_samples(clock, mix, timing)])
+    if clock == COUNTED:
+        return _compile(source, {}, [_samples(clock, mix, {})])
+    return _compile(source, {}, [_samples(clock, mix, clock.options(), before=[_overlap()])])
 
 
 def from_middle(source: str | Stream, clock: Clock, mix: bool, section: Section) -> list[str]:
     """Return the command that decodes a section to a float AU, exact in its first sample."""
-    timing = clock.filter(section.first, settled_s=0)
+    timing = clock.options(section.first, settled_s=0)
     end = f"atrim=end_sample={section.n_samples}"
     seek: dict[str, Any] = {"ss": section.seek_s, "noaccurate_seek": None}
     if clock.absolute:
         seek["seek_timestamp"] = 1
     outputs = [
-        _samples(clock, mix, timing, before=section.snap, after=end),
+        _samples(clock, mix, timing, before=[_overlap(), section.snap], after=end),
         {"c:a": "copy", "frames:a": 1} | _LISTING,
     ]
     return _compile(source, seek if section.seek_s else {}, outputs, section.listing)
@@ -105,18 +114,48 @@ def every_packet(source: str | Stream, clock: Clock) -> list[str]:
 
     It is silent about damage, which must not end the list: there is sound behind it.
     """
-    copyts = {"copyts": None} if clock.absolute else {}
-    return _compile(source, {}, [{"c:a": "copy", "f": "framecrc"} | copyts], tells="fatal")
+    furthest = "st(0,max(ld(0),PTS))"
+    jumps = _complaint("(ld(0)-if(eq(PTS,NOPTS),ld(0),PTS))*TB", level="fatal")
+    options = {"c:a": "copy", "bsf:a": f"setts=pts='{furthest};{jumps}':dts=DTS"} | _LISTING
+    if clock.absolute:
+        options["copyts"] = None
+    return _compile(source, {}, [options], tells="fatal")
+
+
+def _overlap() -> str:
+    """Return the filter that complains of too long an overlap since the last hole.
+
+    It compares the samples that came with the time stamps, and keeps the least difference so far.
+    """
+    ahead = "(NB_CONSUMED_SAMPLES-PTS)/SR"
+    complaint = _complaint(f"{ahead}-ld(0)", level="error")
+    return f"asetpts='st(0,min(ld(0),{ahead}));{complaint}'"
+
+
+def _complaint(seconds: str, level: str) -> str:
+    """Return an expression for a time stamp as it is, which prints by how much too far it is back.
+
+    The number stands alone in its line; `clock_complaint` knows it by that.
+    """
+    return f"if(gt({seconds},{LONGEST_OVERLAP_S}),print({seconds},{_LEVELS[level]}),PTS)"
+
+
+def clock_complaint(line: str) -> str:
+    """Return what is wrong if a line of errors is about time stamps that go back, '' if not."""
+    if not _NUMBER.fullmatch(line):
+        return ""
+    return f"its time stamps go back by {float(line):.1f} s, so that no place in it is known"
 
 
 def _samples(
-    clock: Clock, mix: bool, timing: str, before: str = "", after: str = ""
+    clock: Clock, mix: bool, timing: dict[str, float], before: Sequence[str] = (), after: str = ""
 ) -> dict[str, Any]:
     """Return the options of the output of samples, with filters before and after the timing."""
     # The weights of a mix must add up to 1, else stereo is 3 dB too loud and clips. Few large
     # frames pass between ffmpeg's threads faster than many small ones.
-    resample = f"aresample=rematrix_maxval=1{timing}"
-    chain = [before, resample, after, "asetnsamples=n=16384:p=0"]
+    given = {"rematrix_maxval": 1, **timing}
+    resample = ":".join(f"{name}={value}" for name, value in given.items())
+    chain = [*before, f"aresample={resample}", after, "asetnsamples=n=16384:p=0"]
     options: dict[str, Any] = {"f": "au", "c:a": "pcm_f32be", "af": ",".join(filter(None, chain))}
     if mix:
         options["ac"] = 1
@@ -159,6 +198,7 @@ def _compile(
         # Not -xerror: it refuses a WAV without a length in its header, as pipes write it.
         .global_args("-nostdin", "-y", "-v", tells, "-filter_threads", "1")
         .global_args("-max_alloc", str(LARGEST_BLOCK))
+        .global_args("-dts_delta_threshold", str(LONGEST_HOLE_S))
         .compile(cmd=ffmpeg_path())
     )
     # Inserted here, because ffmpeg-python cannot take a name that is not valid UTF-8.

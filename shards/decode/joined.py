@@ -1,10 +1,11 @@
-"""MP3 files that were joined by `cat`: the tag of the second one lies between the frames."""
+"""MP3 and Ogg files that were joined by `cat`: what begins anew in the middle of them."""
 
 import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import BinaryIO
 
 _TAG = re.compile(rb"ID3[\2-\4][\0-\x0f][\0-\xff]([\0-\x7f]{4})", re.DOTALL)
 """The head of an ID3v2 tag: version, flags, and four times seven bits of its length."""
@@ -12,6 +13,11 @@ LARGEST = 1 << 32
 """Largest MP3 that is looked through, bytes: four days of sound."""
 BLOCK, HEAD_BYTES = 1 << 20, 10
 """Bytes that are looked through at a time, and those of a tag's head."""
+_PAGE = re.compile(rb"OggS\0([\0-\7])(.{8})(.{4})", re.DOTALL)
+"""The head of an Ogg page: flags, granule position (a time stamp) and number of the stream."""
+PAGE_BYTES = 18
+_BEGINS = 2
+"""Flag of a stream's first page."""
 _FRAME = re.compile(rb"\xff[\xe2-\xff]")
 """The first two bytes of an MPEG frame."""
 
@@ -30,16 +36,48 @@ def inner_tags(path: str, head: bytes) -> list[tuple[int, int]]:
         return []
     found: list[tuple[int, int]] = []
     with open(path, "rb") as file:
-        position, rest = 0, b""
-        while block := file.read(BLOCK):
-            window, base = rest + block, position - len(rest)
-            for tag in _TAG.finditer(window):
-                begin, end = base + tag.start(), base + tag.end() + _length(tag[1])
-                behind = os.pread(file.fileno(), 3, end)
-                if begin and (_FRAME.match(behind) or behind == b"ID3"):
-                    found.append((begin, end))
-            position, rest = position + len(block), window[-(HEAD_BYTES - 1) :]
+        for begin, tag in _matches(file, _TAG, HEAD_BYTES):
+            end = begin + HEAD_BYTES + _length(tag[1])
+            behind = os.pread(file.fileno(), 3, end)
+            if begin and (_FRAME.match(behind) or behind == b"ID3"):
+                found.append((begin, end))
     return found
+
+
+def goes_back(path: str, head: bytes) -> bool:
+    """Tell whether a file is an Ogg whose time stamps do not tell one place from another.
+
+    Where files were joined, streams begin anew in the middle, or granule positions go back.
+
+    Args:
+        path: a file.
+        head: its first bytes.
+    """
+    if not head.startswith(b"OggS"):
+        return False
+    latest = dict[bytes, int]()
+    begun = False
+    with open(path, "rb") as file:
+        for _, page in _matches(file, _PAGE, PAGE_BYTES):
+            granule = int.from_bytes(page[2], "little", signed=True)
+            is_first = bool(page[1][0] & _BEGINS)
+            if (is_first and begun) or 0 <= granule < latest.get(page[3], 0):
+                return True
+            begun = begun or not is_first
+            latest[page[3]] = max(granule, latest.get(page[3], 0))
+    return False
+
+
+def _matches(
+    file: BinaryIO, pattern: re.Pattern[bytes], size: int
+) -> Iterator[tuple[int, re.Match[bytes]]]:
+    """Yield the place and the match of a pattern of `size` bytes in a file of any length."""
+    position, rest = 0, b""
+    while block := file.read(BLOCK):
+        window, base = rest + block, position - len(rest)
+        for match in pattern.finditer(window):
+            yield base + match.start(), match
+        position, rest = position + len(block), window[-(size - 1) :]
 
 
 def _length(sevens: bytes) -> int:

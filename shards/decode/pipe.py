@@ -8,7 +8,8 @@ import time
 from collections.abc import Generator, Iterator
 from selectors import EVENT_READ, PollSelector
 
-from .errors import BadAudio, DecoderStopped
+from .errors import BadAudio, ClockError, DecoderStopped
+from .ffmpeg import clock_complaint
 
 _READ = 2**16
 
@@ -42,7 +43,7 @@ def output_of(command: list[str], timeout_s: float) -> Generator[bytes, None, No
             name = signal.Signals(-child.returncode).name
             raise DecoderStopped(f"ffmpeg was ended by {name}; perhaps memory ran out")
         if child.returncode:
-            raise BadAudio(f"ffmpeg cannot decode it: {_reason(b'')}")
+            raise _error(b"")
 
 
 def _blocks(
@@ -63,12 +64,15 @@ def _blocks(
             elif name == "output":
                 yield block
             elif b"\n" in (complaint := complaint + block).lstrip():
-                raise BadAudio(f"ffmpeg cannot decode it: {_reason(complaint)}")
+                raise _error(complaint)
     if complaint.strip():
-        raise BadAudio(f"ffmpeg cannot decode it: {_reason(complaint)}")
+        raise _error(complaint)
 
 
-def _reason(stderr: bytes) -> str:
-    """Return the first line of the errors, without memory addresses."""
+def _error(stderr: bytes) -> BadAudio:
+    """Return what the first line of the errors says, without memory addresses."""
     first = stderr.decode(errors="replace").strip().split("\n")[0]
-    return re.sub(r"\[[^]]* @ 0x[0-9a-f]+\] ?", "", first).strip()[:300] or "it said nothing"
+    reason = re.sub(r"\[[^]]* @ 0x[0-9a-f]+\] ?", "", first).strip()[:300]
+    if complaint := clock_complaint(reason):
+        return ClockError(complaint)
+    return BadAudio(f"ffmpeg cannot decode it: {reason or 'it said nothing'}")

@@ -3,17 +3,18 @@
 import tempfile
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from math import ceil, floor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ..stored.front_end import PCM16_SCALE
 from .clock import COUNTED, Clock
 from .cut import Cut, DecodeLimits
-from .errors import BadAudio, DecoderStopped, NotBegun
+from .errors import BadAudio, ClockError, DecoderStopped, NotBegun
 from .ffmpeg import Section, Stream, every_packet, first_second, from_middle, from_start
 from .layout import BroadcastError, Layout, SeekError, read_landing, read_layout, read_span
 from .pipe import output_of
@@ -29,6 +30,14 @@ _LINES = 4096
 """Bytes at either end of a listing that hold a packet."""
 _END_S = 5.0
 """How much is decoded before and after the end that the packets promise, s."""
+
+
+class Length(NamedTuple):
+    """How long a recording is."""
+
+    seconds: float
+    rest: str = ""
+    """Why not all behind that could be read, so that there may be more; '' if it ends there."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +117,7 @@ class Reading:
         return self._pass(cuts)
 
     def packets_s(self) -> float:
-        """Return the end of the last packet, s."""
+        """Return the end of the last packet, s; ClockError if time stamps go back."""
         first = last = b""
         command = every_packet(self.source, self.clock)
         try:
@@ -116,23 +125,31 @@ class Reading:
                 for block in blocks:
                     first += block[: _LINES - len(first)]
                     last = (last + block)[-_LINES:]
+        except ClockError:
+            raise
         except BadAudio:  # damage is the matter of the piece that it lies in
             if not last:
                 raise
         return read_span(first.decode(), last.decode(), LATEST_START_S)
 
-    def exact_s(self, about_s: float) -> float:
-        """Return the length, s, by decoding the end, or everything if the end is elsewhere."""
-        try:
+    def length(self, about_s: float) -> Length:
+        """Decode the end, or everything if the end is elsewhere, and return the exact length.
+
+        Raises:
+            ClockError: there is none, because time stamps go back.
+        """
+        with suppress(BadAudio, DecoderStopped):
             end = self.track(Cut(max(about_s - _END_S, 0), about_s + _END_S))
-            if not end.ended:
-                end = self._listen(self._from_start(), (0, 0))
-        except (BadAudio, DecoderStopped):
-            try:
-                end = self._listen(self._from_start(), (0, 0))
-            except (BadAudio, DecoderStopped):
-                return about_s  # damaged somewhere; the pieces beside it may be whole
-        return end.seconds
+            if end.ended:
+                return Length(end.seconds)
+        try:
+            return Length(self._listen(self._from_start(), (0, 0)).seconds)
+        except ClockError:
+            raise
+        except DecoderStopped:
+            return Length(about_s)
+        except BadAudio as error:  # damaged somewhere; the pieces beside it may be whole
+            return Length(about_s, rest=str(error))
 
     def _whole(self) -> Track:
         return self._listen(

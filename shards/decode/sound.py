@@ -16,14 +16,16 @@ from .clock import MAGIC_BYTES, MP4, clock_of
 from .cut import Cut, DecodeLimits
 from .errors import BadAudio, DecoderStopped, Unreadable
 from .ffmpeg import Stream
-from .joined import inner_tags, without
+from .joined import goes_back, inner_tags, without
 from .layout import SeekError
 from .plain import read_plain
-from .reading import Reading
+from .reading import Length, Reading
 from .track import SAMPLE_RATE, Track
 
 TRIES = 2
 """How often a file is decoded whose ffmpeg is killed or takes too long."""
+UNPROVED_S = 0.1
+"""How far packets, without decoding, may be wrong about a length, s."""
 UNREADABLE = {
     errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG,
 }  # fmt: skip
@@ -56,9 +58,7 @@ def decode(source: str | Stream, limits: DecodeLimits, cut: Cut | None = None) -
         BadAudio: there is no sound that can be stored, or the stream cannot be read in pieces.
     """
     with _reading(source, limits) as reading:
-        pcm = to_pcm16(_in_tries(reading, cut))
-        if len(pcm) < limits.min_samples:
-            raise BadAudio(f"too short: {len(pcm)} samples at 16 kHz, wanted {limits.min_samples}")
+        pcm = _storable(_in_tries(reading, cut), limits, cut)
         if not pcm.any():
             raise BadAudio(reading.why_silent(cut))
     return pcm
@@ -94,12 +94,23 @@ def decode_pieces(
 
 def _piece(path: str, limits: DecodeLimits, cut: Cut, track: Track) -> np.ndarray | ClipError:
     try:
-        pcm = to_pcm16(track.wave())
-    except BadAudio as error:  # the recording ends before
+        pcm = _storable(track.wave(), limits, cut)
+    except BadAudio as error:
         return error
     if not track.loudest:  # why, would take a second pass
         return BadAudio("silent: every sample of the mix to mono is zero")
-    return pcm if len(pcm) >= limits.min_samples and pcm.any() else _verdict(path, limits, cut)
+    return pcm if pcm.any() else _verdict(path, limits, cut)
+
+
+def _storable(wave: np.ndarray, limits: DecodeLimits, cut: Cut | None) -> np.ndarray:
+    """Return a clip as PCM16; BadAudio if it is too short."""
+    pcm = to_pcm16(wave)
+    seconds = len(pcm) / SAMPLE_RATE
+    if cut and cut.complete and seconds < cut.length_s - UNPROVED_S:
+        raise BadAudio(f"only {seconds:.2f} s of its {cut.length_s:.2f} s can be read")
+    if len(pcm) < limits.min_samples:
+        raise BadAudio(f"too short: {len(pcm)} samples at 16 kHz, wanted {limits.min_samples}")
+    return pcm
 
 
 def _verdict(path: str, limits: DecodeLimits, cut: Cut) -> np.ndarray | ClipError:
@@ -109,8 +120,8 @@ def _verdict(path: str, limits: DecodeLimits, cut: Cut) -> np.ndarray | ClipErro
         return error
 
 
-def duration_of(path: str, limits: DecodeLimits, exact_from_s: float) -> float:
-    """Return how long a file is, s: on its own clock, as `decode` would deliver it.
+def duration_of(path: str, limits: DecodeLimits, exact_from_s: float) -> Length:
+    """Return how long a file is, on its own clock, as `decode` would deliver it.
 
     The header of a plain WAV is believed. Of other files the packets count, which are right but for
     some milliseconds at either end; where they make up `exact_from_s` or more, the end is decoded,
@@ -121,10 +132,15 @@ def duration_of(path: str, limits: DecodeLimits, exact_from_s: float) -> float:
     """
     head = _head(path)
     if plain := read_plain(path, head):
-        return plain.n_samples / plain.rate
+        return Length(plain.n_samples / plain.rate)
     with _reading(path, replace(limits, max_s=inf), head=head) as reading:
-        seconds = reading.packets_s()
-        return seconds if seconds < exact_from_s else reading.exact_s(seconds)
+        for _ in range(TRIES - 1):
+            with suppress(DecoderStopped):
+                seconds = reading.packets_s()
+                break
+        else:
+            seconds = reading.packets_s()
+        return Length(seconds) if seconds < exact_from_s else reading.length(seconds)
 
 
 def decode_float(path: str, sample_rate: int, limits: DecodeLimits) -> np.ndarray:
@@ -154,10 +170,11 @@ def _reading(
         return
     head = head or _head(source)
     with _naming_unreadable():
-        tags = inner_tags(source, head)
+        tags, again = inner_tags(source, head), goes_back(source, head)
     with without(source, tags) as copy:
         # The header of a joined MP3 tells of the first part alone: places are found by counting.
-        yield Reading(copy or source, limits, clock_of(head), sample_rate, seeks=not copy)
+        seeks = not (copy or again)
+        yield Reading(copy or source, limits, clock_of(head), sample_rate, seeks=seeks)
 
 
 def _in_tries(reading: Reading, cut: Cut | None) -> np.ndarray:

@@ -30,6 +30,7 @@ from audio_barlow_twins.ingest.stage.plan import Plan
 from audio_barlow_twins.ingest.stage.stage import ingest_shard
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.decode.cut import DecodeLimits
+from audio_barlow_twins.shards.decode.reading import Length
 from audio_barlow_twins.shards.decode.sound import decode, duration_of
 from audio_barlow_twins.shards.stored.form import wave_form
 from audio_barlow_twins.shards.stored.shardset import sidecar_paths
@@ -48,7 +49,7 @@ def clip(key: str = "a", **more: Any) -> Clip:
 
 def spans(seconds: float, pieces: Pieces = TENS) -> list[tuple[int, int]]:
     """Cut one recording; return first samples and ends."""
-    made = in_pieces([clip()], [seconds], pieces, LEAST)
+    made = in_pieces([clip()], [Length(seconds)], pieces, LEAST)
     return [(round((c.start_s or 0) * 16000), round((c.end_s or 0) * 16000)) for c in made]
 
 
@@ -80,13 +81,13 @@ def test_without_a_hop_every_sample_is_in_one_piece(n_samples: int) -> None:
 
 def test_what_is_no_longer_than_the_limit_stays_as_it_is() -> None:
     clips = [clip("a"), clip("b"), clip("c")]
-    made = in_pieces(clips, [LONGEST_S, 0.1, None], TENS, LEAST)
+    made = in_pieces(clips, [Length(LONGEST_S), Length(0.1), None], TENS, LEAST)
     assert [each.length_s for each in made] == [LONGEST_S, 0.1, None]
     assert [replace(each, length_s=None) for each in made] == clips
 
 
 def test_pieces_are_named_by_their_times() -> None:
-    made = in_pieces([clip("field")], [31.25], TENS, LEAST)
+    made = in_pieces([clip("field")], [Length(31.25)], TENS, LEAST)
     assert [each.key for each in made] == [
         "field_00000000_00010000",
         "field_00010000_00020000",
@@ -97,14 +98,14 @@ def test_pieces_are_named_by_their_times() -> None:
 
 def test_long_names_stay_apart_and_fit_a_tar() -> None:
     keys = [f"{'n' * 85}{number}" for number in range(3)]
-    made = in_pieces([clip(key) for key in keys], [60.0] * 3, TENS, LEAST)
+    made = in_pieces([clip(key) for key in keys], [Length(60.0)] * 3, TENS, LEAST)
     assert len({each.key for each in made}) == 18
     assert max(len(each.key) for each in made) <= 95
 
 
 def test_a_file_that_is_named_as_a_piece_keeps_its_key_and_the_piece_gets_another() -> None:
     clips = [clip("a"), clip("a_00010000_00020000")]
-    made = in_pieces(clips, [40.0, 5.0], TENS, LEAST)
+    made = in_pieces(clips, [Length(40.0), Length(5.0)], TENS, LEAST)
     assert len({each.key for each in made}) == 5
     assert made[-1].key == "a_00010000_00020000"
     assert made[1].key.startswith("a-")
@@ -112,7 +113,7 @@ def test_a_file_that_is_named_as_a_piece_keeps_its_key_and_the_piece_gets_anothe
 
 
 def test_keys_of_recordings_beyond_a_day_fit_a_tar() -> None:
-    made = in_pieces([clip("n" * 77)], [100_100.0], Pieces(1000, 1000), LEAST)
+    made = in_pieces([clip("n" * 77)], [Length(100_100.0)], Pieces(1000, 1000), LEAST)
     assert len({each.key for each in made}) == len(made)
     assert max(len(each.key) for each in made) <= 95
 
@@ -120,16 +121,16 @@ def test_keys_of_recordings_beyond_a_day_fit_a_tar() -> None:
 def test_an_event_without_length_is_in_the_piece_that_begins_with_it() -> None:
     events = (Event("click", 0, 0), Event("click", 10, 10), Event("click", 25, 25))
     long = clip(labels=("click",), events=events, timed=("click",))
-    made = in_pieces([long], [40.0], TENS, LEAST)
+    made = in_pieces([long], [Length(40.0)], TENS, LEAST)
     assert [len(each.events) for each in made] == [1, 1, 1, 0]
     assert [each.labels for each in made] == [("click",)] * 3 + [()]
 
 
 def test_a_piece_of_eleven_characters_is_no_segment_of_a_video() -> None:
-    (first, *_) = in_pieces([clip("abcdefghijk")], [60.0], TENS, LEAST)
+    (first, *_) = in_pieces([clip("abcdefghijk")], [Length(60.0)], TENS, LEAST)
     assert parse_segment(first.key) is None
     assert parse_segment("abcdefghijk_30000_40000") is not None
-    pieces = in_pieces([clip("abcdefghijk")], [60.0], TENS, LEAST)
+    pieces = in_pieces([clip("abcdefghijk")], [Length(60.0)], TENS, LEAST)
     assert [each.key for each in compose([pieces, [clip("other")]])][:-1] == [p.key for p in pieces]
 
 
@@ -137,7 +138,7 @@ def test_labels_with_times_go_to_the_pieces_in_which_they_hold() -> None:
     events = (Event("dog", 8.5, 12), Event("cat", 30, 31), Event("bee", 10, 10.5))
     timed = ("dog", "cat", "bee")
     long = clip(labels=("park", *timed), events=events, timed=timed)
-    made = in_pieces([long], [40.0], TENS, LEAST)
+    made = in_pieces([long], [Length(40.0)], TENS, LEAST)
     assert [each.labels for each in made] == [
         ("park", "dog"), ("park", "dog", "bee"), ("park",), ("park", "cat"),
     ]  # fmt: skip
@@ -238,7 +239,8 @@ def test_every_second_of_sound_is_accounted_for(field: Path, tone: Tone) -> None
     for shard in Plan("folder", clips, 10):
         ingest_shard((job, shard))
     page = Page.of(job.out)
-    exact_s = [duration_of(str(path), LIMITS, 0) for path in field.iterdir() if path.stat().st_size]
+    paths = [path for path in field.iterdir() if path.stat().st_size]
+    exact_s = [duration_of(str(path), LIMITS, 0).seconds for path in paths]
     main = page._parts[job.out / "wave"].tally()
     assert main.refused == [("bad_audio", 10.0, 1)]
     assert main.stored_s + 10 == pytest.approx(sum(exact_s), abs=1e-3)
@@ -258,12 +260,12 @@ def test_sound_behind_damage_counts_in_the_length(
     path = tmp_path / f"a.{ending}"
     ffmpeg("-i", tmp_path / "source.wav", "-ar", 48000 if "opus" in encoder else 44100,
            "-c:a", encoder, path)  # fmt: skip
-    whole_s = duration_of(str(path), LIMITS, 29)
+    whole_s = duration_of(str(path), LIMITS, 29).seconds
     content = bytearray(path.read_bytes())
     middle = len(content) // 2
     content[middle : middle + 3000] = np.random.default_rng(1).bytes(3000)
     path.write_bytes(content)
-    assert duration_of(str(path), LIMITS, 29) == pytest.approx(whole_s, abs=0.5)
+    assert duration_of(str(path), LIMITS, 29).seconds == pytest.approx(whole_s, abs=0.5)
 
 
 def test_a_flac_that_holds_more_than_its_header_says_is_measured(
@@ -276,7 +278,66 @@ def test_a_flac_that_holds_more_than_its_header_says_is_measured(
     content[begin:end] = (head - 16000 * 60).to_bytes(5, "big")
     (tmp_path / "a.flac").write_bytes(content)
     assert soundfile.info(tmp_path / "a.flac").duration == 35
-    assert duration_of(str(tmp_path / "a.flac"), LIMITS, 29) == 95
+    assert duration_of(str(tmp_path / "a.flac"), LIMITS, 29) == Length(95)
+
+
+def test_what_may_follow_the_end_that_can_be_read_is_a_refused_row(
+    tmp_path: Path, field: Path, ffmpeg: Callable[..., None]
+) -> None:
+    fragments = ("-movflags", "frag_keyframe+empty_moov", "-frag_duration", 5_000_000)
+    path = field / "live.mp4"
+    ffmpeg("-i", tmp_path / "source.wav", "-c:a", "aac", *fragments, path)
+    content = bytearray(path.read_bytes())
+    fragment = content.index(b"moof", len(content) // 2)
+    content[fragment - 1500 : fragment + 1500] = np.random.default_rng(1).bytes(3000)
+    path.write_bytes(content)
+    for _ in range(2):  # measured, then remembered
+        job, clips = prepared(field)
+        *rows, last = [clip for clip in clips if clip.origin == "live.mp4"]
+        end_s = rows[-1].end_s
+        assert end_s is not None
+        assert 40 < end_s < 60
+        assert (last.start_s, last.end_s) == (end_s, None)
+        said = f"what follows {end_s:.2f} s, if anything does, cannot be read: "
+        assert last.refused.startswith(said)
+    (shard,) = Plan("folder", [*rows, last], 10)
+    ingest_shard((job, shard))
+    statuses = [row.status for row, _ in stored(job.out).values()]
+    assert statuses[:4] + statuses[-2:] == ["ok"] * 4 + ["failed"] * 2
+    said = Page.of(job.out).sound()
+    assert said.startswith(f"{end_s:.1f} s in: ")
+    assert said.endswith("s bad_audio; 1 clips of unknown length failed")
+
+
+def test_joined_flac_files_are_refused_and_not_stored_in_part(tmp_path: Path, field: Path) -> None:
+    sound = soundfile.read(tmp_path / "source.wav")[0][: 35 * 16000]
+    soundfile.write(tmp_path / "one.flac", sound, 16000)
+    (field / "two.flac").write_bytes((tmp_path / "one.flac").read_bytes() * 2)
+    job, clips = prepared(field)
+    (two,) = [clip for clip in clips if clip.origin == "two.flac"]
+    (shard,) = Plan("folder", [two], 10)
+    ingest_shard((job, shard))
+    ((row, _),) = stored(job.out).values()
+    assert row.failure == "bad_audio"
+
+
+def test_a_piece_that_comes_short_is_refused(field: Path, tone: Tone) -> None:
+    job, clips = prepared(field)
+    soundfile.write(field / "long.wav", tone(23), 16000)
+    pieces = [clip for clip in clips if clip.origin == "long.wav"]
+    (shard,) = Plan("folder", pieces, 100)
+    ingest_shard((job, shard))
+    rows = [row for row, _ in stored(job.out).values()]
+    assert [row.status for row in rows] == ["ok"] * 2 + ["failed"] * (len(rows) - 2)
+    assert rows[2].message == "only 3.00 s of its 10.00 s can be read"
+
+
+@pytest.mark.parametrize(("hop_s", "said"), [(5.0, "0.13 h of 0.07 h"), (20.0, "0.04 h of 0.07 h")])
+def test_pieces_that_overlap_or_leave_gaps_are_said_to(
+    field: Path, capsys: pytest.CaptureFixture[str], hop_s: float, said: str
+) -> None:
+    prepared(field, hop_s=hop_s)
+    assert f", because of --hop-s {said} recorded" in capsys.readouterr().out
 
 
 def test_a_second_run_measures_nothing_and_a_changed_file_alone(
@@ -285,7 +346,7 @@ def test_a_second_run_measures_nothing_and_a_changed_file_alone(
     measured = list[str]()
     real = measuring.duration_of
 
-    def counted(path: str, *rest: Any) -> float:
+    def counted(path: str, *rest: Any) -> Length:
         measured.append(Path(path).name)
         return real(path, *rest)
 
@@ -305,7 +366,7 @@ def test_an_interrupted_measuring_keeps_what_it_has(
 ) -> None:
     real, calls = measuring.duration_of, Counter[str]()
 
-    def interrupted(path: str, *rest: Any) -> float:
+    def interrupted(path: str, *rest: Any) -> Length:
         calls[Path(path).name] += 1
         if Path(path).name == "none.wav" and calls["none.wav"] == 1:
             raise KeyboardInterrupt
@@ -321,7 +382,8 @@ def test_an_interrupted_measuring_keeps_what_it_has(
         durations(clips, field.parent / "out", LIMITS, threads=1)
     found = durations(clips, field.parent / "out", LIMITS, threads=1)
     assert calls["bare.mp3"] == 1
-    assert found[-1] == pytest.approx(29.9, abs=0.1)
+    assert found[-1] is not None
+    assert found[-1].seconds == pytest.approx(29.9, abs=0.1)
 
 
 def test_recordings_that_cannot_be_measured_stay_whole_and_are_counted(

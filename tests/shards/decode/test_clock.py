@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from audio_barlow_twins.shards.decode.clock import COUNTED, MP4, OGG, clock_of
 from audio_barlow_twins.shards.decode.cut import Cut, DecodeLimits
 from audio_barlow_twins.shards.decode.errors import BadAudio
-from audio_barlow_twins.shards.decode.sound import decode
+from audio_barlow_twins.shards.decode.sound import decode, duration_of
 
 LIMITS = DecodeLimits()
 SECONDS = 40
@@ -41,6 +41,8 @@ CONTAINERS = {
     "flac": ("mkv", "mp4"),
 }
 PAIRS = [(codec, container) for codec in CODECS for container in CONTAINERS[codec]]
+CLUSTER = b"\x1f\x43\xb6\x75"
+"""What a cluster of Matroska begins with."""
 Ffmpeg = Callable[..., None]
 
 
@@ -286,6 +288,62 @@ def test_a_hole_of_hours_refuses_the_whole_and_no_piece_beside_it(
         piece = decode(str(path), LIMITS, Cut(start_s, start_s + 2))
         wanted = plain[round((start_s - shift_s) * 16000) :][: 2 * 16000]
         assert np.corrcoef(piece, wanted)[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("again", ["another begins", "stamps stand still"])
+def test_stamps_that_go_back_refuse_a_recording_whole_and_piece(
+    record: Callable[..., Recording], ffmpeg: Ffmpeg, tmp_path: Path, again: str
+) -> None:
+    path = tmp_path / "a.webm"
+    ffmpeg("-i", record("opus", "webm").path, "-c", "copy", "-live", 1, path)
+    one = path.read_bytes()
+    if again == "another begins":
+        path.write_bytes(one + one[one.index(CLUSTER) :])
+    else:
+        stay = "setts=ts='min(PTS,20/TB)'"
+        ffmpeg("-i", record("opus", "webm").path, "-c", "copy", "-bsf:a", stay, path)
+    with pytest.raises(BadAudio, match="its time stamps go back by"):
+        decode(str(path), LIMITS)
+    with pytest.raises(BadAudio, match="its time stamps go back by"):
+        duration_of(str(path), LIMITS, 15)
+
+
+def test_what_comes_twice_for_some_seconds_is_dropped(
+    record: Callable[..., Recording], signal: tuple[Path, np.ndarray], ffmpeg: Ffmpeg,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    plain = record("opus", "webm")
+    parts = []
+    for name, span in (("one", ("-t", 25)), ("two", ("-ss", 20))):
+        path = tmp_path / f"{name}.webm"
+        ffmpeg(*span, "-copyts", "-i", plain.path, "-c", "copy", "-live", 1, path)
+        parts.append(path.read_bytes())
+    (tmp_path / "a.webm").write_bytes(parts[0] + parts[1][parts[1].index(CLUSTER) :])
+    whole = decode(str(tmp_path / "a.webm"), LIMITS)
+    assert len(whole) == pytest.approx(SECONDS * 16000, abs=0.1 * 16000)
+    assert_on_the_clock(whole, 0, plain, signal[1])
+
+
+@pytest.mark.parametrize("codec", ["opus", "vorbis"])
+def test_a_hole_of_many_seconds_in_an_ogg_file_is_one(
+    record: Callable[..., Recording], signal: tuple[Path, np.ndarray], codec: str
+) -> None:
+    recording = record(codec, "ogg", 0, 15)
+    whole = decode(str(recording.path), LIMITS)
+    assert_on_the_clock(whole[31 * 16000 :], 31 * 16000, recording, signal[1])
+    assert duration_of(str(recording.path), LIMITS, 10).seconds * 16000 == len(whole)
+
+
+@pytest.mark.parametrize("codec", ["opus", "flac"])
+def test_a_piece_across_the_joint_of_two_ogg_files_is_complete(
+    record: Callable[..., Recording], tmp_path: Path, codec: str
+) -> None:
+    one = record(codec, "ogg").path.read_bytes()
+    (tmp_path / "two.ogg").write_bytes(one * 2)
+    whole = decode(str(tmp_path / "two.ogg"), LIMITS)
+    for start_s in (35, 62.5):
+        piece = decode(str(tmp_path / "two.ogg"), LIMITS, Cut(start_s, start_s + 10))
+        np.testing.assert_allclose(piece, whole[round(start_s * 16000) :][:160_000], rtol=0, atol=1)
 
 
 def test_formats_without_time_stamps_count_samples() -> None:
