@@ -134,7 +134,8 @@ class Retry(Ingest):
     """
 
     now: bool = False
-    """Do not wait until a class is due again (network 1 h, refused 24 h, live 3 days)."""
+    """Do not wait until a class is due again (network and decoder 1 h, refused 24 h, live 3
+    days)."""
     also: tuple[str, ...] = ()
     """Further classes to try, such as geo behind another proxy or age_restricted with cookies."""
 
@@ -173,8 +174,14 @@ def _listed(source: Source, job: Job) -> Sequence[Clip]:
             f"{len(late)} events begin after the end of their recordings, the first is "
             f"{event.label} at {event.start_s:g} s of {clip.origin}"
         )
+    long = [seconds for _, seconds in known if seconds > LONGEST_S]
+    if long and pieces.piece_s > job.limits.max_s:
+        raise UserError(
+            f"--piece-s {pieces.piece_s:g} is longer than --max-s {job.limits.max_s:g}, the "
+            "longest clip"
+        )
     cut = in_pieces(clips, lengths, pieces, job.limits.min_samples)
-    if long := [seconds for _, seconds in known if seconds > LONGEST_S]:
+    if long:
         made = [(clip.start_s or 0, clip.end_s) for clip in cut if clip.is_piece]
         say(
             f"{len(long):,} recordings longer than {LONGEST_S:g} s became {len(made):,} pieces"

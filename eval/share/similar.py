@@ -1,6 +1,7 @@
 """The sounds nearest to a clip by the cosine of their embeddings, which are cached."""
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.logmel import LogMel
 
 from ..embed.files import Failed, embed_files
-from ..sound.audio import AudioError, find_audio, read_audio
+from ..sound.audio import AudioError, find_audio, read_audio, require_there
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Similar:
             raise UserError(f"--k is {self.k}; ask for at least one sound")
 
     def run(self) -> None:
+        require_there(self.clip)
         checkpoint = read_checkpoint(self.checkpoint)
         claim = checkpoint_facts(self.checkpoint, checkpoint)[CLAIM]
 
@@ -169,7 +171,7 @@ def embedded_once(
 
 def known_as(file: Path) -> str:
     """Return the name of a file in a cache: its resolved path as it is shown."""
-    return shown(file.resolve())
+    return shown(os.path.realpath(file))  # a link to itself, too, has a name
 
 
 def _leave_out(bad: Failed) -> None:
@@ -177,10 +179,14 @@ def _leave_out(bad: Failed) -> None:
 
 
 def _state(file: Path) -> tuple[int, int]:
-    """Return size and mtime (ns); with another size or mtime, a cached embedding is stale."""
-    if not file.is_file():
-        raise AudioError(f"{shown(file)}: no such file; check the path")
-    status = file.stat()
+    """Return size and mtime (ns); with another size or mtime, a cached embedding is stale.
+
+    Both are 0 of what cannot be reached; reading it says why.
+    """
+    try:
+        status = file.stat()
+    except OSError:
+        return 0, 0
     return status.st_size, status.st_mtime_ns
 
 

@@ -4,6 +4,7 @@ Any file is decoded as an ingest decodes it. The clips of a HEAR task are read a
 by libsndfile, at the rate that their folder says, and never clipped.
 """
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -69,6 +70,12 @@ def read_samples(path: Path) -> tuple[np.ndarray, int]:
         raise AudioError(f"{path}: cannot be read as audio: {reason}") from error
 
 
+def require_there(path: Path) -> None:
+    """Raise AudioError if there is nothing of this name."""
+    if not os.path.lexists(path):
+        raise AudioError(f"{files.shown(path)}: no such file; check the path")
+
+
 def find_audio(paths: Iterable[Path]) -> list[Path]:
     """List files; a folder stands for the sound files below it, by ending, sorted.
 
@@ -76,6 +83,7 @@ def find_audio(paths: Iterable[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in paths:
+        require_there(path)
         if not path.is_dir():
             found.append(path)
             continue

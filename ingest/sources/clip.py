@@ -64,9 +64,9 @@ class Clip:
     end_s: float | None = None
     length_s: float | None = None
     """Length of the whole recording that is the clip, s, if it was measured."""
-    cut: Literal["done", "needed", "perhaps"] = "done"
+    cut: Literal["done", "needed", "perhaps", "unmeasured"] = "done"
     """Whether the audio is the whole recording, to be cut from start_s to end_s; `perhaps`: only
-    if it is longer than the clip."""
+    if it is longer than the clip; `unmeasured`: it is the clip, unless it is long."""
     refused: str = ""
     """Why this entry cannot be used, found while it was listed; '' if it can."""
     others: tuple["Clip", ...] = ()

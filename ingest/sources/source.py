@@ -12,6 +12,8 @@ from .clip import Clip
 from .segment import named_by_segment
 
 SHORTEST_PIECE_S = 0.1
+MOST_OVERLAPPING = 64
+"""Pieces that may hold the same sound; they wait in memory together."""
 LONGEST_S = 30.0
 """Recordings longer than this are cut into pieces."""
 
@@ -76,6 +78,11 @@ class NamedSource(Source):
             )
         if self.hop_s is not None and not SHORTEST_PIECE_S <= self.hop_s < inf:
             raise UserError(f"--hop-s is {self.hop_s:g}; choose at least {SHORTEST_PIECE_S:g} s")
+        if self.hop_s is not None and self.piece_s > MOST_OVERLAPPING * self.hop_s:
+            raise UserError(
+                f"--hop-s {self.hop_s:g} is too short for --piece-s {self.piece_s:g}: no more than "
+                f"{MOST_OVERLAPPING} pieces may hold the same sound"
+            )
 
     def cut_into(self) -> Pieces | None:
         # Files that are named after segments are pieces already.

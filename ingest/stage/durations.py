@@ -33,6 +33,7 @@ _SCHEMA = pa.schema(
         pa.field("mtime_ns", pa.int64(), nullable=False),
         pa.field("seconds", pa.float64()),
         pa.field("rest", pa.string()),
+        pa.field("failed", pa.string()),
     ]
 )
 
@@ -48,6 +49,15 @@ class _Recording(NamedTuple):
     """Of the file or archive; 0 for one behind a URL."""
 
 
+class _Known(NamedTuple):
+    """What was found out about a recording."""
+
+    length: Length | None
+    """None if it could not be measured."""
+    failed: str = ""
+    """Why it could not, if that may pass; it is measured once more. Else ''."""
+
+
 def durations(
     clips: Sequence[Clip], out: Path, limits: DecodeLimits, threads: int | None = None
 ) -> list[Length | None]:
@@ -61,25 +71,39 @@ def durations(
         out: folder or URL that holds the shard sets.
         limits: bounds on a file; the length has none.
         threads: how many recordings are measured at a time; default: one a core.
+
+    Raises:
+        UserError: some could not be measured for a reason that may pass. The next call tries them
+            once more, and takes what it finds.
     """
     recordings = [_recording(clip) for clip in clips]
     known = _read(out / FILE)
-    lacking = [pair for pair in zip(recordings, clips, strict=True) if pair[0] not in known]
+    lacking = [
+        (recording, clip)
+        for recording, clip in zip(recordings, clips, strict=True)
+        if recording not in known or known[recording].failed
+    ]
     if lacking:
         log.info("%d recordings, the lengths of %d to measure", len(clips), len(lacking))
         try:
             _measure(lacking, known, limits, threads or all_threads())
         finally:
             _write(out / FILE, known)
-    found = [known[recording] for recording in recordings]
-    if failed := sum(each is None for each in found):
-        log.info("%d recordings cannot be measured and stay whole", failed)
+    if failed := [(clip, known[each].failed) for each, clip in lacking if known[each].failed]:
+        clip, why = failed[0]
+        raise UserError(
+            f"{len(failed)} recordings could not be measured, the first is {clip.origin}: {why}; "
+            "run the same command again (what was measured is kept)"
+        )
+    found = [known[recording].length for recording in recordings]
+    if missing := sum(each is None for each in found):
+        log.info("%d recordings cannot be measured and stay whole", missing)
     return found
 
 
 def _measure(
     lacking: list[tuple[_Recording, Clip]],
-    known: dict[_Recording, Length | None],
+    known: dict[_Recording, _Known],
     limits: DecodeLimits,
     threads: int,
 ) -> None:
@@ -89,9 +113,12 @@ def _measure(
 
     with Progress(total=len(lacking), title="measure", unit="recording") as bar:
         for (recording, _), length in ahead(measure, lacking, threads, 4 * threads):
-            known[recording] = None
-            with suppress(ClipError):  # the clip's row will say why
-                known[recording] = length.result()
+            try:
+                found = _Known(length.result())
+            except ClipError as error:  # the clip's row will say why
+                passes = error.retry_after is not None and recording not in known
+                found = _Known(None, str(error) if passes else "")
+            known[recording] = found
             bar.update(1)
 
 
@@ -104,7 +131,7 @@ def _recording(clip: Clip) -> _Recording:
     return _Recording(clip.source, clip.origin, clip.part[1] if clip.part else size, mtime_ns)
 
 
-def _read(path: Path) -> dict[_Recording, Length | None]:
+def _read(path: Path) -> dict[_Recording, _Known]:
     with reaching(path):
         if not path.exists():
             return {}
@@ -115,17 +142,15 @@ def _read(path: Path) -> dict[_Recording, Length | None]:
         raise UserError(f"{path} is damaged ({first_line(error)}); delete it") from error
     if table.schema != _SCHEMA:
         raise UserError(f"{path} does not have the columns of our lengths; delete it")
-    *state, seconds, rest = table.to_pydict().values()
-    lengths = [
-        None if each is None else Length(each, why) for each, why in zip(seconds, rest, strict=True)
-    ]
-    return dict(zip(map(_Recording, *state), lengths, strict=True))
+    *state, seconds, rest, failed = table.to_pydict().values()
+    lengths = [None if s is None else Length(s, why) for s, why in zip(seconds, rest, strict=True)]
+    return dict(zip(map(_Recording, *state), map(_Known, lengths, failed), strict=True))
 
 
-def _write(path: Path, known: dict[_Recording, Length | None]) -> None:
+def _write(path: Path, known: dict[_Recording, _Known]) -> None:
     rows = [
-        {**recording._asdict(), **(length._asdict() if length else {})}
-        for recording, length in known.items()
+        {**recording._asdict(), **(length._asdict() if length else {}), "failed": failed}
+        for recording, (length, failed) in known.items()
     ]
     with replacing(path) as scratch:
         pq.write_table(pa.Table.from_pylist(rows, schema=_SCHEMA), scratch)

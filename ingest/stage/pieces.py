@@ -1,5 +1,6 @@
 """Long recordings become consecutive clips: a pure function of the list and of their lengths."""
 
+import logging
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 
@@ -11,6 +12,8 @@ from audio_barlow_twins.shards.stored.writer import KEY_BYTES
 from ..sources.clip import Clip, Event
 from ..sources.source import LONGEST_S, Pieces
 
+log = logging.getLogger(__name__)
+
 _HASH = 5
 
 
@@ -21,23 +24,31 @@ def in_pieces(
 
     Args:
         clips: whole recordings.
-        lengths: of each, None where it is not known. What may follow behind one that could not be
-            read to its end is a clip of its own, which is refused.
+        lengths: of each, None where it is not known; such a clip is refused if it turns out long.
+            What may follow behind one that could not be read to its end is a clip of its own, which
+            is refused.
         pieces: how to cut.
         least_samples: shortest clip, samples at 16 kHz; a shorter rest belongs to the last piece.
     """
-    found = []
+    found, between = [], 0
     names = {clip.key for clip in clips}
     for clip, length in zip(clips, lengths, strict=True):
         if length is None:
-            found.append(clip)
+            found.append(replace(clip, cut="unmeasured"))
         elif length.seconds <= LONGEST_S:
             found.append(replace(clip, length_s=length.seconds))
         else:
-            spans = _spans(round(length.seconds * SAMPLE_RATE), pieces, least_samples)
+            spans = list(_spans(round(length.seconds * SAMPLE_RATE), pieces, least_samples))
             found += [_piece(clip, *span, names) for span in spans]
+            between += sum(
+                not any(_is_in(event, *_seconds(span)) for span in spans)
+                for event in clip.events
+                if event.start_s < length.seconds
+            )
             if length.rest:
                 found.append(_rest(clip, length, names))
+    if between:
+        log.warning("%d events lie between pieces, because of --hop-s", between)
     return found
 
 
@@ -56,7 +67,7 @@ def _spans(n_samples: int, pieces: Pieces, least: int) -> Iterator[tuple[int, in
 
 
 def _piece(clip: Clip, begin: int, end: int, names: Set[str]) -> Clip:
-    start_s, end_s = begin / SAMPLE_RATE, end / SAMPLE_RATE
+    start_s, end_s = _seconds((begin, end))
     events = tuple(
         Event(
             event.label,
@@ -64,7 +75,7 @@ def _piece(clip: Clip, begin: int, end: int, names: Set[str]) -> Clip:
             min(event.end_s, end_s) - start_s,
         )
         for event in clip.events
-        if event.start_s < end_s and (event.end_s > start_s or event.start_s >= start_s)
+        if _is_in(event, start_s, end_s)
     )
     here = {event.label for event in events}
     return replace(
@@ -76,6 +87,15 @@ def _piece(clip: Clip, begin: int, end: int, names: Set[str]) -> Clip:
         end_s=end_s,
         cut="needed",
     )
+
+
+def _seconds(span: tuple[int, int]) -> tuple[float, float]:
+    begin, end = span
+    return begin / SAMPLE_RATE, end / SAMPLE_RATE
+
+
+def _is_in(event: Event, start_s: float, end_s: float) -> bool:
+    return event.start_s < end_s and (event.end_s > start_s or event.start_s >= start_s)
 
 
 def _rest(clip: Clip, length: Length, names: Set[str]) -> Clip:

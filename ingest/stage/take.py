@@ -19,6 +19,7 @@ from audio_barlow_twins.shards.stored.sidecar import Row, now
 
 from ..errors import BadEntry
 from ..sources.clip import Clip
+from ..sources.source import LONGEST_S
 from ..video.download import Downloader, Trail
 from ..video.fetcher import downloader_version
 from .part import audio_file
@@ -71,12 +72,18 @@ class Taker:
     def _samples(self, clip: Clip, trail: Trail) -> tuple[np.ndarray, str]:
         """Return int16 [samples] and the versions of the tools that made them."""
         if clip.refused:
-            raise BadEntry(clip.refused)
+            raise (BadAudio if clip.is_piece else BadEntry)(clip.refused)
         if clip.video:
             return self._samples_of_video(clip, _cut(clip), trail)
         trail.attempts += 1
         with audio_file(clip) as path:
-            return decode(path, self.limits, _cut(clip)), decoder_version()
+            samples = decode(path, self.limits, _cut(clip))
+        if clip.cut == "unmeasured" and len(samples) > LONGEST_S * SAMPLE_RATE:
+            raise BadAudio(
+                f"longer than {LONGEST_S:g} s, and not cut, because it could not be measured when "
+                "this set was planned; ingest it into a set of its own"
+            )
+        return samples, decoder_version()
 
     def _samples_of_video(
         self, clip: Clip, cut: Cut | None, trail: Trail
@@ -139,7 +146,7 @@ def _piece(clip: Clip, attempts: int, piece: np.ndarray | ClipError) -> Taken:
 
 
 def _cut(clip: Clip) -> Cut | None:
-    if clip.cut == "done" or clip.start_s is None or clip.end_s is None:
+    if clip.cut in ("done", "unmeasured") or clip.start_s is None or clip.end_s is None:
         return None
     perhaps = clip.cut == "perhaps"
     return Cut(clip.start_s, clip.end_s, perhaps_done=perhaps, complete=clip.is_piece)

@@ -14,14 +14,18 @@ from .ffmpeg import clock_complaint
 _READ = 2**16
 
 
-def output_of(command: list[str], timeout_s: float) -> Generator[bytes, None, None]:
+def output_of(
+    command: list[str], timeout_s: float, by_block: bool = False
+) -> Generator[bytes, None, None]:
     """Run a command and yield its output; closing the generator kills it.
+
+    Args:
+        timeout_s: longest run, s; or, with `by_block`, longest wait for a block of output.
 
     Raises:
         BadAudio: it printed an error, or failed.
         DecoderStopped: it was killed, or took too long.
     """
-    until = time.monotonic() + timeout_s
     with (
         subprocess.Popen(
             command,
@@ -33,8 +37,8 @@ def output_of(command: list[str], timeout_s: float) -> Generator[bytes, None, No
         PollSelector() as selector,
     ):
         try:
-            yield from _blocks(child, selector, until)
-            child.wait(max(until - time.monotonic(), 0))
+            yield from _blocks(child, selector, timeout_s, by_block)
+            child.wait(timeout_s)
         except (subprocess.TimeoutExpired, TimeoutError):
             raise DecoderStopped(f"ffmpeg took longer than {timeout_s:g} s") from None
         finally:
@@ -47,9 +51,9 @@ def output_of(command: list[str], timeout_s: float) -> Generator[bytes, None, No
 
 
 def _blocks(
-    child: subprocess.Popen[bytes], selector: PollSelector, until: float
+    child: subprocess.Popen[bytes], selector: PollSelector, timeout_s: float, by_block: bool
 ) -> Iterator[bytes]:
-    complaint = b""
+    complaint, until = b"", time.monotonic() + timeout_s
     for pipe, name in ((child.stderr, "errors"), (child.stdout, "output")):
         selector.register(pipe, EVENT_READ, name)  # type: ignore[arg-type]
     while selector.get_map():
@@ -63,6 +67,8 @@ def _blocks(
                 selector.unregister(ready[name])
             elif name == "output":
                 yield block
+                if by_block:
+                    until = time.monotonic() + timeout_s
             elif b"\n" in (complaint := complaint + block).lstrip():
                 raise _error(complaint)
     if complaint.strip():

@@ -275,7 +275,7 @@ class Reading:
         At the end of the recording the others follow, with what there is.
         """
         waiting, begun = deque(cuts), deque[Track]()
-        with closing(output_of(command, len(cuts) * self.limits.timeout_s)) as blocks:
+        with closing(output_of(command, self.limits.timeout_s, by_block=True)) as blocks:
             sound = read_au(blocks)
 
             def begin() -> None:

@@ -71,12 +71,14 @@ def decode_pieces(
 
     Args:
         path: the file.
-        limits: bounds; those of the time hold for each piece.
+        limits: bounds; that of the time holds for each block of sound.
         cuts: the pieces, by the time at which they begin and end.
 
     Yields:
-        For each cut what `decode` returns, bit for bit, or raises; but of a silent piece it is
-        not said why. Memory holds one piece, or as many as overlap.
+        For each cut what `decode` returns, or raises: bit for bit, but where AAC makes up noise,
+        which differs by where decoding began. Of a silent piece it is not said why. Once ffmpeg
+        is stopped in a piece at every try, it is not run for those that follow. Memory holds one
+        piece, or as many as overlap.
     """
     done = 0
     with _reading(path, limits) as opened:
@@ -89,7 +91,11 @@ def decode_pieces(
             except (ClipError, SeekError):
                 # Errors come before the samples that are read ahead, so this piece may be whole.
                 done += 1
-                yield _verdict(path, limits, cuts[done - 1])
+                verdict = _verdict(path, limits, cuts[done - 1])
+                yield verdict
+                if isinstance(verdict, DecoderStopped):
+                    yield from [verdict] * (len(cuts) - done)
+                    return
 
 
 def _piece(path: str, limits: DecodeLimits, cut: Cut, track: Track) -> np.ndarray | ClipError:

@@ -128,6 +128,18 @@ def test_a_file_that_cannot_be_read_is_left_out_and_named(
     assert [text.split("/")[-1].split(" ")[0] for text in caplog.messages] == ["broken.wav:"]
 
 
+def test_links_and_pipes_in_a_folder_are_left_out_and_named(
+    collection: Path, load: Load, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (collection / "loop.wav").symlink_to("loop.wav")
+    (collection / "gone.wav").symlink_to("nowhere.wav")
+    os.mkfifo(collection / "pipe.wav")
+    found = embedded_once(sorted(collection.iterdir()), tmp_path / "cache.parquet", CLAIM, load)
+    assert len(found) == 7
+    named = [text.split(": left out:")[0].split("/")[-1] for text in caplog.messages]
+    assert sorted(named) == ["gone.wav", "loop.wav", "pipe.wav"]
+
+
 @pytest.fixture
 def run(
     collection: Path, checkpoint_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

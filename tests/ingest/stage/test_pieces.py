@@ -30,6 +30,8 @@ from audio_barlow_twins.ingest.stage.plan import Plan
 from audio_barlow_twins.ingest.stage.stage import ingest_shard
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.decode.cut import DecodeLimits
+from audio_barlow_twins.shards.decode.errors import DecoderStopped
+from audio_barlow_twins.shards.decode.ffmpeg import ffmpeg_path
 from audio_barlow_twins.shards.decode.reading import Length
 from audio_barlow_twins.shards.decode.sound import decode, duration_of
 from audio_barlow_twins.shards.stored.form import wave_form
@@ -83,7 +85,8 @@ def test_what_is_no_longer_than_the_limit_stays_as_it_is() -> None:
     clips = [clip("a"), clip("b"), clip("c")]
     made = in_pieces(clips, [Length(LONGEST_S), Length(0.1), None], TENS, LEAST)
     assert [each.length_s for each in made] == [LONGEST_S, 0.1, None]
-    assert [replace(each, length_s=None) for each in made] == clips
+    assert [each.cut for each in made] == ["done", "done", "unmeasured"]
+    assert [replace(each, length_s=None, cut="done") for each in made] == clips
 
 
 def test_pieces_are_named_by_their_times() -> None:
@@ -151,11 +154,12 @@ def test_labels_with_times_go_to_the_pieces_in_which_they_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("piece_s", 0), ("piece_s", -1), ("hop_s", 0), ("piece_s", float("nan"))]
+    ("option", "value"),
+    [("piece_s", 0), ("piece_s", -1), ("hop_s", 0), ("hop_s", 0.15), ("piece_s", float("nan"))],
 )
 def test_pieces_without_a_length_are_refused(tmp_path: Path, option: str, value: float) -> None:
     folder: Any = command_of(Ingest, "folder")
-    with pytest.raises(UserError, match=f"--{option.replace('_', '-')} is"):
+    with pytest.raises(UserError, match=f"--{option.replace('_', '-')} (is|0.15 is too short)"):
         folder(root=tmp_path, out=str(tmp_path / "out"), **{option: value})
 
 
@@ -392,7 +396,75 @@ def test_recordings_that_cannot_be_measured_stay_whole_and_are_counted(
     caplog.set_level(logging.INFO)
     _, clips = prepared(field)
     assert "1 recordings cannot be measured and stay whole" in caplog.text
-    assert [each.cut for each in clips if each.key == "none"] == ["done"]
+    assert [each.cut for each in clips if each.key == "none"] == ["unmeasured"]
+
+
+def test_an_unmeasured_recording_that_turns_out_long_is_refused_and_not_stored_uncut(
+    field: Path,
+) -> None:
+    job, clips = prepared(field)
+    (field / "none.wav").write_bytes((field / "long.wav").read_bytes())
+    unmeasured = [clip for clip in clips if clip.key == "none"]
+    short = [replace(clip, cut="unmeasured") for clip in clips if clip.key == "short"]
+    (shard,) = Plan("folder", unmeasured + short, 10)
+    ingest_shard((job, shard))
+    found = {key: row for key, (row, _) in stored(job.out).items()}
+    assert found["short"].status == "ok"
+    assert "longer than 30 s, and not cut, because it could not be measured" in str(
+        found["none"].message
+    )
+
+
+def test_a_failure_that_may_pass_stops_once_and_is_taken_the_second_time(
+    field: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls, failing = measuring.duration_of, Counter[str](), {"bare.mp3", "long.wav"}
+
+    def stopped(path: str, *rest: Any) -> Length:
+        calls[Path(path).name] += 1
+        if Path(path).name in failing:
+            raise DecoderStopped("ffmpeg was ended by SIGKILL; perhaps memory ran out")
+        return real(path, *rest)
+
+    monkeypatch.setattr(measuring, "duration_of", stopped)
+    said = r"2 recordings could not be measured, the first is bare\.mp3: ffmpeg was ended by"
+    with pytest.raises(UserError, match=said):
+        prepared(field)
+    failing.remove("long.wav")
+    _, clips = prepared(field)
+    cuts = {clip.origin: clip.cut for clip in clips}
+    assert (cuts["bare.mp3"], cuts["long.wav"]) == ("unmeasured", "needed")
+    assert calls == {"bare.mp3": 2, "long.wav": 2} | dict.fromkeys(
+        ("damaged.flac", "none.wav", "short.m4a"), 1
+    )
+
+
+def test_a_killed_ffmpeg_is_tried_again_before_a_length_is_unknown(
+    field: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, script = tmp_path / "runs", tmp_path / "ffmpeg"
+    script.write_text(
+        f'#!/bin/sh\necho >> "{log}"\n[ "$(wc -l < "{log}")" = 1 ] && kill -9 $$\n'
+        f'exec "{ffmpeg_path()}" "$@"\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr("audio_barlow_twins.shards.decode.ffmpeg.ffmpeg_path", lambda: str(script))
+    assert duration_of(str(field / "bare.mp3"), LIMITS, 1000).seconds == pytest.approx(95, abs=0.1)
+    assert log.read_text() == "\n\n"
+
+
+def test_events_in_the_gaps_of_pieces_are_counted(
+    field: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = "path,labels,start_s,end_s\nlong.wav,owl,12,13\nlong.wav,owl,25,26\n"
+    (field.parent / "gaps.csv").write_text(rows)
+    prepared(field, labels=field.parent / "gaps.csv", hop_s=20)
+    assert "1 events lie between pieces, because of --hop-s" in caplog.text
+
+
+def test_pieces_longer_than_the_longest_clip_are_refused_at_once(field: Path) -> None:
+    with pytest.raises(UserError, match=r"--piece-s 40 is longer than --max-s 35"):
+        prepared(field, piece_s=40, max_s=35)
 
 
 def test_no_pieces_leaves_recordings_whole_and_measures_nothing(field: Path) -> None:

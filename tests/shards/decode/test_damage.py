@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import pytest
 import soundfile
 
 from audio_barlow_twins.ingest.errors import retry_after
-from audio_barlow_twins.shards.decode.cut import DecodeLimits
+from audio_barlow_twins.shards.decode.cut import Cut, DecodeLimits
 from audio_barlow_twins.shards.decode.errors import BadAudio, DecoderStopped, Unreadable
 from audio_barlow_twins.shards.decode.ffmpeg import ffmpeg_path
 from audio_barlow_twins.shards.decode.joined import inner_tags
-from audio_barlow_twins.shards.decode.sound import decode
+from audio_barlow_twins.shards.decode.sound import decode, decode_pieces
 
 LIMITS = DecodeLimits()
 SECONDS = 6
@@ -263,6 +264,31 @@ class TestStopped:
             with pytest.raises(DecoderStopped, match="ffmpeg was ended by SIGKILL"):
                 decode(str(tmp_path / "a.wav"), LIMITS)
         assert log.read_text() == "\n\n"
+
+    def test_an_ffmpeg_that_hangs_is_stopped_once_for_all_pieces(
+        self, tmp_path: Path, tone: Tone, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        soundfile.write(tmp_path / "a.wav", tone(1), 16000)
+        log, script = tmp_path / "runs", tmp_path / "ffmpeg"
+        script.write_text(f'#!/bin/sh\necho >> "{log}"\nexec sleep 60\n')
+        script.chmod(0o755)
+        monkeypatch.setattr(
+            "audio_barlow_twins.shards.decode.ffmpeg.ffmpeg_path", lambda: str(script)
+        )
+        cuts = [Cut(at / 100, at / 100 + 0.1) for at in range(50)]
+        limits = DecodeLimits(timeout_s=0.2)
+        found = list(decode_pieces(str(tmp_path / "a.wav"), limits, cuts))
+        assert [type(each) for each in found] == [DecoderStopped] * 50
+        assert log.read_text() == "\n" * 3  # the pass, and two tries of the first piece
+
+    def test_a_pass_lasts_as_long_as_sound_comes(self, tmp_path: Path, tone: Tone) -> None:
+        soundfile.write(tmp_path / "a.wav", tone(60), 16000)
+        cuts = [Cut(at, at + 10) for at in range(0, 60, 10)]
+        limits, found = DecodeLimits(timeout_s=0.5), []
+        for piece in decode_pieces(str(tmp_path / "a.wav"), limits, cuts):
+            found.append(piece)
+            time.sleep(0.2)  # as one who works on it
+        assert [len(piece) for piece in found if isinstance(piece, np.ndarray)] == [160_000] * 6
 
     def test_its_class_is_one_that_may_pass(self) -> None:
         assert retry_after(DecoderStopped.slug) is not None
