@@ -3,10 +3,11 @@
 import errno
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from math import inf
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from .plain import read_plain
 from .reading import Length, Reading
 from .track import SAMPLE_RATE, Track
 
+Result = TypeVar("Result")
 TRIES = 2
 """How often a file is decoded whose ffmpeg is killed or takes too long."""
 UNPROVED_S = 0.1
@@ -58,7 +60,7 @@ def decode(source: str | Stream, limits: DecodeLimits, cut: Cut | None = None) -
         BadAudio: there is no sound that can be stored, or the stream cannot be read in pieces.
     """
     with _reading(source, limits) as reading:
-        pcm = _storable(_in_tries(reading, cut), limits, cut)
+        pcm = _storable(_wave(reading, cut), limits, cut)
         if not pcm.any():
             raise BadAudio(reading.why_silent(cut))
     return pcm
@@ -140,12 +142,7 @@ def duration_of(path: str, limits: DecodeLimits, exact_from_s: float) -> Length:
     if plain := read_plain(path, head):
         return Length(plain.n_samples / plain.rate)
     with _reading(path, replace(limits, max_s=inf), head=head) as reading:
-        for _ in range(TRIES - 1):
-            with suppress(DecoderStopped):
-                seconds = reading.packets_s()
-                break
-        else:
-            seconds = reading.packets_s()
+        seconds = _in_tries(reading.packets_s)
         return Length(seconds) if seconds < exact_from_s else reading.length(seconds)
 
 
@@ -162,7 +159,7 @@ def decode_float(path: str, sample_rate: int, limits: DecodeLimits) -> np.ndarra
         if sound := read_plain(path, head):
             with suppress(BadAudio):  # so that ffmpeg says what is wrong, as it does of all files
                 return reading.plain(sound)
-        return _in_tries(reading, None)
+        return _wave(reading, None)
 
 
 @contextmanager
@@ -183,13 +180,17 @@ def _reading(
         yield Reading(copy or source, limits, clock_of(head), sample_rate, seeks=seeks)
 
 
-def _in_tries(reading: Reading, cut: Cut | None) -> np.ndarray:
-    for _ in range(TRIES - 1 if isinstance(reading.source, str) else 0):
-        try:
-            return reading.track(cut).wave()
-        except DecoderStopped:
-            continue
-    return reading.track(cut).wave()
+def _wave(reading: Reading, cut: Cut | None) -> np.ndarray:
+    tries = TRIES if isinstance(reading.source, str) else 1
+    return _in_tries(lambda: reading.track(cut).wave(), tries)
+
+
+def _in_tries(run: Callable[[], Result], tries: int = TRIES) -> Result:
+    """Return what `run` does, which may be killed or take too long at all tries but the last."""
+    for _ in range(tries - 1):
+        with suppress(DecoderStopped):
+            return run()
+    return run()
 
 
 def _head(path: str) -> bytes:
