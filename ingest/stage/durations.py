@@ -89,16 +89,20 @@ def durations(
             _measure(lacking, known, limits, threads or all_threads())
         finally:
             _write(out / FILE, known)
-    if failed := [(clip, known[each].failed) for each, clip in lacking if known[each].failed]:
+    _stop_if_it_may_pass([(clip, known[each].failed) for each, clip in lacking])
+    found = [known[recording].length for recording in recordings]
+    if missing := sum(each is None for each in found):
+        log.info("%d recordings cannot be measured and stay whole", missing)
+    return found
+
+
+def _stop_if_it_may_pass(measured: list[tuple[Clip, str]]) -> None:
+    if failed := [(clip, why) for clip, why in measured if why]:
         clip, why = failed[0]
         raise UserError(
             f"{len(failed)} recordings could not be measured, the first is {clip.origin}: {why}; "
             "run the same command again (what was measured is kept)"
         )
-    found = [known[recording].length for recording in recordings]
-    if missing := sum(each is None for each in found):
-        log.info("%d recordings cannot be measured and stay whole", missing)
-    return found
 
 
 def _measure(

@@ -67,7 +67,7 @@ def test_every_sound_can_be_played_seen_and_told_apart(
     assert seen["pictures"] == [64] * 5
     assert seen["seconds"][-1] == PLAYED_S
     assert min(seen["players"]) > 250  # narrower ones lose their buttons
-    assert seen["said"] == [f"{folder}/gone.wav: no such file; check the path"]
+    assert seen["said"] == [f"{folder}/gone.wav: cannot be opened: No such file or directory"]
 
 
 def test_the_browser_has_nothing_to_complain_of(page: Path, browser: Browser) -> None:

@@ -121,7 +121,7 @@ def assert_on_the_clock(
     assert looked
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     pair=st.sampled_from(PAIRS),
     late_s=st.sampled_from([0, 0.7, 3.2]),
