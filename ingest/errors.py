@@ -148,5 +148,15 @@ def asked_wait_s(header: str | None) -> float:
 
 def retry_after(slug: str) -> timedelta | None:
     """Return when a class of failures is worth a retry; None if it is permanent."""
-    kinds = {kind.slug: kind.retry_after for kind in ClipError.__subclasses__()}
-    return kinds.get(slug)
+    kind = _classes().get(slug)
+    return kind.retry_after if kind else None
+
+
+def meanings() -> dict[str, str]:
+    """Return what each class of failures means: the first line of its docstring."""
+    return {slug: (kind.__doc__ or "").split("\n")[0] for slug, kind in _classes().items()}
+
+
+def _classes() -> dict[str, type[ClipError]]:
+    """Return the classes of failures by their slugs; kinds of one class share its slug."""
+    return {kind.slug: kind for kind in ClipError.__subclasses__()}

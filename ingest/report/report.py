@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from jinja2.filters import do_filesizeformat
 
-from audio_barlow_twins.shards.base.errors import ClipError, UserError
+from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.files import replacing
 from audio_barlow_twins.shards.base.place import reaching
 from audio_barlow_twins.shards.html.card import Card
@@ -19,6 +19,7 @@ from audio_barlow_twins.shards.html.page import render
 from audio_barlow_twins.shards.stored.shardset import sidecar_paths
 from audio_barlow_twins.shards.stored.sidecar import Row, read_clip, read_rows
 
+from ..errors import meanings
 from ..stage.runlog import read_plan
 from .tally import OK, Parts, Tally
 from .throughput import Finished, read_log, throughput
@@ -137,7 +138,7 @@ def _content(tallies: dict[Path, Tally], main: Tally, log: list[Finished]) -> di
         ],
         "seconds": _seconds(main),
         "failures": [(name, n, main.messages(name)) for name, n in outcomes if name != OK],
-        "meanings": _meanings(),
+        "meanings": meanings(),
         "sources": list(_sources(main)),
         "speed": _speed(log) if log else None,
         "nodes": _nodes(log),
@@ -170,14 +171,6 @@ def _set(folder: Path, each: Tally) -> tuple[str | int, ...]:
     length, size = _span(each.durations.sum()), do_filesizeformat(each.tar_bytes)
     fingerprint = each.fingerprint if len(each.present) else "no clip"
     return folder.name, len(each.summaries), len(each.present), length, size, values, fingerprint
-
-
-def _meanings(of: type[ClipError] = ClipError) -> dict[str, str]:
-    """Return what each class of failure means: the first line of its docstring."""
-    found = {getattr(of, "slug", ""): (of.__doc__ or "").split("\n")[0]}
-    for each in of.__subclasses__():
-        found |= _meanings(each)
-    return found
 
 
 def _sources(main: Tally) -> Iterator[tuple[tuple[str, ...], list[tuple], str]]:

@@ -19,14 +19,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from audio_barlow_twins.ingest.errors import GeoBlocked
+from audio_barlow_twins.ingest.errors import GeoBlocked, meanings
 from audio_barlow_twins.ingest.report.report import write_report
 from audio_barlow_twins.ingest.report.tally import Parts, Tally
 from audio_barlow_twins.ingest.report.throughput import Finished, read_log, throughput
 from audio_barlow_twins.ingest.sources.demo.corpus import demo_clips
 from audio_barlow_twins.ingest.stage.plan import Plan
 from audio_barlow_twins.ingest.stage.stage import Job, ingest_shard
-from audio_barlow_twins.shards.base.errors import UserError
+from audio_barlow_twins.shards.base.errors import ClipError, UserError
 from audio_barlow_twins.shards.decode.cut import DecodeLimits
 from audio_barlow_twins.shards.stored.form import logmel_form, wave_form
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
@@ -288,6 +288,10 @@ class TestNumbers:
         assert "the 5 most frequent messages" in text
         assert len(re.findall(r"\breason \d lost\d", text)) == 4
         assert "HTTP Error 503" not in text
+
+    def test_a_class_means_what_it_says_itself_and_not_what_a_kind_of_it_says(self) -> None:
+        for kind in ClipError.__subclasses__():
+            assert meanings()[kind.slug] == (kind.__doc__ or "").split("\n")[0]
 
     def test_identities_are_listed_if_there_are_several(self, page: Path, tmp_path: Path) -> None:
         assert re.search(r"ip 10\.0\.0\.1 19 18 1 5\.3 geo 1", text_of(page))
