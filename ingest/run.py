@@ -11,7 +11,7 @@ from audio_barlow_twins.shards.base.files import make_folder
 from audio_barlow_twins.shards.base.place import place
 from audio_barlow_twins.shards.decode.cut import DecodeLimits
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
-from audio_barlow_twins.shards.stored.shardset import open_shards
+from audio_barlow_twins.shards.stored.shardset import finished_shards, open_shards
 
 from .errors import EnvironmentFault
 from .report.live import live_report
@@ -164,7 +164,9 @@ def _listed(source: Source, job: Job) -> Sequence[Clip]:
     if pieces is None:
         return clips
     make_folder(job.out)
-    lengths = durations(clips, job.out, job.limits)
+    lengths = durations(clips, job.out, job.limits, planned=any(map(finished_shards, job.sets())))
+    if missing := sum(each is None for each in lengths):
+        say(f"{missing} recordings cannot be measured and stay whole")
     known = [(clip, each.seconds) for clip, each in zip(clips, lengths, strict=True) if each]
     if late := [
         (clip, event) for clip, each in known for event in clip.events if event.start_s > each

@@ -16,7 +16,7 @@ from audio_barlow_twins.shards.base.place import reaching
 from audio_barlow_twins.shards.html.card import Card
 from audio_barlow_twins.shards.html.chart import Bar, Plot, histogram, line_chart, number
 from audio_barlow_twins.shards.html.page import render
-from audio_barlow_twins.shards.stored.shardset import sidecar_paths
+from audio_barlow_twins.shards.stored.shardset import finished_shards
 from audio_barlow_twins.shards.stored.sidecar import Row, read_clip, read_rows
 
 from ..errors import meanings
@@ -72,7 +72,7 @@ class Page:
     def read(self) -> Iterator[None]:
         """Read the shards that were finished since; pause after each."""
         for folder, parts in self._parts.items():
-            yield from parts.read(_find(folder))
+            yield from parts.read(finished_shards(folder))
 
     @property
     def is_empty(self) -> bool:
@@ -157,13 +157,6 @@ def _seconds(main: Tally) -> list[tuple[str, float, str]]:
         *refused,
     ]
     return [(outcome, round(seconds, 2), number(n) if n else "") for outcome, seconds, n in rows]
-
-
-def _find(folder: Path) -> list[Path]:
-    try:
-        return sidecar_paths(folder)
-    except UserError:  # no such set: a run without waves, or one that has just started
-        return []
 
 
 def _set(folder: Path, each: Tally) -> tuple[str | int, ...]:

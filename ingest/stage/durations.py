@@ -1,7 +1,8 @@
 """How long the recordings of a source are; measured once, and kept beside the shard sets."""
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from audio_barlow_twins.shards.decode.cut import DecodeLimits
 from audio_barlow_twins.shards.decode.reading import Length
 from audio_barlow_twins.shards.decode.sound import duration_of
 
+from ..errors import NetworkTrouble
 from ..sources.clip import Clip
 from ..sources.source import LONGEST_S
 from .part import audio_file
@@ -25,6 +27,8 @@ from .part import audio_file
 log = logging.getLogger(__name__)
 
 FILE = "durations.parquet"
+KEEP_EVERY_S = 30.0
+"""Least time between two writings of what is known, s."""
 _SCHEMA = pa.schema(
     [
         pa.field("source", pa.string(), nullable=False),
@@ -59,7 +63,11 @@ class _Known(NamedTuple):
 
 
 def durations(
-    clips: Sequence[Clip], out: Path, limits: DecodeLimits, threads: int | None = None
+    clips: Sequence[Clip],
+    out: Path,
+    limits: DecodeLimits,
+    planned: bool = False,
+    threads: int = 0,
 ) -> list[Length | None]:
     """Return the length of each recording; None of one that cannot be measured.
 
@@ -70,14 +78,14 @@ def durations(
         clips: whole recordings.
         out: folder or URL that holds the shard sets.
         limits: bounds on a file; the length has none.
-        threads: how many recordings are measured at a time; default: one a core.
+        planned: shards were made by what `out` keeps, so it holds for files that have changed, too.
+        threads: how many recordings are measured at a time; 0: one a core.
 
     Raises:
-        UserError: some could not be measured for a reason that may pass. The next call tries them
-            once more, and takes what it finds.
+        UserError: some could not be measured for a reason that may pass; see `_judged`.
     """
-    recordings = [_recording(clip) for clip in clips]
     known = _read(out / FILE)
+    recordings = _recordings(clips, known if planned else {})
     lacking = [
         (recording, clip)
         for recording, clip in zip(recordings, clips, strict=True)
@@ -85,18 +93,19 @@ def durations(
     ]
     if lacking:
         log.info("%d recordings, the lengths of %d to measure", len(clips), len(lacking))
+        keep = _Keeper(out / FILE, known)
         try:
-            _measure(lacking, known, limits, threads or all_threads())
+            for recording, result in _measure(lacking, limits, threads or all_threads()):
+                known[recording] = _judged(result, tried=recording in known)
+                keep()
         finally:
-            _write(out / FILE, known)
+            keep(now=True)
     _stop_if_it_may_pass([(clip, known[each].failed) for each, clip in lacking])
-    found = [known[recording].length for recording in recordings]
-    if missing := sum(each is None for each in found):
-        log.info("%d recordings cannot be measured and stay whole", missing)
-    return found
+    return [known[recording].length for recording in recordings]
 
 
 def _stop_if_it_may_pass(measured: list[tuple[Clip, str]]) -> None:
+    """Raise UserError if a recording of these could not be measured for such a reason."""
     if failed := [(clip, why) for clip, why in measured if why]:
         clip, why = failed[0]
         raise UserError(
@@ -106,11 +115,8 @@ def _stop_if_it_may_pass(measured: list[tuple[Clip, str]]) -> None:
 
 
 def _measure(
-    lacking: list[tuple[_Recording, Clip]],
-    known: dict[_Recording, _Known],
-    limits: DecodeLimits,
-    threads: int,
-) -> None:
+    lacking: list[tuple[_Recording, Clip]], limits: DecodeLimits, threads: int
+) -> Iterator[tuple[_Recording, Length | ClipError]]:
     def measure(pair: tuple[_Recording, Clip]) -> Length:
         with audio_file(pair[1]) as path:
             return duration_of(path, limits, LONGEST_S - 1)
@@ -118,12 +124,49 @@ def _measure(
     with Progress(total=len(lacking), title="measure", unit="recording") as bar:
         for (recording, _), length in ahead(measure, lacking, threads, 4 * threads):
             try:
-                found = _Known(length.result())
-            except ClipError as error:  # the clip's row will say why
-                passes = error.retry_after is not None and recording not in known
-                found = _Known(None, str(error) if passes else "")
-            known[recording] = found
+                yield recording, length.result()
+            except ClipError as error:
+                yield recording, error
             bar.update(1)
+
+
+def _judged(result: Length | ClipError, tried: bool) -> _Known:
+    """Return what a measuring has shown.
+
+    A reason that may pass is no verdict the first time, and that of a network never is.
+    """
+    if isinstance(result, Length):
+        return _Known(result)
+    passes = isinstance(result, NetworkTrouble) or (result.retry_after is not None and not tried)
+    return _Known(None, str(result) if passes else "")  # else the clip's row will say why
+
+
+def _recordings(clips: Sequence[Clip], known: dict[_Recording, _Known]) -> list[_Recording]:
+    """Return recordings in the state in which they were measured, or else as they are."""
+    measured = {each[:2]: each for each in known}
+    recordings = [_recording(clip) for clip in clips]
+    found = [measured.get(each[:2], each) for each in recordings]
+    if changed := sum(one != other for one, other in zip(recordings, found, strict=True)):
+        log.warning(
+            "%d recordings have changed since this set was planned; their pieces stay as planned, "
+            "and a set of its own (--out) takes them as they are",
+            changed,
+        )
+    return found
+
+
+class _Keeper:
+    """Write what is known now and then, so that a kill costs little."""
+
+    def __init__(self, path: Path, known: dict[_Recording, _Known]) -> None:
+        self.path, self.known, self.due = path, known, time.monotonic() + KEEP_EVERY_S
+
+    def __call__(self, now: bool = False) -> None:
+        begin = time.monotonic()
+        if now or begin > self.due:
+            _write(self.path, self.known)
+            end = time.monotonic()
+            self.due = end + max(KEEP_EVERY_S, 20 * (end - begin))
 
 
 def _recording(clip: Clip) -> _Recording:

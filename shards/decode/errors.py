@@ -12,7 +12,7 @@ class BadAudio(ClipError):
 
 
 class ClockError(BadAudio):
-    """Time stamps go back so far that no place in the recording is known."""
+    """Time stamps go back, or stand still, so long that no place in the recording is known."""
 
 
 class NotBegun(BadAudio):

@@ -24,7 +24,7 @@ LARGEST_BLOCK = 256 * 2**20
 STALL_S = 20
 """Longest silence of a server, s."""
 LONGEST_OVERLAP_S = 10.0
-"""If time stamps say that more comes twice, s, they do not tell where it lies."""
+"""If more sound than this, s, comes at times that have passed, stamps do not tell where it lies."""
 LONGEST_HOLE_S = 10**9
 """Longest hole that stays one, s; by itself, ffmpeg closes those of Ogg from 10 s."""
 _LEVELS = {"fatal": 8, "error": 16}
@@ -114,37 +114,44 @@ def every_packet(source: str | Stream, clock: Clock) -> list[str]:
 
     It is silent about damage, which must not end the list: there is sound behind it.
     """
-    furthest = "st(0,max(ld(0),PTS))"
-    jumps = _complaint("(ld(0)-if(eq(PTS,NOPTS),ld(0),PTS))*TB", level="fatal")
-    options = {"c:a": "copy", "bsf:a": f"setts=pts='{furthest};{jumps}':dts=DTS"} | _LISTING
+    late = _complaint("eq(PTS,NOPTS)", "DURATION*TB", level="fatal")
+    options = {"c:a": "copy", "bsf:a": f"setts=pts='{late}':dts=DTS"} | _LISTING
     if clock.absolute:
         options["copyts"] = None
     return _compile(source, {}, [options], tells="fatal")
 
 
 def _overlap() -> str:
-    """Return the filter that complains of too long an overlap since the last hole.
+    """Return the filter that complains of too long an overlap."""
+    return f"asetpts='{_complaint('isnan(PTS)', 'NB_SAMPLES/SR', level='error')}'"
 
-    It compares the samples that came with the time stamps, and keeps the least difference so far.
+
+def _complaint(unknown: str, length_s: str, level: str) -> str:
+    """Return an expression that gives a time stamp as it is; it prints how long an overlap is.
+
+    An overlap lasts until stamps pass the furthest one so far, which is variable 0; variable 1
+    adds up the sound in it, s. The number stands alone in its line, as `clock_complaint` knows it.
+
+    Args:
+        unknown: condition that there is no time stamp.
+        length_s: length of the frame or packet, s.
     """
-    ahead = "(NB_CONSUMED_SAMPLES-PTS)/SR"
-    complaint = _complaint(f"{ahead}-ld(0)", level="error")
-    return f"asetpts='st(0,min(ld(0),{ahead}));{complaint}'"
-
-
-def _complaint(seconds: str, level: str) -> str:
-    """Return an expression for a time stamp as it is, which prints by how much too far it is back.
-
-    The number stands alone in its line; `clock_complaint` knows it by that.
-    """
-    return f"if(gt({seconds},{LONGEST_OVERLAP_S}),print({seconds},{_LEVELS[level]}),PTS)"
+    add_up = f"st(1,if(gt(PTS,ld(0)),0,ld(1)+{length_s}))"
+    too_long = f"gt(ld(1),{LONGEST_OVERLAP_S})"
+    return (
+        f"if({unknown},0,{add_up};st(0,max(ld(0),PTS)));"
+        f"if({too_long},print(ld(1),{_LEVELS[level]}),PTS)"
+    )
 
 
 def clock_complaint(line: str) -> str:
-    """Return what is wrong if a line of errors is about time stamps that go back, '' if not."""
+    """Return what is wrong if a line of errors is the number that `_complaint` prints, else ''."""
     if not _NUMBER.fullmatch(line):
         return ""
-    return f"its time stamps go back by {float(line):.1f} s, so that no place in it is known"
+    return (
+        f"its time stamps go back or stand still for more than {LONGEST_OVERLAP_S:g} s of sound, "
+        "so that no place in it is known"
+    )
 
 
 def _samples(

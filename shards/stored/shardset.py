@@ -55,6 +55,12 @@ class ShardSet:
         return [key for keys in read_each(_read_keys, paths) for key in keys]
 
 
+def finished_shards(folder: Path) -> list[Path]:
+    """List the sidecars in a folder, as `sidecar_paths` does; none if there is no set yet."""
+    with reaching(folder):
+        return sorted(folder.glob("shard-*.parquet"), key=lambda path: name_order(path.stem))
+
+
 def sidecar_paths(folder: Path | str) -> list[Path]:
     """List a set's sidecars: each shard followed by its supplements, in the order of their numbers.
 
@@ -62,8 +68,7 @@ def sidecar_paths(folder: Path | str) -> list[Path]:
         UserError: the set is missing or holds no finished shard.
     """
     folder = place(folder)
-    with reaching(folder):
-        paths = sorted(folder.glob("shard-*.parquet"), key=lambda path: name_order(path.stem))
+    paths = finished_shards(folder)
     if not paths:
         found = "holds no finished shard" if folder.is_dir() else "does not exist"
         raise UserError(f"{folder} {found}; make it with `make ingest` or name another folder")

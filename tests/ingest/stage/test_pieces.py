@@ -1,7 +1,6 @@
 """Long recordings: what becomes of them, from the plan to the stored pieces."""
 
 import json
-import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tar_files import write_tar
 
+from audio_barlow_twins.ingest.errors import NetworkTrouble
 from audio_barlow_twins.ingest.report.report import Page
 from audio_barlow_twins.ingest.run import Ingest, command_of
 from audio_barlow_twins.ingest.sources.clip import Clip, Event
@@ -27,6 +27,7 @@ from audio_barlow_twins.ingest.stage import durations as measuring
 from audio_barlow_twins.ingest.stage.durations import durations
 from audio_barlow_twins.ingest.stage.pieces import in_pieces
 from audio_barlow_twins.ingest.stage.plan import Plan
+from audio_barlow_twins.ingest.stage.retry import Again, plan_supplements
 from audio_barlow_twins.ingest.stage.stage import ingest_shard
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.decode.cut import DecodeLimits
@@ -391,11 +392,10 @@ def test_an_interrupted_measuring_keeps_what_it_has(
 
 
 def test_recordings_that_cannot_be_measured_stay_whole_and_are_counted(
-    field: Path, caplog: pytest.LogCaptureFixture
+    field: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    caplog.set_level(logging.INFO)
     _, clips = prepared(field)
-    assert "1 recordings cannot be measured and stay whole" in caplog.text
+    assert "1 recordings cannot be measured and stay whole" in capsys.readouterr().out
     assert [each.cut for each in clips if each.key == "none"] == ["unmeasured"]
 
 
@@ -437,6 +437,50 @@ def test_a_failure_that_may_pass_stops_once_and_is_taken_the_second_time(
     assert calls == {"bare.mp3": 2, "long.wav": 2} | dict.fromkeys(
         ("damaged.flac", "none.wav", "short.m4a"), 1
     )
+
+
+def test_a_network_has_to_work_before_a_set_is_planned(
+    field: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(path: str, *rest: Any) -> Length:
+        raise NetworkTrouble("HTTP 503 Service Unavailable")
+
+    monkeypatch.setattr(measuring, "duration_of", unreachable)
+    for _ in range(3):
+        with pytest.raises(UserError, match="5 recordings could not be measured, the first is"):
+            prepared(field)
+    monkeypatch.undo()
+    assert len(prepared(field)[1]) == 29
+
+
+def test_a_set_that_has_begun_keeps_the_lengths_it_was_planned_by(
+    field: Path, tone: Tone, caplog: pytest.LogCaptureFixture
+) -> None:
+    job, planned = prepared(field)
+    for shard in Plan("folder", planned, 10):
+        ingest_shard((job, shard))
+    soundfile.write(field / "long.wav", tone(200), 16000)
+    soundfile.write(field / "none.wav", tone(40), 16000)
+    job, clips = prepared(field)
+    assert clips == planned
+    assert "2 recordings have changed since this set was planned" in caplog.text
+    again = Again(classes=frozenset({"bad_audio"}))
+    assert plan_supplements("folder", clips, list(job.sets()), again)
+
+
+def test_what_is_measured_is_kept_now_and_then(
+    field: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, written = measuring._write, list[int]()
+
+    def counted(path: Path, known: dict[Any, Any]) -> None:
+        written.append(len(known))
+        real(path, known)
+
+    monkeypatch.setattr(measuring, "_write", counted)
+    monkeypatch.setattr(measuring, "KEEP_EVERY_S", 0)
+    prepared(field)
+    assert (written[0], written[-1]) == (1, 5)
 
 
 def test_a_killed_ffmpeg_is_tried_again_before_a_length_is_unknown(
