@@ -134,13 +134,13 @@ def write_sidecar(path: Path, rows: Sequence[Row], summary: Summary) -> None:
     }
     metadata["integrity"] = _integrity(metadata, rows)
     schema = SCHEMA.with_metadata({key: json.dumps(value) for key, value in metadata.items()})
-    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=schema)
+    table = pa.Table.from_pylist([vars(row) for row in rows], schema=schema)
     with replacing(path) as scratch:
         pq.write_table(table, scratch)
 
 
 def _integrity(metadata: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    return digest_of([metadata, [asdict(row) for row in rows]])
+    return digest_of([metadata, [vars(row) for row in rows]])
 
 
 class Sidecar:
