@@ -95,6 +95,25 @@ def ffmpeg() -> Callable[..., None]:
     return run
 
 
+@pytest.fixture
+def before_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Return a function that lets the decoder run a line of shell before ffmpeg.
+
+    It returns the file `$LOG`, which gets an empty line at each run.
+    """
+    from audio_barlow_twins.shards.decode import ffmpeg
+
+    def put(line: str) -> Path:
+        log, script = tmp_path / "runs", tmp_path / "before_ffmpeg"
+        real = ffmpeg.ffmpeg_path()
+        script.write_text(f'#!/bin/sh\nLOG="{log}"\necho >> "$LOG"\n{line}\nexec "{real}" "$@"\n')
+        script.chmod(0o755)
+        monkeypatch.setattr(ffmpeg, "ffmpeg_path", lambda: str(script))
+        return log
+
+    return put
+
+
 @pytest.fixture(scope="session")
 def tone() -> Callable[..., np.ndarray]:
     """Return a function that makes a sine of amplitude 0.5 with a little noise, float32."""

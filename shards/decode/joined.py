@@ -44,17 +44,11 @@ def inner_tags(path: str, head: bytes) -> list[tuple[int, int]]:
     return found
 
 
-def goes_back(path: str, head: bytes) -> bool:
-    """Tell whether a file is an Ogg whose time stamps do not tell one place from another.
+def goes_back(path: str) -> bool:
+    """Tell whether time stamps of an Ogg file do not tell one place from another.
 
     Where files were joined, streams begin anew in the middle, or granule positions go back.
-
-    Args:
-        path: a file.
-        head: its first bytes.
     """
-    if not head.startswith(b"OggS"):
-        return False
     latest = dict[bytes, int]()
     begun = False
     with open(path, "rb") as file:

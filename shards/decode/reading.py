@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..stored.front_end import PCM16_SCALE
-from .clock import COUNTED, Clock
+from .clock import COUNTED, OGG, Clock
 from .cut import Cut, DecodeLimits
 from .errors import BadAudio, ClockError, DecoderStopped, NotBegun
 from .ffmpeg import Section, Stream, every_packet, first_second, from_middle, from_start
+from .joined import goes_back
 from .layout import BroadcastError, Layout, SeekError, read_landing, read_layout, read_span
 from .pipe import output_of
 from .track import EVERYTHING, SAMPLE_RATE, Au, Track, read_au
@@ -187,7 +188,7 @@ class Reading:
             SeekError: a seek does not lead there, and this is a stream, or a broadcast.
         """
         source, begun = self.source, False
-        if isinstance(source, Stream) or (self.seeks and cuts[0].start_s >= SEEK_FROM_S):
+        if isinstance(source, Stream) or self._leads_to(source, cuts[0]):
             try:
                 for track in self._sought(cuts):
                     begun = True
@@ -201,6 +202,12 @@ class Reading:
                 if isinstance(source, Stream):
                     raise SeekError(str(error)) from error
         yield from self._tracks(self._from_start(), cuts, 0)
+
+    def _leads_to(self, path: str, cut: Cut) -> bool:
+        """Tell whether a seek in a file leads to a piece, and is worth it."""
+        if not self.seeks or cut.start_s < SEEK_FROM_S:
+            return False
+        return self.clock != OGG or not goes_back(path)
 
     def _sought(self, cuts: Sequence[Cut]) -> Iterator[Track]:
         """Seek to some seconds before the first piece, so that the decoder settles."""

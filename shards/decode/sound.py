@@ -17,7 +17,7 @@ from .clock import MAGIC_BYTES, MP4, clock_of
 from .cut import Cut, DecodeLimits
 from .errors import BadAudio, DecoderStopped, Unreadable
 from .ffmpeg import Stream
-from .joined import goes_back, inner_tags, without
+from .joined import inner_tags, without
 from .layout import SeekError
 from .plain import read_plain
 from .reading import Length, Reading
@@ -173,11 +173,10 @@ def _reading(
         return
     head = head or _head(source)
     with _naming_unreadable():
-        tags, again = inner_tags(source, head), goes_back(source, head)
+        tags = inner_tags(source, head)
     with without(source, tags) as copy:
         # The header of a joined MP3 tells of the first part alone: places are found by counting.
-        seeks = not (copy or again)
-        yield Reading(copy or source, limits, clock_of(head), sample_rate, seeks=seeks)
+        yield Reading(copy or source, limits, clock_of(head), sample_rate, seeks=not copy)
 
 
 def _wave(reading: Reading, cut: Cut | None) -> np.ndarray:

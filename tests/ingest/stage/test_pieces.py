@@ -32,7 +32,6 @@ from audio_barlow_twins.ingest.stage.stage import ingest_shard
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.decode.cut import DecodeLimits
 from audio_barlow_twins.shards.decode.errors import DecoderStopped
-from audio_barlow_twins.shards.decode.ffmpeg import ffmpeg_path
 from audio_barlow_twins.shards.decode.reading import Length
 from audio_barlow_twins.shards.decode.sound import decode, duration_of
 from audio_barlow_twins.shards.stored.form import wave_form
@@ -484,15 +483,9 @@ def test_what_is_measured_is_kept_now_and_then(
 
 
 def test_a_killed_ffmpeg_is_tried_again_before_a_length_is_unknown(
-    field: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    field: Path, before_ffmpeg: Callable[[str], Path]
 ) -> None:
-    log, script = tmp_path / "runs", tmp_path / "ffmpeg"
-    script.write_text(
-        f'#!/bin/sh\necho >> "{log}"\n[ "$(wc -l < "{log}")" = 1 ] && kill -9 $$\n'
-        f'exec "{ffmpeg_path()}" "$@"\n'
-    )
-    script.chmod(0o755)
-    monkeypatch.setattr("audio_barlow_twins.shards.decode.ffmpeg.ffmpeg_path", lambda: str(script))
+    log = before_ffmpeg('[ "$(wc -l < "$LOG")" = 1 ] && kill -9 $$')
     assert duration_of(str(field / "bare.mp3"), LIMITS, 1000).seconds == pytest.approx(95, abs=0.1)
     assert log.read_text() == "\n\n"
 

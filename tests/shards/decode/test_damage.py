@@ -14,13 +14,13 @@ import soundfile
 from audio_barlow_twins.ingest.errors import retry_after
 from audio_barlow_twins.shards.decode.cut import Cut, DecodeLimits
 from audio_barlow_twins.shards.decode.errors import BadAudio, DecoderStopped, Unreadable
-from audio_barlow_twins.shards.decode.ffmpeg import ffmpeg_path
 from audio_barlow_twins.shards.decode.joined import inner_tags
 from audio_barlow_twins.shards.decode.sound import decode, decode_pieces
 
 LIMITS = DecodeLimits()
 SECONDS = 6
 Tone = Callable[..., np.ndarray]
+BeforeFfmpeg = Callable[[str], Path]
 
 ENCODERS: dict[str, tuple[str, ...]] = {
     "wav": (),
@@ -244,20 +244,10 @@ class TestStopped:
 
     @pytest.mark.parametrize("kills", [1, 2])
     def test_a_killed_ffmpeg_is_tried_again_once(
-        self, tmp_path: Path, tone: Tone, monkeypatch: pytest.MonkeyPatch, kills: int
+        self, tmp_path: Path, tone: Tone, before_ffmpeg: BeforeFfmpeg, kills: int
     ) -> None:
         soundfile.write(tmp_path / "a.wav", tone(1), 16000)
-        log = tmp_path / "runs"
-        script = tmp_path / "bin" / "ffmpeg"
-        script.parent.mkdir()
-        script.write_text(
-            f'#!/bin/sh\necho >> "{log}"\n[ "$(wc -l < "{log}")" -le {kills} ] && kill -9 $$\n'
-            f'exec "{ffmpeg_path()}" "$@"\n'
-        )
-        script.chmod(0o755)
-        monkeypatch.setattr(
-            "audio_barlow_twins.shards.decode.ffmpeg.ffmpeg_path", lambda: str(script)
-        )
+        log = before_ffmpeg(f'[ "$(wc -l < "$LOG")" -le {kills} ] && kill -9 $$')
         if kills == 1:
             assert len(decode(str(tmp_path / "a.wav"), LIMITS)) == 16000
         else:
@@ -266,15 +256,10 @@ class TestStopped:
         assert log.read_text() == "\n\n"
 
     def test_an_ffmpeg_that_hangs_is_stopped_once_for_all_pieces(
-        self, tmp_path: Path, tone: Tone, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, tone: Tone, before_ffmpeg: BeforeFfmpeg
     ) -> None:
         soundfile.write(tmp_path / "a.wav", tone(1), 16000)
-        log, script = tmp_path / "runs", tmp_path / "ffmpeg"
-        script.write_text(f'#!/bin/sh\necho >> "{log}"\nexec sleep 60\n')
-        script.chmod(0o755)
-        monkeypatch.setattr(
-            "audio_barlow_twins.shards.decode.ffmpeg.ffmpeg_path", lambda: str(script)
-        )
+        log = before_ffmpeg("exec sleep 60")
         cuts = [Cut(at / 100, at / 100 + 0.1) for at in range(50)]
         limits = DecodeLimits(timeout_s=0.2)
         found = list(decode_pieces(str(tmp_path / "a.wav"), limits, cuts))
