@@ -1,6 +1,7 @@
 """Long recordings become consecutive clips: a pure function of the list and of their lengths."""
 
 import logging
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 
@@ -39,12 +40,9 @@ def in_pieces(
             found.append(replace(clip, length_s=length.seconds))
         else:
             spans = list(_spans(round(length.seconds * SAMPLE_RATE), pieces, least_samples))
-            found += [_piece(clip, *span, names) for span in spans]
-            between += sum(
-                not any(_is_in(event, *_seconds(span)) for span in spans)
-                for event in clip.events
-                if event.start_s < length.seconds
-            )
+            events, lost = _by_span(clip.events, spans)
+            found += [_piece(clip, *each, names) for each in zip(spans, events, strict=True)]
+            between += sum(event.start_s < length.seconds for event in lost)
             if length.rest:
                 found.append(_rest(clip, length, names))
     if between:
@@ -66,21 +64,39 @@ def _spans(n_samples: int, pieces: Pieces, least: int) -> Iterator[tuple[int, in
             return  # too short a rest behind a gap
 
 
-def _piece(clip: Clip, begin: int, end: int, names: Set[str]) -> Clip:
-    start_s, end_s = _seconds((begin, end))
+def _by_span(
+    events: Sequence[Event], spans: Sequence[tuple[int, int]]
+) -> tuple[list[list[Event]], list[Event]]:
+    """Return the events in each span, and those in none.
+
+    An event is where some of it is, or where it begins.
+    """
+    starts, ends = zip(*map(_seconds, spans), strict=True)
+    found, lost = [list[Event]() for _ in spans], []
+    for event in events:
+        first = bisect_right(ends, event.start_s)
+        stop = max(bisect_left(starts, event.end_s), bisect_right(starts, event.start_s))
+        for inside in found[first:stop]:
+            inside.append(event)
+        if first >= stop:
+            lost.append(event)
+    return found, lost
+
+
+def _piece(clip: Clip, span: tuple[int, int], inside: Sequence[Event], names: Set[str]) -> Clip:
+    start_s, end_s = _seconds(span)
     events = tuple(
         Event(
             event.label,
             max(event.start_s - start_s, 0.0),
             min(event.end_s, end_s) - start_s,
         )
-        for event in clip.events
-        if _is_in(event, start_s, end_s)
+        for event in inside
     )
     here = {event.label for event in events}
     return replace(
         clip,
-        key=_key(clip, begin, end, names),
+        key=_key(clip, *span, names),
         labels=tuple(label for label in clip.labels if label in here or label not in clip.timed),
         events=events,
         start_s=start_s,
@@ -94,15 +110,11 @@ def _seconds(span: tuple[int, int]) -> tuple[float, float]:
     return begin / SAMPLE_RATE, end / SAMPLE_RATE
 
 
-def _is_in(event: Event, start_s: float, end_s: float) -> bool:
-    return event.start_s < end_s and (event.end_s > start_s or event.start_s >= start_s)
-
-
 def _rest(clip: Clip, length: Length, names: Set[str]) -> Clip:
     end = round(length.seconds * SAMPLE_RATE)
-    rest = _piece(clip, end, end, names)
+    rest = _piece(clip, (end, end), (), names)
     why = f"what follows {length.seconds:.2f} s, if anything does, cannot be read: {length.rest}"
-    return replace(rest, end_s=None, labels=(), events=(), refused=why)
+    return replace(rest, end_s=None, labels=(), refused=why)
 
 
 def _key(clip: Clip, begin: int, end: int, names: Set[str]) -> str:

@@ -153,6 +153,32 @@ def test_labels_with_times_go_to_the_pieces_in_which_they_hold() -> None:
     ]
 
 
+@given(
+    # Whole and half seconds, so that events meet the edges of pieces.
+    times=st.lists(st.tuples(st.integers(0, 90), st.integers(0, 30)), max_size=8),
+    piece_s=st.integers(1, 20),
+    hop_s=st.integers(1, 20),
+    length_s=st.floats(30.1, 50),
+)
+def test_an_event_is_in_every_piece_that_holds_some_of_it_or_its_onset(
+    times: list[tuple[int, int]], piece_s: int, hop_s: int, length_s: float
+) -> None:
+    events = tuple(
+        Event(str(i), start / 2, (start + more) / 2) for i, (start, more) in enumerate(times)
+    )
+    made = in_pieces([clip(events=events)], [Length(length_s)], Pieces(piece_s, hop_s), LEAST)
+    for each in made:
+        start_s, end_s = each.start_s, each.end_s
+        assert start_s is not None
+        assert end_s is not None
+        assert [event.label for event in each.events] == [
+            event.label
+            for event in events
+            if max(event.start_s, start_s) < min(event.end_s, end_s)
+            or start_s <= event.start_s < end_s
+        ]
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [("piece_s", 0), ("piece_s", -1), ("hop_s", 0), ("hop_s", 0.15), ("piece_s", float("nan"))],
