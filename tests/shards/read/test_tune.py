@@ -41,13 +41,14 @@ def test_the_depth_is_doubled_until_storage_gives_no_more(
     # A busy machine changes the rate by more than 5 % within so short a time; a depth that helps
     # doubles it.
     monkeypatch.setattr(tune, "LEAST_GAIN", 1.3)
-    with slow_storage(SLOW_S, depth=32), reading(folder) as reader:
+    # Half of the batches are on their way: 8 ahead keep 16 to 20 crops in flight, 4 some 10. If 8
+    # do not quite suffice, 16 do, and the set has batches enough for the two doublings after it.
+    with slow_storage(SLOW_S, depth=16), reading(folder) as reader:
         found = tune.tune(reader, 0, enough_s=0)
     assert found.limit
     assert found.advice == "heeded"
-    # Half of the batches are on their way: 16 ahead keep 32 to 36 crops in flight, 8 some 20.
     assert found.ahead == reader.ahead
-    assert found.ahead in (16, 32)
+    assert found.ahead in (8, 16)
     assert not found.cached
 
 
