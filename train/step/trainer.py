@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from audio_barlow_twins.model.barlow_twins import BarlowTwins
 from audio_barlow_twins.model.checkpoint import Checkpoint
 from audio_barlow_twins.model.encoders import Size, build_encoder
-from audio_barlow_twins.shards.base.device import exact_products, has_bf16
+from audio_barlow_twins.shards.base.device import exact_products, has_bf16, keep_freed_memory
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.read.reader import LEAST_AHEAD, CropReader
 from audio_barlow_twins.shards.stored.shardset import ShardSet
@@ -53,6 +53,8 @@ class Trainer:
         self.config, self.shard_set = config, shard_set
         self.ranks = ranks = ranks or Ranks(device=choose_device(config.device))
         self.device = ranks.device
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.bf16 = config.precision == "bf16" or (
             config.precision == "auto" and has_bf16(self.device)
         )
