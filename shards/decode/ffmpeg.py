@@ -15,8 +15,8 @@ from .clock import COUNTED, Clock
 from .errors import BadAudio
 
 FORMATS = (
-    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,eac3,flac,flv,matroska,mov,mp3,ogg,rm,tta,"
-    "w64,wav,wv"
+    "aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,eac3,flac,flv,g722,gsm,matroska,mov,mp3,ogg,"
+    "rm,tta,w64,wav,wv"
 )
 """ffmpeg's demuxers of files that hold sound themselves; a playlist could name other files."""
 LARGEST_BLOCK = 256 * 2**20

@@ -12,8 +12,8 @@ from ..base.errors import UserError
 log = logging.getLogger(__name__)
 
 _ENDINGS = """
-.3gp .aac .ac3 .aif .aiff .amr .ape .au .avi .caf .flac .flv .m4a .m4b .mka .mkv .mov .mp2 .mp3
-.mp4 .mpga .oga .ogg .opus .ra .spx .tta .w64 .wav .webm .wma .wv
+.3gp .aac .ac3 .aif .aiff .amr .ape .au .avi .caf .flac .flv .g722 .gsm .m4a .m4b .mka .mkv .mov
+.mp2 .mp3 .mp4 .mpga .oga .ogg .opus .ra .spx .tta .w64 .wav .webm .wma .wv
 """
 ENDINGS = frozenset(_ENDINGS.split())
 """File endings of sound, in lower case; files with others are left out and counted."""

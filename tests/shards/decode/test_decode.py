@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import resample_poly
 
-from audio_barlow_twins.shards.decode.cut import DecodeLimits
+from audio_barlow_twins.shards.decode.cut import Cut, DecodeLimits
 from audio_barlow_twins.shards.decode.errors import BadAudio
 from audio_barlow_twins.shards.decode.ffmpeg import decoder_version
-from audio_barlow_twins.shards.decode.sound import decode
+from audio_barlow_twins.shards.decode.sound import decode, duration_of
 from audio_barlow_twins.shards.decode.track import SAMPLE_RATE
 
 RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000)
@@ -187,6 +187,27 @@ def test_compressed_files_have_the_content_at_its_place(
     made = decode(str(path), LIMITS)
     assert len(made) == 48000
     assert correlation(made, decode(str(source), LIMITS)) > 0.99
+
+
+@pytest.mark.parametrize("ending", ["g722", "gsm"])
+def test_bare_packets_of_telephones_are_known_by_their_ending(
+    scratch: Path, tone: Tone, ffmpeg: Ffmpeg, ending: str
+) -> None:
+    wave = tone(2.0) * np.hanning(32_000)
+    path = scratch / f"call.{ending}"
+    if ending == "g722":
+        soundfile.write(scratch / "call.wav", wave, 16000)
+        ffmpeg("-i", scratch / "call.wav", path)
+    else:
+        low = soxr.resample(wave, 16000, 8000)
+        soundfile.write(path, low, 8000, format="RAW", subtype="GSM610")
+    whole, part = (decode(str(path), LIMITS, cut) for cut in (None, Cut(0.7, 1.3)))
+    assert len(whole) == pytest.approx(32_000, abs=320)
+    delays = range(40)  # samples; G.722 splits the band by filters
+    assert max(correlation(whole[d:31_000], wave[: 31_000 - d]) for d in delays) > 0.99
+    np.testing.assert_allclose(part, whole[11_200:20_800].astype(int), atol=1)
+    length = duration_of(str(path), LIMITS, 1.0)
+    assert length.seconds == pytest.approx(len(whole) / 16_000, abs=1e-6)
 
 
 def test_the_sound_of_a_video_is_taken(scratch: Path, tone: Tone, ffmpeg: Ffmpeg) -> None:
