@@ -6,11 +6,13 @@ from pathlib import Path
 
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.base.place import is_remote
+from audio_barlow_twins.shards.stored.form import wave_form
+from audio_barlow_twins.shards.stored.shardset import open_shards
 
+from ...task import About, LabelledClip, stored_clips, write_task
 from ..clip import Clip
 from ..folder import folder_clips
 from ..source import Source
-from .task import write_task
 
 HERE = Path(__file__).parent
 TASK = "demo_sounds-v1.0-full"
@@ -38,8 +40,16 @@ class Demo(Source):
 
     def finish(self, out: Path) -> None:
         """Write the labelled task, if `out` is on a disk, where evaluation can read it."""
-        if not is_remote(out):
-            write_task(out / "wave", out / "tasks" / TASK, demo_folds())
+        if is_remote(out):
+            return
+        wave, folds = out / "wave", demo_folds()
+        made_from = open_shards(wave, wave_form()).fingerprint
+        metadata = About().metadata(TASK, set(folds.values()), made_from)
+        clips = (
+            LabelledClip(folds[row.origin], row.key, samples, row.labels)
+            for row, samples in stored_clips(wave, folds)
+        )
+        write_task(out / "tasks" / TASK, metadata, clips)
 
 
 def demo_clips() -> list[Clip]:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audio_barlow_twins.ingest.fill import compose
 from audio_barlow_twins.ingest.run import SOURCES
 from audio_barlow_twins.ingest.sources.clip import Clip
-from audio_barlow_twins.ingest.sources.fill import compose
 from audio_barlow_twins.ingest.sources.lists.listed import LATEST_S, milliseconds
 from audio_barlow_twins.ingest.sources.lists.rows import is_youtube, split_labels
 from audio_barlow_twins.ingest.sources.lists.videos import VideoList

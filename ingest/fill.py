@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from audio_barlow_twins.shards.base.errors import UserError
 
-from .clip import Clip
-from .segment import Segment, parse_segment
+from .sources.clip import Clip
+from .sources.segment import Segment, parse_segment
 
 
 def compose(sources: Sequence[Iterable[Clip]]) -> list[Clip]:

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from audio_barlow_twins.ingest.fill import compose
 from audio_barlow_twins.ingest.sources.clip import Clip
-from audio_barlow_twins.ingest.sources.fill import compose
 from audio_barlow_twins.shards.base.errors import UserError
 
 
