@@ -5,6 +5,7 @@ ClipError               the clip: it becomes a row of the sidecar, never a crash
 ├── DecoderStopped      ffmpeg was killed, or took too long
 ├── Unreadable          the file or its archive is gone, changed, or may not be read
 ├── BadEntry            its labels, times or place in the source are no such
+├── Duplicate           another recording of the source sounds the same
 ├── Unavailable         private, removed, terminated, copyright
 ├── AgeRestricted       only for accounts of adults
 ├── GeoBlocked          not in the country of this address
@@ -41,6 +42,12 @@ class BadEntry(ClipError):
     """The entry in an archive, table or list cannot be used: odd labels, times or place."""
 
     slug = "bad_entry"
+
+
+class Duplicate(ClipError):
+    """An earlier recording of the source sounds the same, and is the one that came in."""
+
+    slug = "duplicate"
 
 
 class Unavailable(ClipError):

@@ -69,6 +69,9 @@ class Clip:
     if it is longer than the clip; `unmeasured`: it is the clip, unless it is long."""
     refused: str = ""
     """Why this entry cannot be used, found while it was listed; '' if it can."""
+    duplicate_of: str = ""
+    """Origin of an earlier recording of the source that sounds the same, so that this one is
+    dropped; '' if it is not."""
     others: tuple["Clip", ...] = ()
     """The same clip in other sources, tried in turn if this one fails."""
 

@@ -48,6 +48,11 @@ class Source:
         return None
 
     @property
+    def drops_duplicates(self) -> bool:
+        """Whether of recordings that sound the same only the first comes in."""
+        return False
+
+    @property
     def is_remote(self) -> bool:
         """Whether audio is read through a URL."""
         return any("://" in url for url in getattr(self, "urls", ()))
@@ -71,6 +76,10 @@ class NamedSource(Source):
     """From the beginning of one piece to that of the next, s; default: a piece, so that none
     overlap. Of overlapping pieces, the same sound counts each time."""
 
+    duplicates: Literal["keep", "drop"] = "keep"
+    """drop: of recordings that sound the same, in whatever coding, only the first comes in; each
+    other one is a row of the class duplicate. Every file is decoded once more for it."""
+
     def __post_init__(self) -> None:
         if not SHORTEST_PIECE_S <= self.piece_s < inf:
             raise UserError(
@@ -89,6 +98,10 @@ class NamedSource(Source):
         if not self.pieces or self.names != "plain":
             return None
         return Pieces(self.piece_s, self.hop_s or self.piece_s)
+
+    @property
+    def drops_duplicates(self) -> bool:
+        return self.duplicates == "drop"
 
     def clips(self) -> Sequence[Clip]:
         """List the clips, with keys and times from their names if `names` is audioset."""

@@ -36,7 +36,7 @@ def in_pieces(
     for clip, length in zip(clips, lengths, strict=True):
         if length is None:
             found.append(replace(clip, cut="unmeasured"))
-        elif length.seconds <= LONGEST_S:
+        elif length.seconds <= LONGEST_S or clip.duplicate_of:
             found.append(replace(clip, length_s=length.seconds))
         else:
             spans = list(_spans(round(length.seconds * SAMPLE_RATE), pieces, least_samples))

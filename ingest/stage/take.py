@@ -17,7 +17,7 @@ from audio_barlow_twins.shards.decode.sound import decode, decode_pieces
 from audio_barlow_twins.shards.decode.track import SAMPLE_RATE
 from audio_barlow_twins.shards.stored.sidecar import Row, now
 
-from ..errors import BadEntry
+from ..errors import BadEntry, Duplicate
 from ..sources.clip import Clip
 from ..sources.source import LONGEST_S
 from ..video.download import Downloader, Trail
@@ -71,6 +71,8 @@ class Taker:
 
     def _samples(self, clip: Clip, trail: Trail) -> tuple[np.ndarray, str]:
         """Return int16 [samples] and the versions of the tools that made them."""
+        if clip.duplicate_of:
+            raise Duplicate(f"sounds like {clip.duplicate_of}")
         if clip.refused:
             raise (BadAudio if clip.is_piece else BadEntry)(clip.refused)
         if clip.video:

@@ -77,7 +77,7 @@ def test_the_page_is_there_before_the_last_shard(told: tuple[str, str]) -> None:
 def test_a_log_gets_plain_lines_that_count_clips_not_shards(told: tuple[str, str]) -> None:
     _, text = told
     measured, planned, *lines = [x for x in text.splitlines() if not x.startswith("measure ")]
-    assert measured == "6 recordings, the lengths of 6 to measure"
+    assert measured == "6 recordings, 6 to measure"
     assert planned == "2 shards planned, 2 to do"
     assert all(line.startswith("ingest ") for line in lines)
     done = [int(re.findall(r"^ingest (\d) of 6 clips", line)[0]) for line in lines]

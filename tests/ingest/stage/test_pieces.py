@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from tar_files import write_tar
 
 from audio_barlow_twins.ingest.errors import NetworkTrouble
+from audio_barlow_twins.ingest.fill import compose
 from audio_barlow_twins.ingest.report.report import Page
 from audio_barlow_twins.ingest.run import Ingest, command_of
 from audio_barlow_twins.ingest.sources.clip import Clip, Event
-from audio_barlow_twins.ingest.sources.fill import compose
 from audio_barlow_twins.ingest.sources.segment import parse_segment
 from audio_barlow_twins.ingest.sources.source import LONGEST_S, Pieces
 from audio_barlow_twins.ingest.stage import durations as measuring
+from audio_barlow_twins.ingest.stage import measured
 from audio_barlow_twins.ingest.stage.durations import durations
 from audio_barlow_twins.ingest.stage.pieces import in_pieces
 from audio_barlow_twins.ingest.stage.plan import Plan
@@ -496,14 +497,14 @@ def test_a_set_that_has_begun_keeps_the_lengths_it_was_planned_by(
 def test_what_is_measured_is_kept_now_and_then(
     field: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, written = measuring._write, list[int]()
+    real, written = measured._Table.write, list[int]()
 
-    def counted(path: Path, known: dict[Any, Any]) -> None:
+    def counted(table: measured._Table, known: dict[Any, Any]) -> None:
         written.append(len(known))
-        real(path, known)
+        real(table, known)
 
-    monkeypatch.setattr(measuring, "_write", counted)
-    monkeypatch.setattr(measuring, "KEEP_EVERY_S", 0)
+    monkeypatch.setattr(measured._Table, "write", counted)
+    monkeypatch.setattr(measured, "KEEP_EVERY_S", 0)
     prepared(field)
     assert (written[0], written[-1]) == (1, 5)
 
