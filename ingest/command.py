@@ -12,6 +12,7 @@ SOURCES = {
     "webdataset": "WebDataset tars of audio files.",
     "parquet": "Parquet tables of audio, as Hugging Face stores them.",
     "fsd50k": "A split of FSD50K.",
+    "debian": "The audio inside Debian packages: 20 hours of free sound, or your list of packages.",
     "demo": "The demo corpus: six minutes of free sounds.",
 }
 

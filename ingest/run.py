@@ -14,11 +14,12 @@ from audio_barlow_twins.shards.stored.front_end import FrontEnd
 from audio_barlow_twins.shards.stored.shardset import finished_shards, open_shards
 
 from .errors import EnvironmentFault
+from .fill import compose
 from .report.live import live_report
 from .report.report import Page
 from .sources.clip import Clip
+from .sources.debian.source import Debian
 from .sources.demo.corpus import Demo
-from .sources.fill import compose
 from .sources.folder import Folder
 from .sources.fsd50k import Fsd50k
 from .sources.lists.audioset import Audioset
@@ -26,6 +27,7 @@ from .sources.lists.videos import VideoList
 from .sources.source import LONGEST_S, Source
 from .sources.tables import Parquet
 from .sources.tars import Webdataset
+from .stage.duplicates import drop_duplicates
 from .stage.durations import durations
 from .stage.ledger import read_ledger, summary
 from .stage.pieces import in_pieces
@@ -37,7 +39,8 @@ from .video.identity import read_identities
 from .video.options import Videos
 
 SOURCES: dict[str, type[Source]] = {
-    kind.name: kind for kind in (Audioset, VideoList, Folder, Webdataset, Parquet, Fsd50k, Demo)
+    kind.name: kind
+    for kind in (Audioset, VideoList, Folder, Webdataset, Parquet, Fsd50k, Debian, Demo)
 }
 
 
@@ -161,10 +164,16 @@ def command_of(kind: type[Ingest], name: str) -> type[Ingest]:
 def _listed(source: Source, job: Job) -> Sequence[Clip]:
     """List the clips of a source, long recordings in pieces."""
     clips, pieces = source.clips(), source.cut_into()
+    planned = any(map(finished_shards, job.sets()))
+    if source.drops_duplicates or pieces:
+        make_folder(job.out)
+    if source.drops_duplicates:
+        clips = drop_duplicates(clips, job.out, job.limits, planned)
+        if dropped := sum(bool(clip.duplicate_of) for clip in clips):
+            say(f"{dropped:,} recordings sound like earlier ones and are dropped")
     if pieces is None:
         return clips
-    make_folder(job.out)
-    lengths = durations(clips, job.out, job.limits, planned=any(map(finished_shards, job.sets())))
+    lengths = durations(clips, job.out, job.limits, planned)
     if missing := sum(each is None for each in lengths):
         say(f"{missing} recordings cannot be measured and stay whole")
     known = [(clip, each.seconds) for clip, each in zip(clips, lengths, strict=True) if each]

@@ -26,7 +26,7 @@ OWNERS = {
 }
 FLOORS = {
     "shards": "command derive look html cluster read decode stored base",
-    "ingest": "command run look report stage video sources errors",
+    "ingest": "command run look report stage video fill sources task errors",
     "model": "command embedder barlow_twins pretrained foreign checkpoint tracing encoders "
     "audiontt vit resnet",
     "train": "command tools ablation run step presets config views",

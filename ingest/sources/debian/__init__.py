@@ -1,0 +1,1 @@
+"""Audio inside Debian packages as a source of clips."""
