@@ -39,7 +39,7 @@ PACKAGES = {
     **dict.fromkeys(("s3fs", "upath"), ("s3",)),
     **dict.fromkeys(("matplotlib", "tensorboard"), ("train",)),
     **dict.fromkeys(("soundfile", "scipy"), ("eval",)),
-    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime", "safetensors"), ("export",)),
+    **dict.fromkeys(("onnx", "onnxscript", "onnxruntime"), ("export",)),
     "huggingface_hub": ("hub",),
     "transformers": ("wav2vec2",),
 }

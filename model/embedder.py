@@ -7,7 +7,6 @@ Clips are normalised with the statistics of the checkpoint, and the encoder alwa
 evaluation mode, so an embedding depends only on its own clip.
 """
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from audio_barlow_twins.shards.stored.logmel import LogMel
 
 from .checkpoint import Checkpoint, CheckpointError, restore_encoder
 from .foreign import load_any_checkpoint
-from .pretrained import WEIGHTS, read_folder, read_pretrained, save_pretrained
+from .pretrained import WEIGHTS, read_folder, read_pretrained, save_pretrained, sha256_of
 
 FRAMES_PER_PASS = 128 * 96
 """Bound on the frames of one forward pass, and so on its memory."""
@@ -95,11 +94,11 @@ class Embedder(nn.Module):
         """Return how many clips of a length fit into one forward pass, at least one."""
         return max(1, FRAMES_PER_PASS // (n_samples // self.front_end.hop + 1))
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write model.safetensors, config.json and a README.md; see `pretrained.py`."""
+    def save_pretrained(self, folder: str | Path, half: bool = False) -> None:
+        """Write model.safetensors (float16 if `half`), config.json and a README.md."""
         if self.source is None:
             raise CheckpointError(f"{folder}: not written: this encoder is not from a checkpoint")
-        save_pretrained(replace(self.source, state=self.encoder.state_dict()), Path(folder))
+        save_pretrained(replace(self.source, state=self.encoder.state_dict()), Path(folder), half)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, device: str | None = None) -> "Embedder":
@@ -131,11 +130,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def checkpoint_facts(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
     """Return what identifies a checkpoint, as plain values for reports and file headers."""
-    with (path / WEIGHTS if path.is_dir() else path).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         "checkpoint": path.name,
-        "checkpoint_sha256": digest,
+        "checkpoint_sha256": sha256_of(path / WEIGHTS if path.is_dir() else path),
         "encoder": checkpoint.encoder,
         "step": checkpoint.step,
         "shards_fingerprint": checkpoint.fingerprint,

@@ -3,13 +3,16 @@
 They hold only tensors and plain text: reading them never runs code from them.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from audio_barlow_twins.shards.base.files import replacing
 
@@ -55,14 +58,16 @@ These facts come from the checkpoint; `abt eval hear` scores the encoder on task
 """
 
 
-def save_pretrained(checkpoint: Checkpoint, folder: Path) -> None:
+def save_pretrained(checkpoint: Checkpoint, folder: Path, half: bool = False) -> None:
     """Write a checkpoint as model.safetensors, config.json and a README.md (the model card).
 
     `config.json` is removed first and written last, so a folder that has one is complete.
 
+    Args:
+        half: store the weights as float16, in half the bytes.
+
     Raises:
-        CheckpointError: the weights do not fit the encoder, the folder cannot be written, or
-            safetensors is not installed.
+        CheckpointError: the weights do not fit the encoder, or the folder cannot be written.
     """
     encoder = restore_encoder(checkpoint)
     config = {
@@ -72,13 +77,13 @@ def save_pretrained(checkpoint: Checkpoint, folder: Path) -> None:
         "sample_rate": checkpoint.front_end["sample_rate"],
         "embedding_size": encoder.out_features,
     }
-    # safetensors refuses tensors that overlap or are not contiguous.
-    state = {name: value.contiguous().clone() for name, value in checkpoint.state.items()}
+    state = {name: _stored(value, half) for name, value in checkpoint.state.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG).unlink(missing_ok=True)
         with replacing(folder / WEIGHTS) as scratch:
-            _safetensors().torch.save_file(state, scratch, metadata={"format": "pt"})
+            save_file(state, scratch, metadata={"format": "pt"})
+        config["weights_sha256"] = sha256_of(folder / WEIGHTS)
         with replacing(folder / CARD) as scratch:
             scratch.write_text(_card(checkpoint, encoder), encoding="utf-8")
         with replacing(folder / CONFIG) as scratch:
@@ -90,17 +95,28 @@ def save_pretrained(checkpoint: Checkpoint, folder: Path) -> None:
 def read_folder(folder: Path) -> Checkpoint:
     """Read a folder that `save_pretrained` wrote onto the CPU.
 
+    Weights that were stored as float16 become float32.
+
     Raises:
         CheckpointError: a file is missing, damaged or another project's.
     """
     config, weights = _read_config(folder / CONFIG), folder / WEIGHTS
     if not weights.is_file():
         raise CheckpointError(f"{weights}: no such file; the folder is incomplete, copy it again")
-    safetensors = _safetensors()
+    wanted, found = config.get("weights_sha256"), sha256_of(weights)
+    if wanted not in (None, found):  # earlier versions did not say
+        raise CheckpointError(
+            f"{weights}: its SHA-256 is {found}, {CONFIG} says {wanted}; it is damaged, or belongs "
+            "to another encoder: copy the folder again"
+        )
     try:
-        state = safetensors.torch.load_file(weights)
-    except safetensors.SafetensorError as error:
+        stored = load_file(weights)
+    except SafetensorError as error:
         raise CheckpointError(f"{weights}: cannot be read as safetensors: {error}") from error
+    state = {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in stored.items()
+    }
     facts = {name: config[name] for name in FACTS if name in config}
     return completed(Checkpoint(**facts, state=state))
 
@@ -125,15 +141,15 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _safetensors() -> Any:
-    try:
-        import safetensors.torch
-    except ImportError as error:
-        raise CheckpointError(
-            "folders of weights need safetensors, which is not installed: "
-            "pip install 'audio-barlow-twins[export]'"
-        ) from error
-    return safetensors
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stored(value: Tensor, half: bool) -> Tensor:
+    """Return a tensor as safetensors takes it: contiguous, and sharing memory with no other."""
+    return (value.half() if half and value.is_floating_point() else value).contiguous().clone()
 
 
 def read_pretrained(name: str | Path) -> Checkpoint:

@@ -48,6 +48,8 @@ class Export:
     """Checkpoint that `abt train` wrote."""
     format: Literal["torch-export", "onnx", "pretrained"]
     """A torch.export archive, an ONNX model, or a folder of safetensors and config.json."""
+    half: bool = False
+    """Store the weights of `pretrained` as float16, in half the bytes; they load as float32."""
     out: Path | None = None
     """File or folder to write; by default beside the checkpoint, with its name."""
 
@@ -59,13 +61,15 @@ class Export:
     def __post_init__(self) -> None:
         if self.format == "pretrained" and self.target.is_file():
             raise UserError(f"--out {self.target} is a file; name a folder")
+        if self.format != "pretrained" and self.half:
+            raise UserError("--half is for --format pretrained")
         if self.format != "pretrained" and self.target.is_dir():
             raise UserError(f"--out {self.target} is a folder; name a file")
 
     def run(self) -> None:
         checkpoint = read_checkpoint(self.checkpoint)
         if self.format == "pretrained":
-            save_pretrained(checkpoint, self.target)
+            save_pretrained(checkpoint, self.target, self.half)
             log.info("%s: model.safetensors, config.json, README.md", self.target)
             return
         model = frozen(checkpoint, "cpu")

@@ -1,4 +1,5 @@
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -124,11 +125,48 @@ def test_a_folder_without_its_weights_is_named(folder: Path) -> None:
         Embedder.from_pretrained(folder)
 
 
-def test_damaged_weights_are_one_line(folder: Path) -> None:
+@pytest.mark.parametrize("damage", ["cut", "changed"])
+def test_damaged_weights_are_one_line(folder: Path, damage: str) -> None:
+    weights = folder / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-100] if damage == "cut" else content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: its SHA-256 is .*json says"):
+        Embedder.from_pretrained(folder)
+
+
+def test_the_config_names_the_sha256_of_the_weights(folder: Path) -> None:
+    said = json.loads((folder / "config.json").read_text())["weights_sha256"]
+    done = subprocess.run(
+        ["sha256sum", folder / "model.safetensors"], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split()[0] == said
+
+
+def test_a_folder_of_an_earlier_version_names_none(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    del config["weights_sha256"]
+    (folder / "config.json").write_text(json.dumps(config))
+    Embedder.from_pretrained(folder)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be read as safetensors"):
         Embedder.from_pretrained(folder)
+
+
+def test_half_precision_takes_half_the_bytes_and_loads_as_float32(
+    folder: Path, checkpoint: Checkpoint, sounds: torch.Tensor, tmp_path: Path
+) -> None:
+    save_pretrained(checkpoint, tmp_path / "half", half=True)
+    sizes = [(each / "model.safetensors").stat().st_size for each in (tmp_path / "half", folder)]
+    assert sizes[0] == pytest.approx(sizes[1] / 2, rel=0.1)
+    state = read_folder(tmp_path / "half").state
+    for name, value in checkpoint.state.items():
+        assert state[name].dtype == value.dtype
+        torch.testing.assert_close(state[name], value, rtol=2**-11, atol=1e-7)
+    whole, half = (Embedder.from_pretrained(each, "cpu") for each in (folder, tmp_path / "half"))
+    expected = get_scene_embeddings(sounds, whole)
+    error = (get_scene_embeddings(sounds, half) - expected).norm() / expected.norm()
+    assert 0 < error < 2e-3
 
 
 @pytest.mark.parametrize(
@@ -191,11 +229,3 @@ def test_a_repository_needs_the_hub_package(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(CheckpointError, match="huggingface_hub, which is not installed"):
         Embedder.from_pretrained("somebody/encoder")
-
-
-def test_a_missing_safetensors_is_one_line(
-    checkpoint: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(CheckpointError, match="safetensors, which is not installed"):
-        save_pretrained(checkpoint, tmp_path)

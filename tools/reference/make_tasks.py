@@ -1,4 +1,4 @@
-"""Make the tasks of the reference encoder: `python tools/reference/tasks.py SOUNDS TASKS`.
+"""Make the tasks of the reference encoder: `python tools/reference/make_tasks.py SOUNDS TASKS`.
 
 SOUNDS is what `abt ingest debian tools/reference/task_packages.csv --piece-s 5 --out SOUNDS` made,
 none of it in the corpus; TASKS receives task folders in the layout of HEAR 2021.
@@ -13,18 +13,21 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
-from patches import play, read_patch
+from gravis import play, read_patch
 from scenes import RATE, SPLITS, as_pcm, events, level, noise, tags, voices
 
 from audio_barlow_twins.ingest.sources.debian.archive import AptGet
 from audio_barlow_twins.ingest.sources.debian.unpack import find_unpacked, unpack
 from audio_barlow_twins.ingest.task import About, LabelledClip, stored_clips, write_task
 from audio_barlow_twins.shards.base.cli import say
+from audio_barlow_twins.shards.base.digest import digest
 from audio_barlow_twins.shards.stored.form import wave_form
 from audio_barlow_twins.shards.stored.shardset import open_shards
 from audio_barlow_twins.shards.stored.sidecar import read_rows
 
 HERE = Path(__file__).parent
+SOURCES = [HERE / name for name in ("make_tasks.py", "scenes.py", "gravis.py", "effects.csv")]
+"""What the tasks follow from, beside the sounds."""
 SPOKEN = re.compile(r"kajongg/.*/voices/(de/)?((?:fe)?male[12])/(\w+)\.ogg")
 SOUNDTRACKS = {
     "berusky": ["berusky2-data"],
@@ -186,6 +189,7 @@ def instrument_patches(folder: Path) -> Path:
 def main(sounds_folder: Path, tasks: Path) -> None:
     sounds = Sounds(sounds_folder)
     patches = instrument_patches(sounds_folder / "patches")
+    made_from = f"{sounds.fingerprint} by {digest(''.join(map(Path.read_text, SOURCES)), 8)}"
     known = effects()
     of_fold = {f"fold{n:02d}": SPLITS[(0, 0, 0, 1, 2)[n]] for n in range(5)}
     single = by_split(sounds.clips(known.get), of_fold)
@@ -204,7 +208,7 @@ def main(sounds_folder: Path, tasks: Path) -> None:
         ("voices-v1-full", COUNT, SPLITS,
          voices(speakers(sounds), {"train": 270, "valid": 90, "test": 180}, 4.0, 5)),
     ):  # fmt: skip
-        write_task(tasks / name, about.metadata(name, folds, sounds.fingerprint), clips)
+        write_task(tasks / name, about.metadata(name, folds, made_from), clips)
         say(f"{tasks / name}")
 
 
