@@ -129,7 +129,9 @@ def test_a_folder_without_its_weights_is_named(folder: Path) -> None:
 def test_damaged_weights_are_one_line(folder: Path, damage: str) -> None:
     weights = folder / "model.safetensors"
     content = weights.read_bytes()
-    weights.write_bytes(content[:-100] if damage == "cut" else content[:-1] + bytes([content[-1] ^ 1]))
+    weights.write_bytes(
+        content[:-100] if damage == "cut" else content[:-1] + bytes([content[-1] ^ 1])
+    )
     with pytest.raises(CheckpointError, match=r"model\.safetensors: its SHA-256 is .*json says"):
         Embedder.from_pretrained(folder)
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import logging
 import lzma
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import which
@@ -18,6 +19,7 @@ from mirror import Mirror
 from audio_barlow_twins.ingest.run import Ingest, command_of
 from audio_barlow_twins.ingest.sources.clip import Clip
 from audio_barlow_twins.ingest.sources.debian.source import OWN_LIST, Debian, read_packages
+from audio_barlow_twins.ingest.sources.debian.unpack import find_unpacked, unpack
 from audio_barlow_twins.ingest.sources.remote import client
 from audio_barlow_twins.shards.base.errors import UserError
 from audio_barlow_twins.shards.stored.sidecar import Row, read_rows
@@ -53,6 +55,11 @@ def archive(tmp_path_factory: pytest.TempPathFactory, tone: Callable[..., np.nda
         "usr/share/owls/hoot.flac": sound(0.4 * shared, "FLAC"),
         "usr/share/owls/night.wav": sound(0.1 * rng.standard_normal(35 * 16000)),
     })  # fmt: skip
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as pak:
+        pak.writestr("sound/Jump.WAV", sound(tone(0.5, hz=700)))
+        pak.writestr("maps/one.bsp", b"no sound")
+    build(folder, "quake", "3", {"usr/share/games/quake/pak0.pk3": zipped.getvalue()})
     build(folder, "quiet", "1", {"usr/share/quiet/none.txt": b"nothing"})
     index(folder)
     return folder
@@ -120,6 +127,29 @@ def test_a_second_run_fetches_unpacks_and_measures_nothing(tmp_path: Path, mirro
     mirror.asked.clear()
     assert planned(tmp_path, packages=listed, mirror=mirror.url, suite="toy") == first
     assert mirror.asked == []
+
+
+def test_archives_in_packages_are_folders_of_sounds(tmp_path: Path, mirror: Mirror) -> None:
+    listed = packages_of(tmp_path, "package\nquake\n")
+    (clip,) = planned(tmp_path, packages=listed, mirror=mirror.url, suite="toy")
+    assert clip.origin == "quake/usr/share/games/quake/pak0.pk3/sound/Jump.WAV"
+    assert soundfile.info(clip.path).duration == 0.5
+
+
+@pytest.mark.parametrize("kind", ["damaged", "leading out"])
+def test_an_archive_that_cannot_be_unpacked_leaves_nothing(
+    tmp_path: Path, tone: Callable[..., np.ndarray], kind: str
+) -> None:
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as pak:
+        pak.writestr("../../../../../../../../out.wav", b"x" * 100)
+    content = b"PK\3\4 and no more" if kind == "damaged" else zipped.getvalue()
+    build(tmp_path, "odd", "1", {"usr/share/odd/a.zip": content})
+    (deb,) = (tmp_path / "pool").glob("*.deb")
+    with pytest.raises(UserError, match=r"odd_1_all\.deb cannot be unpacked: "):
+        unpack(deb, tmp_path / "to")
+    assert find_unpacked(tmp_path / "to") == {}
+    assert not (tmp_path / "out.wav").exists()
 
 
 def test_what_a_kill_left_half_unpacked_is_unpacked_again(tmp_path: Path, mirror: Mirror) -> None:
