@@ -27,8 +27,7 @@ OWN_LIST = Path(__file__).parent / "packages.csv"
 class Debian(NamedSource):
     """Ingest the audio inside Debian packages, which are unpacked and not installed.
 
-    Without a list, the corpus of the reference encoder: speech in many languages, music, effects, with
-    the licence of the sounds of each package.
+    Without a list, the corpus of the reference encoder: speech in many languages, music, effects.
     Packages come by `apt-get download` or from a mirror, and need dpkg-deb to be unpacked.
     """
 
