@@ -1,4 +1,4 @@
-"""Recordings that sound the same, whatever their files: found by a coarse picture of their log-mel.
+"""Recordings that sound the same, whatever their files: found by a coarse image of their log-mel.
 
 Chromaprint, which libraries use for this, knows no sound of less than some seconds.
 """
@@ -23,7 +23,8 @@ from .measured import Quantity, measured
 BINS = slice(2, 42)
 """Mel bins that count: 100 Hz to 3.5 kHz, which telephone codecs keep."""
 SLICES = 32
-"""Parts into which the length is divided; with the bins they are the cells of a picture."""
+"""Parts into which the length is divided; with the bins they are the cells of a fingerprint."""
+CELLS = SLICES * (BINS.stop - BINS.start)
 QUIET_DB, FLOOR_DB = 25.0, 35.0
 """Ends this far below the loudest cell are cut off, and cells fall no further than FLOOR_DB."""
 STEP_DB = 0.5
@@ -41,7 +42,7 @@ SAME_FRAMES, SAME_SHARE = 3, 0.02
 _DB = 10 / np.log(10)
 
 
-class Picture(NamedTuple):
+class Fingerprint(NamedTuple):
     """How a recording sounds."""
 
     cells: bytes
@@ -51,18 +52,18 @@ class Picture(NamedTuple):
 
 
 @torch.no_grad()
-def picture_of(pcm: np.ndarray, mel: LogMel) -> Picture:
-    """Return the picture of a sound, int16 [samples] at 16 kHz, by the paper's log-mel.
+def fingerprint_of(pcm: np.ndarray, mel: LogMel) -> Fingerprint:
+    """Return the fingerprint of a sound, int16 [samples] at 16 kHz, by the paper's log-mel.
 
     It stands between two windows of silence, so that it begins alike behind whatever else.
     """
     window = mel.front_end.window
     logmel = mel(torch.from_numpy(np.pad(pcm, window))[None])[0]
-    return picture_of_logmel(logmel.double().numpy())
+    return fingerprint_of_logmel(logmel.double().numpy())
 
 
-def picture_of_logmel(logmel: np.ndarray) -> Picture:
-    """Return the picture of log-mel frames, float [T, 64]."""
+def fingerprint_of_logmel(logmel: np.ndarray) -> Fingerprint:
+    """Return the fingerprint of log-mel frames, float [T, 64]."""
     bands = logmel[:, BINS] * _DB
     (loud,) = np.nonzero(bands.max(axis=1) > bands.max() - QUIET_DB)
     bands = np.maximum(bands[loud[0] : loud[-1] + 1], bands.max() - FLOOR_DB)
@@ -71,7 +72,9 @@ def picture_of_logmel(logmel: np.ndarray) -> Picture:
     whole = np.minimum(edges.astype(int), len(bands) - 1)
     until = sums[whole] + (edges - whole)[:, None] * bands[whole]
     cells = np.diff(until, axis=0) / np.diff(edges)[:, None]
-    return Picture(np.round((cells - cells.mean()) / STEP_DB).astype(np.int8).tobytes(), len(bands))
+    return Fingerprint(
+        np.round((cells - cells.mean()) / STEP_DB).astype(np.int8).tobytes(), len(bands)
+    )
 
 
 def drop_duplicates(
@@ -81,28 +84,28 @@ def drop_duplicates(
 
     Args:
         clips: whole recordings.
-        out: folder or URL of the shard sets, which keeps the pictures.
+        out: folder or URL of the shard sets, which keeps the fingerprints.
         planned: see `measured`.
     """
     mel = LogMel(FrontEnd())
-    pictures = Quantity(
-        file="pictures.parquet",
-        words=("compare", "pictures"),
-        kind=Picture,
+    fingerprints = Quantity(
+        file="fingerprints.parquet",
+        words=("compare", "fingerprints"),
+        kind=Fingerprint,
         columns=(pa.field("cells", pa.binary()), pa.field("n_frames", pa.int32())),
-        measure=lambda path: picture_of(decode(path, limits), mel),
+        measure=lambda path: fingerprint_of(decode(path, limits), mel),
     )
-    found = duplicates(measured(pictures, clips, out, planned))
+    found = duplicates(measured(fingerprints, clips, out, planned))
     return [
         clip if first is None else replace(clip, duplicate_of=clips[first].origin)
         for clip, first in zip(clips, found, strict=True)
     ]
 
 
-def duplicates(pictures: Sequence[Picture | None]) -> list[int | None]:
+def duplicates(fingerprints: Sequence[Fingerprint | None]) -> list[int | None]:
     """Return for each recording the first one that sounds the same, None if it is itself that."""
-    same: list[list[int]] = [[] for _ in pictures]
-    for one, other in _pairs(pictures):
+    same: list[list[int]] = [[] for _ in fingerprints]
+    for one, other in _pairs(fingerprints):
         same[max(one, other)].append(min(one, other))
     firsts: list[int | None] = []
     for earlier in same:
@@ -111,19 +114,13 @@ def duplicates(pictures: Sequence[Picture | None]) -> list[int | None]:
     return firsts
 
 
-def _pairs(pictures: Sequence[Picture | None]) -> Iterator[tuple[int, int]]:
+def _pairs(fingerprints: Sequence[Fingerprint | None]) -> Iterator[tuple[int, int]]:
     """Yield the pairs of recordings that sound the same."""
-    known = [(each.n_frames, number) for number, each in enumerate(pictures) if each]
-    known.sort()
-    lengths = np.array([length for length, _ in known])
-    cells = (
-        np.array(
-            [np.frombuffer(pictures[number].cells, np.int8) for _, number in known]  # type: ignore[union-attr]
-        )
-        .reshape(len(known), -1)
-        .astype(np.float32)
-        * STEP_DB
-    )
+    known = [(each, number) for number, each in enumerate(fingerprints) if each]
+    known.sort(key=lambda pair: pair[0].n_frames)
+    lengths = np.array([each.n_frames for each, _ in known])
+    bits = b"".join(each.cells for each, _ in known)
+    cells = np.frombuffer(bits, np.int8).reshape(-1, CELLS) * np.float32(STEP_DB)
     ends = np.searchsorted(
         lengths, np.maximum(lengths + SAME_FRAMES, lengths * (1 + SAME_SHARE)), side="right"
     )

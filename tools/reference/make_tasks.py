@@ -128,7 +128,7 @@ def instruments(patches: Path) -> Iterator[LabelledClip]:
         if len(samples) < LEAST_NOTES:
             continue
         for n, sample in enumerate(sorted(samples, key=lambda each: each.root_hz)):
-            for step in (-2, 0, 2):
+            for step in (-1, 1):
                 note = play(sample, sample.root_hz * 2 ** (step / 12), 1.0)
                 pcm = as_pcm(level(note, -20.0))
                 yield LabelledClip(f"fold{n % 4:02d}", f"{path.stem}-{n}-{step}", pcm, [path.stem])
@@ -143,7 +143,7 @@ def pitches(patches: Path) -> Iterator[LabelledClip]:
         for midi in PITCHES:
             hz = 440 * 2 ** ((midi - 69 + rng.uniform(-0.3, 0.3)) / 12)
             near = [each for each in samples if abs(np.log2(each.root_hz / hz)) < 1]
-            if not near or rng.random() > 0.4:
+            if not near or rng.random() > 0.25:
                 continue
             nearest = min(near, key=lambda each: abs(np.log2(each.root_hz / hz)))
             note = level(play(nearest, hz, 0.5), -20.0)

@@ -11,16 +11,17 @@ import soundfile
 from audio_barlow_twins.ingest.sources.clip import Clip
 from audio_barlow_twins.ingest.sources.demo.corpus import demo_clips
 from audio_barlow_twins.ingest.stage.duplicates import (
+    CELLS,
     SAME_DB,
     SAME_FRAMES,
     SAME_SHARE,
     SLICES,
     STEP_DB,
-    Picture,
+    Fingerprint,
     drop_duplicates,
     duplicates,
-    picture_of,
-    picture_of_logmel,
+    fingerprint_of,
+    fingerprint_of_logmel,
 )
 from audio_barlow_twins.shards.decode.cut import DecodeLimits
 from audio_barlow_twins.shards.decode.sound import decode
@@ -78,13 +79,13 @@ def test_silent_ends_and_loudness_do_not_count(originals: list[Path]) -> None:
     for path in originals:
         pcm = decode(str(path), LIMITS)
         padded = np.pad((0.3 * pcm).astype(np.int16), (1600, 3200))
-        one, other = (picture_of(each, mel) for each in (pcm, padded))
+        one, other = (fingerprint_of(each, mel) for each in (pcm, padded))
         assert abs(one.n_frames - other.n_frames) <= SAME_FRAMES
         assert difference_db(one, other) < SAME_DB
 
 
-def difference_db(one: Picture, other: Picture) -> float:
-    """State the difference of two pictures plainly."""
+def difference_db(one: Fingerprint, other: Fingerprint) -> float:
+    """State the difference of two fingerprints plainly."""
     a, b = (
         [STEP_DB * cell for cell in np.frombuffer(each.cells, np.int8)] for each in (one, other)
     )
@@ -94,35 +95,43 @@ def difference_db(one: Picture, other: Picture) -> float:
 def test_the_picture_averages_log_mel_over_equal_parts_of_the_length() -> None:
     rng = np.random.default_rng(0)
     logmel = rng.uniform(-1, 1, (5 * SLICES, 64))
-    picture = picture_of_logmel(logmel)
+    fingerprint = fingerprint_of_logmel(logmel)
     decibels = 10 / np.log(10) * logmel[:, 2:42]
     parts = np.array([part.mean(axis=0) for part in np.array_split(decibels, SLICES)])
-    cells = np.frombuffer(picture.cells, np.int8).reshape(SLICES, 40) * STEP_DB
-    assert picture.n_frames == 5 * SLICES
+    cells = np.frombuffer(fingerprint.cells, np.int8).reshape(SLICES, 40) * STEP_DB
+    assert fingerprint.n_frames == 5 * SLICES
     np.testing.assert_allclose(cells, parts - parts.mean(), atol=STEP_DB / 2 + 1e-9)
 
 
 def test_duplicates_are_those_of_a_search_through_all_pairs() -> None:
     rng = np.random.default_rng(1)
-    kinds = rng.integers(-20, 20, (15, SLICES * 40))
-    pictures: list[Picture | None] = []
+    kinds = rng.integers(-20, 20, (15, CELLS))
+    fingerprints: list[Fingerprint | None] = []
     for _ in range(80):
-        cells = kinds[rng.integers(15)] + rng.integers(0, 3, SLICES * 40)
-        pictures.append(Picture(cells.astype(np.int8).tobytes(), int(rng.integers(50, 60))))
-    pictures[7] = None
+        cells = kinds[rng.integers(15)] + rng.integers(0, 3, CELLS)
+        fingerprints.append(Fingerprint(cells.astype(np.int8).tobytes(), int(rng.integers(50, 60))))
+    fingerprints[7] = None
     expected: list[int | None] = []
-    for number, picture in enumerate(pictures):
+    for number, fingerprint in enumerate(fingerprints):
         firsts = [
             earlier
             for earlier in range(number)
-            if picture and (other := pictures[earlier]) and expected[earlier] is None
-            and abs(picture.n_frames - other.n_frames)
-            <= max(SAME_FRAMES, SAME_SHARE * min(picture.n_frames, other.n_frames))
-            and difference_db(picture, other) < SAME_DB
+            if fingerprint and (other := fingerprints[earlier]) and expected[earlier] is None
+            and abs(fingerprint.n_frames - other.n_frames)
+            <= max(SAME_FRAMES, SAME_SHARE * min(fingerprint.n_frames, other.n_frames))
+            and difference_db(fingerprint, other) < SAME_DB
         ]  # fmt: skip
         expected.append(firsts[0] if firsts else None)
-    assert duplicates(pictures) == expected
+    assert duplicates(fingerprints) == expected
     assert any(each is not None for each in expected)
+
+
+def test_recordings_without_sound_are_no_duplicates(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(16_000), 16_000)
+    soundfile.write(tmp_path / "b.wav", np.zeros(16_000), 16_000)
+    (tmp_path / "c.wav").write_bytes(b"no sound")
+    found = drop_duplicates(clips_of(tmp_path), tmp_path / "out", LIMITS)
+    assert [clip.duplicate_of for clip in found] == ["", "", ""]
 
 
 def test_what_was_compared_is_not_compared_again(
@@ -145,9 +154,9 @@ def test_what_was_compared_is_not_compared_again(
 
 
 def test_one_of_a_chain_that_drifts_is_compared_with_those_that_are_kept() -> None:
-    cells = np.zeros(SLICES * 40, np.int8)
+    cells = np.zeros(CELLS, np.int8)
     steps = [cells + drift for drift in (0, 1, 2, 3, 4)]  # 0.5 dB each, of every cell
     alternating = [each * np.resize([1, -1], each.shape) for each in steps]
-    pictures = [Picture(each.astype(np.int8).tobytes(), 60) for each in alternating]
-    assert all(difference_db(a, b) < SAME_DB for a, b in pairwise(pictures))
-    assert duplicates(pictures) == [None, 0, None, 2, None]
+    fingerprints = [Fingerprint(each.astype(np.int8).tobytes(), 60) for each in alternating]
+    assert all(difference_db(a, b) < SAME_DB for a, b in pairwise(fingerprints))
+    assert duplicates(fingerprints) == [None, 0, None, 2, None]
