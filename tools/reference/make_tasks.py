@@ -1,7 +1,8 @@
-"""Make the tasks of the reference encoder: `python tools/reference/make_tasks.py SOUNDS TASKS`.
+"""Make the tasks of the reference encoder: `python make_tasks.py SOUNDS CORPUS TASKS`.
 
 SOUNDS is what `abt ingest debian tools/reference/task_packages.csv --piece-s 5 --out SOUNDS` made,
-none of it in the corpus; TASKS receives task folders in the layout of HEAR 2021.
+and CORPUS what `abt ingest debian --out CORPUS` did. Recordings of SOUNDS that are in CORPUS, too,
+by their fingerprints, are left out. TASKS receives task folders in the layout of HEAR 2021.
 """
 
 import csv
@@ -13,11 +14,14 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from gravis import play, read_patch
 from scenes import RATE, SPLITS, as_pcm, events, level, noise, tags, voices
 
 from audio_barlow_twins.ingest.sources.debian.archive import AptGet
 from audio_barlow_twins.ingest.sources.debian.unpack import find_unpacked, unpack
+from audio_barlow_twins.ingest.stage.duplicates import Fingerprint, duplicates
 from audio_barlow_twins.ingest.task import About, LabelledClip, stored_clips, write_task
 from audio_barlow_twins.shards.base.cli import say
 from audio_barlow_twins.shards.base.digest import digest
@@ -65,15 +69,16 @@ EVENTS = About(
 class Sounds:
     """The single sounds, as a wave set, and what is known of them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, corpus: Path) -> None:
         self.wave = folder / "wave"
         shard_set = open_shards(self.wave, wave_form())
         self.fingerprint = shard_set.fingerprint
+        known = heard_before(folder, corpus)
         self.origins = dict.fromkeys(
             row.origin
             for name in shard_set.names
             for row in read_rows(self.wave / f"{name}.parquet")
-            if row.status == "ok"
+            if row.status == "ok" and row.origin not in known
         )
 
     def clips(self, label_of: Callable[[str], tuple[str, str] | None]) -> Iterator[LabelledClip]:
@@ -82,6 +87,22 @@ class Sounds:
         for row, samples in stored_clips(self.wave, chosen):
             fold, label = chosen[row.origin]
             yield LabelledClip(fold, row.key, samples, [label])
+
+
+def heard_before(folder: Path, corpus: Path) -> set[str]:
+    """Return the origins of a set's recordings that sound like one of the corpus."""
+    first, second = (pq.read_table(each / "fingerprints.parquet") for each in (corpus, folder))
+    table = pa.concat_tables([first, second]).select(["origin", "cells", "n_frames"])
+    rows = list(zip(*table.to_pydict().values(), strict=True))
+    found = duplicates([Fingerprint(cells, n) if cells else None for _, cells, n in rows])
+    pairs = zip(rows, found, strict=True)
+    known = {
+        row[0]
+        for number, (row, earlier) in enumerate(pairs)
+        if number >= len(first) and earlier is not None and earlier < len(first)
+    }
+    say(f"{len(known)} recordings are in the corpus, too, and are left out")
+    return known
 
 
 def word_of(origin: str) -> tuple[str, str] | None:
@@ -186,10 +207,11 @@ def instrument_patches(folder: Path) -> Path:
     return found.folder / "usr" / "share" / "midi" / "freepats"
 
 
-def main(sounds_folder: Path, tasks: Path) -> None:
-    sounds = Sounds(sounds_folder)
+def main(sounds_folder: Path, corpus: Path, tasks: Path) -> None:
+    sounds = Sounds(sounds_folder, corpus)
     patches = instrument_patches(sounds_folder / "patches")
-    made_from = f"{sounds.fingerprint} by {digest(''.join(map(Path.read_text, SOURCES)), 8)}"
+    code = digest("".join(map(Path.read_text, SOURCES)), 8)
+    made_from = f"{len(sounds.origins)} recordings of {sounds.fingerprint} by {code}"
     known = effects()
     of_fold = {f"fold{n:02d}": SPLITS[(0, 0, 0, 1, 2)[n]] for n in range(5)}
     single = by_split(sounds.clips(known.get), of_fold)
@@ -213,4 +235,4 @@ def main(sounds_folder: Path, tasks: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:3]))
+    main(*map(Path, sys.argv[1:4]))
