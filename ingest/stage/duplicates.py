@@ -6,19 +6,20 @@ Chromaprint, which libraries use for this, knows no sound of less than some seco
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from audio_barlow_twins.shards.decode.cut import DecodeLimits
 from audio_barlow_twins.shards.decode.sound import decode
 from audio_barlow_twins.shards.stored.front_end import FrontEnd
-from audio_barlow_twins.shards.stored.logmel import LogMel
 
 from ..sources.clip import Clip
 from .measured import Quantity, measured
+
+if TYPE_CHECKING:  # torch is loaded only where recordings are compared
+    from audio_barlow_twins.shards.stored.logmel import LogMel
 
 BINS = slice(2, 42)
 """Mel bins that count: 100 Hz to 3.5 kHz, which telephone codecs keep."""
@@ -51,15 +52,16 @@ class Fingerprint(NamedTuple):
     """Length without quiet ends, frames of 10 ms."""
 
 
-@torch.no_grad()
-def fingerprint_of(pcm: np.ndarray, mel: LogMel) -> Fingerprint:
+def fingerprint_of(pcm: np.ndarray, mel: "LogMel") -> Fingerprint:
     """Return the fingerprint of a sound, int16 [samples] at 16 kHz, by the paper's log-mel.
 
     It stands between two windows of silence, so that it begins alike behind whatever else.
     """
+    import torch
+
     window = mel.front_end.window
     logmel = mel(torch.from_numpy(np.pad(pcm, window))[None])[0]
-    return fingerprint_of_logmel(logmel.double().numpy())
+    return fingerprint_of_logmel(logmel.detach().double().numpy())
 
 
 def fingerprint_of_logmel(logmel: np.ndarray) -> Fingerprint:
@@ -87,7 +89,9 @@ def drop_duplicates(
         out: folder or URL of the shard sets, which keeps the fingerprints.
         planned: see `measured`.
     """
-    mel = LogMel(FrontEnd())
+    from audio_barlow_twins.shards.stored.logmel import LogMel
+
+    mel = LogMel(FrontEnd()).requires_grad_(False)
     fingerprints = Quantity(
         file="fingerprints.parquet",
         words=("compare", "fingerprints"),
