@@ -1,5 +1,6 @@
 """The command `abt` as a whole: help of every command, modules of the user's, paths in the way."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -104,3 +105,22 @@ class TestPlaces:
         assert done.returncode == 2
         assert done.stderr == f"error: {file} cannot be made a folder: File exists\n"
         assert file.read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    ("given", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")]
+)
+def test_threads_that_wait_sleep_unless_it_is_said_otherwise(
+    given: dict[str, str], policy: str
+) -> None:
+    plain = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run(
+        [sys.executable, "-m", "audio_barlow_twins", "model", "audiontt"],
+        env=plain | {"OMP_DISPLAY_ENV": "TRUE", **given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = [line for line in done.stderr.splitlines() if "OMP_WAIT_POLICY" in line]
+    assert told, "this OpenMP does not tell its settings"
+    assert all(policy in line for line in told)
