@@ -3,7 +3,7 @@
 import csv
 import json
 import shutil
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,8 +29,6 @@ class About:
     """multiclass: one label a clip; multilabel: any number."""
     seconds: float | None = None
     """Length of every clip, s; None if they differ."""
-    more: Mapping[str, Any] | None = None
-    """Further keys of the metadata."""
 
     def metadata(self, folder_name: str, folds: Iterable[str], made_from: str) -> dict[str, Any]:
         """Return the content of task_metadata.json; the name is TASK-VERSION-MODE."""
@@ -48,7 +46,6 @@ class About:
             "splits": splits,
             "sample_duration": self.seconds,
             "evaluation": list(self.evaluation),
-            **(self.more or {}),
             "made_from": made_from,
         }
 

@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from audio_barlow_twins.shards.decode.cut import DecodeLimits
 from audio_barlow_twins.shards.decode.sound import decode
-from audio_barlow_twins.shards.stored.front_end import FrontEnd
 
 from ..sources.clip import Clip
 from .measured import Quantity, measured
@@ -91,7 +90,7 @@ def drop_duplicates(
     """
     from audio_barlow_twins.shards.stored.logmel import LogMel
 
-    mel = LogMel(FrontEnd()).requires_grad_(False)
+    mel = LogMel().requires_grad_(False)
     fingerprints = Quantity(
         file="fingerprints.parquet",
         words=("compare", "fingerprints"),

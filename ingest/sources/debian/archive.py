@@ -15,10 +15,12 @@ from typing import NamedTuple, Protocol
 from audio_barlow_twins.shards.base.errors import ClipError, UserError
 
 from ...errors import NetworkTrouble
-from ..remote.client import answered, blocks, trying
+from ..remote.client import answered, blocks, in_time, trying
 
 INDEX = "main/binary-amd64/Packages.xz"
 """Lists the packages for all architectures, too; `main` is what is free by the guidelines."""
+LARGEST = 1 << 32
+"""Size that an answer may have that does not say its own, bytes."""
 _ABSENT = ("Unable to locate package", "No candidate version", "no installation candidate")
 """What apt-get says of a package that it does not know."""
 
@@ -127,11 +129,12 @@ def _fetched(url: str, target: Path) -> str:
     def ask() -> str:
         digest = hashlib.sha256()
         with answered(url) as response, target.open("wb") as file:
-            for block in blocks(response):
+            length = response.headers.get("Content-Length", "")
+            size = int(length) if length.isdecimal() else None
+            for block in in_time(blocks(response), LARGEST if size is None else size):
                 digest.update(block)
                 file.write(block)
-            length = response.headers.get("Content-Length")
-        if length and int(length) != target.stat().st_size:
+        if size not in (None, target.stat().st_size):
             raise NetworkTrouble("the answer was cut short")
         return digest.hexdigest()
 

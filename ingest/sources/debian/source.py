@@ -47,8 +47,6 @@ class Debian(NamedSource):
     missing: Literal["stop", "skip"] = "stop"
     """What to do if packages of the list are not to be had."""
     duplicates: Literal["keep", "drop"] = "drop"
-    """drop: of recordings that sound the same, in whatever coding, only the first comes in; each
-    other one is a row of the class duplicate. Every file is decoded once more for it."""
 
     def files(self) -> list[Clip]:
         wanted = read_packages(self.packages)
