@@ -70,7 +70,7 @@ endif
 	$(VENV)/bin/abt train listen --shards $(WAVE) $(ARGS)
 
 GRID ?= views
-ablation: install  ## compare settings: GRID=views (batch, lambda, projector) PRESET=demo TASKS=data/demo/tasks
+ablation: install  ## compare settings: GRID=views (batch, crop, epochs, lambda, projector) PRESET=demo TASKS=data/demo/tasks
 ifeq ($(SHARDS),data/demo/logmel)
 	$(VENV)/bin/abt ingest demo
 endif

@@ -22,10 +22,11 @@ class Ablation:
     """Folder of HEAR task folders, with clips at the sample rate of the shards."""
     task: tuple[str, ...] = ()
     """Names of the task folders to score; default: all."""
-    grid: Literal["views", "batch", "lambda", "projector"] = "views"
-    """What is varied. views: the combinations of the paper's Figure 2. batch: 64 to 1024. lambda:
-    0.0005 to 0.05. projector: 0 to 3 hidden layers, 1024 to 16384 wide, 64 to 4096 out, one of them
-    at a time. The paper names no values for the last three; the choice is ours."""
+    grid: Literal["views", "batch", "crop", "epochs", "lambda", "projector"] = "views"
+    """What is varied. views: the combinations of the paper's Figure 2. batch: 64 to 1024. crop:
+    48 to 192 frames. epochs: a quarter to four times those of the run. lambda: 0.0005 to 0.05.
+    projector: 0 to 3 hidden layers, 1024 to 16384 wide, 64 to 4096 out, one of them at a time. The
+    paper varies the views alone; the values of the others are our choice."""
     cell: tuple[str, ...] = ()
     """Settings of the grid to run, such as rrc or batch-256; default: all. In the grid of views any
     combination works, such as mixup+rrc or, for waves, time-stretch+pitch-shift."""

@@ -40,6 +40,10 @@ LAYERS = (0, 1, 2, 3)
 """Hidden layers of the projector; the paper has one, Zbontar et al. two. Ours."""
 WIDTHS = (1024, 2048, 4096, 8192, 16384)
 """Of the projector's hidden layers; the paper has 8192. Ours."""
+CROPS = (48, 64, 96, 128, 192)
+"""Ours: half to twice the 96 frames of the paper."""
+PASSES = (0.25, 0.5, 1, 2, 4)
+"""Ours: epochs relative to the run's own. Each has its whole schedule, down to a rate of 0."""
 OUTS = (64, 256, 1024, 4096)
 """Of the projector's output; the paper has 256 in its ablations, 1024 on AudioSet. Ours."""
 
@@ -114,6 +118,10 @@ def _size(config: TrainConfig) -> str:
 GRIDS: dict[str, Callable[[TrainConfig], dict[str, TrainConfig]]] = {
     "views": _views,
     "batch": lambda base: _one_field(base, "batch", "batch", BATCHES),
+    "crop": lambda base: _one_field(base, "crop", "crop_frames", CROPS),
+    "epochs": lambda base: {
+        f"epochs-{base.epochs * n:g}": replace(base, epochs=base.epochs * n) for n in PASSES
+    },
     "lambda": lambda base: _one_field(base, "lambda", "lambda_", LAMBDAS),
     "projector": _projectors,
 }

@@ -94,7 +94,7 @@ def test_any_combination_of_views_can_be_named(ablation: Ablation) -> None:
         cells_of(replace(ablation, cell=("rrc+shout",)))
 
 
-@pytest.mark.parametrize("name", ["batch", "lambda", "projector"])
+@pytest.mark.parametrize("name", ["batch", "crop", "epochs", "lambda", "projector"])
 def test_other_grids_change_one_number_at_a_time_and_hold_the_base(name: str) -> None:
     base = PRESETS["audiontt-fsd50k-ablation"][1]
     changed = []
