@@ -33,9 +33,11 @@ log = logging.getLogger(__name__)
 def ablate(config: Ablation) -> None:
     """Do the missing runs and write the report; exit with code 1 if a run has failed."""
     jobs = plan_jobs(config)
-    n_clips = int(config.base.epochs * len(open_set(config.base)))
+    n_clips = len(open_set(config.base))
     keep_plan(config)
-    todo = [(job, n_clips if job.trained else 0) for job in jobs if job.missing]
+    todo = [
+        (job, int(job.config.epochs * n_clips) if job.trained else 0) for job in jobs if job.missing
+    ]
     log.info("%s: %d runs planned, %d to do", config.folder, len(jobs), len(todo))
     failures = run_all(config, todo) if todo else {}
     for job in jobs:

@@ -34,16 +34,16 @@ RANDOM = "random"
 
 BATCHES = (64, 128, 256, 512, 1024)
 """Ours: powers of two around the paper's 128. Learning rates scale with the batch."""
+CROPS = (48, 64, 96, 128, 192)
+"""Ours: half to twice the 96 frames of the paper."""
+PASSES = (0.25, 0.5, 1, 2, 4)
+"""Ours: epochs relative to the run's own. Each has its whole schedule, down to a rate of 0."""
 LAMBDAS = (0.0005, 0.0015, 0.005, 0.015, 0.05)
 """Ours: a decade to each side of 0.005, the value of the paper and of Zbontar et al. (2021)."""
 LAYERS = (0, 1, 2, 3)
 """Hidden layers of the projector; the paper has one, Zbontar et al. two. Ours."""
 WIDTHS = (1024, 2048, 4096, 8192, 16384)
 """Of the projector's hidden layers; the paper has 8192. Ours."""
-CROPS = (48, 64, 96, 128, 192)
-"""Ours: half to twice the 96 frames of the paper."""
-PASSES = (0.25, 0.5, 1, 2, 4)
-"""Ours: epochs relative to the run's own. Each has its whole schedule, down to a rate of 0."""
 OUTS = (64, 256, 1024, 4096)
 """Of the projector's output; the paper has 256 in its ablations, 1024 on AudioSet. Ours."""
 
@@ -97,7 +97,7 @@ def _combinations(base: TrainConfig, names: list[str]) -> dict[str, TrainConfig]
 def _one_field(
     base: TrainConfig, word: str, name: str, values: tuple[Any, ...]
 ) -> dict[str, TrainConfig]:
-    return {f"{word}-{value}": replace(base, **{name: value}) for value in values}
+    return {f"{word}-{value:g}": replace(base, **{name: value}) for value in values}
 
 
 def _projectors(base: TrainConfig) -> dict[str, TrainConfig]:
@@ -119,9 +119,9 @@ GRIDS: dict[str, Callable[[TrainConfig], dict[str, TrainConfig]]] = {
     "views": _views,
     "batch": lambda base: _one_field(base, "batch", "batch", BATCHES),
     "crop": lambda base: _one_field(base, "crop", "crop_frames", CROPS),
-    "epochs": lambda base: {
-        f"epochs-{base.epochs * n:g}": replace(base, epochs=base.epochs * n) for n in PASSES
-    },
+    "epochs": lambda base: _one_field(
+        base, "epochs", "epochs", tuple(base.epochs * n for n in PASSES)
+    ),
     "lambda": lambda base: _one_field(base, "lambda", "lambda_", LAMBDAS),
     "projector": _projectors,
 }
