@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as as_safetensors
 from torch import Tensor, nn
 
 from audio_barlow_twins.shards.base.files import replacing
@@ -82,7 +83,8 @@ def save_pretrained(checkpoint: Checkpoint, folder: Path, half: bool = False) ->
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG).unlink(missing_ok=True)
         with replacing(folder / WEIGHTS) as scratch:
-            save_file(state, scratch, metadata={"format": "pt"})
+            # `save_file` makes a file that no other user may read.
+            scratch.write_bytes(as_safetensors(state, metadata={"format": "pt"}))
         config["weights_sha256"] = sha256_of(folder / WEIGHTS)
         with replacing(folder / CARD) as scratch:
             scratch.write_text(_card(checkpoint, encoder), encoding="utf-8")

@@ -72,6 +72,13 @@ def test_safetensors_itself_reads_the_weights(folder: Path, checkpoint: Checkpoi
         assert torch.equal(file.get_tensor("fc.0.weight"), checkpoint.state["fc.0.weight"])
 
 
+def test_all_files_may_be_read_by_those_who_may_read_new_files(folder: Path) -> None:
+    plain = folder / "plain"
+    plain.touch()
+    for path in folder.iterdir():
+        assert path.stat().st_mode == plain.stat().st_mode
+
+
 def test_the_config_is_plain_json_with_what_a_user_needs(
     folder: Path, checkpoint: Checkpoint
 ) -> None:
